@@ -1,0 +1,1 @@
+"""Restart a workspace once, at the right moment, and say why."""

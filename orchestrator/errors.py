@@ -1,0 +1,102 @@
+"""Every error this product raises on purpose.
+
+::
+
+    OrchestratorError
+    +-- InvalidInput                 the caller's words are wrong: 422, exit 2
+    |   +-- InvalidTarget            an executor refuses its target
+    |   +-- UnknownExecutor          no executor of that name is installed
+    +-- NotFound                     the thing that was named does not exist: 404
+    +-- Conflict                     the thing is in a state that forbids it: 409
+    |   +-- KeyReused                an idempotency key came again with another body
+    +-- PreconditionFailed           If-Match names another version: 412
+    +-- Unavailable                  try again later: 503
+    |   +-- StorageUnavailable       the database is unreachable, busy or read-only
+    |   +-- MigrationsPending        the database is reachable but behind (or ahead)
+    |   +-- BrokerUnavailable        the broker did not take a wake-up
+    +-- ExecutionError               a restart went wrong
+        +-- TransientError           worth another try inside the same cycle
+        +-- PermanentError           no retry can help
+        +-- UnknownOutcome           it may or may not have happened
+        +-- ReadinessTimeout         not ready before the cycle's deadline
+        +-- ExecutionCancelled       the worker was told to stop
+
+An error's text is a sentence a person can act on: what is wrong, with which
+thing, what to do. Decisions are return values, never exceptions.
+"""
+
+
+class OrchestratorError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class InvalidInput(OrchestratorError):  # noqa: N818 (named for what is wrong; Error adds nothing)
+    """A value was refused. ``field`` names it as the caller wrote it, or is empty."""
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class InvalidTarget(InvalidInput):
+    """An executor refuses the target that a workspace names."""
+
+
+class UnknownExecutor(InvalidInput):
+    """No executor of that name is installed in this process."""
+
+
+class NotFound(OrchestratorError):  # noqa: N818 (HTTP's own name)
+    """The named thing does not exist."""
+
+
+class Conflict(OrchestratorError):  # noqa: N818 (HTTP's own name)
+    """The thing exists, in a state that forbids what was asked."""
+
+
+class KeyReused(Conflict):
+    """An idempotency key, or a (source, id), came again with another body."""
+
+
+class PreconditionFailed(OrchestratorError):  # noqa: N818 (HTTP's own name)
+    """``If-Match`` names a version that is not the current one."""
+
+
+class Unavailable(OrchestratorError):  # noqa: N818 (HTTP's own name)
+    """Something this process needs does not answer now; trying again may help."""
+
+
+class StorageUnavailable(Unavailable):
+    """The database is unreachable, locked for too long, full or read-only."""
+
+
+class MigrationsPending(Unavailable):
+    """The database's schema is not the one this version was written for."""
+
+
+class BrokerUnavailable(Unavailable):
+    """The broker did not take a wake-up. Nothing is lost: the next tick rings again."""
+
+
+class ExecutionError(OrchestratorError):
+    """A restart went wrong; the subclass says what may be done about it."""
+
+
+class TransientError(ExecutionError):
+    """Trying again inside the same cycle may help (CONTRACT section 2, ``max_attempts``)."""
+
+
+class PermanentError(ExecutionError):
+    """No retry can help: the restart is given up at once."""
+
+
+class UnknownOutcome(ExecutionError):
+    """The call may or may not have had its effect; the next attempt acts again."""
+
+
+class ReadinessTimeout(ExecutionError):
+    """The workspace was not ready before the cycle's deadline."""
+
+
+class ExecutionCancelled(ExecutionError):
+    """The worker was told to stop, or lost its lease, while the executor worked."""
