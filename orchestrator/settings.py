@@ -20,6 +20,7 @@ from orchestrator.errors import InvalidInput
 
 _PREFIX = "ORCHESTRATOR_"
 _POLICY_PREFIX = f"{_PREFIX}POLICY_"
+_WHOLE_NUMBERS = frozenset(f"{_POLICY_PREFIX}{name}" for name in ("MAX_COUNT", "MAX_ATTEMPTS", "MAX_CONCURRENT"))
 
 
 def default_data_folder() -> Path:
@@ -131,14 +132,10 @@ def load_settings(environment: Mapping[str, str] | None = None, **given: Any) ->
     Raises ``InvalidInput`` with one line that names what is wrong.
     """
     found = os.environ if environment is None else environment
-    policy = {
-        name.removeprefix(_POLICY_PREFIX).lower(): value
+    policy: dict[str, Any] = {
+        name.removeprefix(_POLICY_PREFIX).lower(): int(value) if name in _WHOLE_NUMBERS and value.isdigit() else value
         for name, value in found.items()
         if name.startswith(_POLICY_PREFIX)
-    }
-    policy = {
-        name: int(value) if value.isdigit() and name.startswith("max_") and name != "max_wait" else value
-        for name, value in policy.items()
     }
     values = {name: value for name, value in given.items() if value is not None}
     merged = {**policy, **values.pop("policy", {})}
