@@ -22,10 +22,12 @@ import structlog
 # Not `watchfiles.watch`: that arms at its first `next()` and does not say when; here construction arms.
 from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
 
+from orchestrator.domain.paths import escape_path
 from orchestrator.errors import InvalidInput
 from orchestrator.watched_tree import (
     RULES_FILE,
     Mark,
+    Tree,
     WatchedWrite,
     folders_inside,
     look_at,
@@ -34,7 +36,7 @@ from orchestrator.watched_tree import (
     writes_between,
 )
 
-__all__ = ["FolderWatcher", "Sink", "WatchedWrite", "watch_folder", "workspace_name"]
+__all__ = ["FolderWatcher", "Outbox", "Sink", "WatchedWrite", "watch_folder", "workspace_name"]
 
 _log = structlog.get_logger(__name__)
 
@@ -88,12 +90,12 @@ def watch_folder(
     """
     with FolderWatcher(directory, ignore=ignore) as watcher:
         ready.set()
-        outbox = _Outbox(sink)
+        outbox = Outbox(sink)
         while not stop.is_set():
             outbox.add(watcher.take(stop, timeout_s=outbox.retry_in_s()))
             outbox.send()
     if outbox.waiting:
-        _log.warning("watch_writes_undelivered", folder=str(directory), writes=len(outbox.waiting))
+        _log.warning("watch_writes_undelivered", folder=escape_path(str(directory))[0], writes=len(outbox.waiting))
 
 
 class FolderWatcher:
@@ -141,7 +143,7 @@ class FolderWatcher:
             answer = self._notify.watch(_DEBOUNCE_MS, _STEP_MS, max(1, round(wait_s * 1000)), stop)
         except WatchfilesRustInternalError as error:
             # Such a watch answers nothing else any more (measured: one name that is not UTF-8 is enough).
-            _log.debug("watch_rearmed", folder=self._root, reason=str(error))
+            _log.debug("watch_rearmed", folder=escape_path(self._root)[0], reason=str(error))
             return self._look_again(rearm=True)
         if answer == "stop":
             return []
@@ -179,26 +181,36 @@ class FolderWatcher:
         return path[len(self._root.rstrip("/")) + 1 :]
 
     def _look_again(self, *, rearm: bool) -> list[WatchedWrite]:
-        """Compare the tree with the last look, and watch the folders that it has now.
+        """Compare the tree with the last look, and watch the folders that it has now."""
+        started_s = time.monotonic()
+        try:
+            new, settled = self._look(rearm)
+        except OSError as error:
+            _log.warning("watch_look_failed", folder=escape_path(self._root)[0], error=repr(error))
+            self._notify.close()
+            self._notify, self._armed = _notices([], poll=True), frozenset()
+            self._look_at_s = started_s + _LOOK_EVERY_POLLED_S
+            return []
+        writes = writes_between(self._tree, new)
+        if "" in self._tree.directories and "" not in new.directories:
+            _log.warning("watch_folder_gone", folder=escape_path(self._root)[0])
+        self._tree = new
+        every_s = _LOOK_EVERY_POLLED_S if self._polled or "" not in new.directories else _LOOK_EVERY_S
+        now_s = time.monotonic()
+        self._look_at_s = now_s + max(every_s, (now_s - started_s) * _LOOK_SHARE) if settled else now_s
+        return writes
+
+    def _look(self, rearm: bool) -> tuple[Tree, bool]:
+        """Return a look at the tree, and whether all its folders are watched.
 
         Armed first and looked at afterwards: what is written in between is seen by the look.
         """
-        started_s = time.monotonic()
         for _ in range(5):
             new = look_at(self._root, self._folders)
             if new.directories == self._armed and not rearm:
-                break
+                return new, True
             rearm = not self._arm(new.directories)
-        else:
-            started_s = 0.0  # folders come and go too fast: look again at once
-        writes = writes_between(self._tree, new)
-        if "" in self._tree.directories and "" not in new.directories:
-            _log.warning("watch_folder_gone", folder=self._root)
-        self._tree = new
-        took_s = time.monotonic() - started_s
-        every_s = _LOOK_EVERY_POLLED_S if self._polled or "" not in new.directories else _LOOK_EVERY_S
-        self._look_at_s = started_s + max(every_s, took_s * _LOOK_SHARE) if started_s else 0.0
-        return writes
+        return new, False
 
     def _arm(self, directories: frozenset[str]) -> bool:
         """Watch these folders; return False if one of them is gone by now. What cannot be watched is polled."""
@@ -214,12 +226,12 @@ class FolderWatcher:
         except (OSError, WatchfilesRustInternalError) as error:  # no kernel watches left, for instance
             self._notify, reason = _notices([], poll=True), str(error)
         if reason and not self._polled:
-            _log.warning("watch_polls", folder=self._root, every_s=_LOOK_EVERY_POLLED_S, reason=reason)
+            _log.warning("watch_polls", folder=escape_path(self._root)[0], every_s=_LOOK_EVERY_POLLED_S, reason=reason)
         self._armed, self._polled = directories, bool(reason)
         return True
 
 
-class _Outbox:
+class Outbox:
     """Writes on their way to a sink that may fail: none is lost, and memory stays bounded."""
 
     def __init__(self, sink: Sink) -> None:

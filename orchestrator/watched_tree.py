@@ -18,6 +18,8 @@ from typing import Literal, NamedTuple
 import structlog
 from pathspec import GitIgnoreSpec
 
+from orchestrator.domain.paths import escape_path
+
 _log = structlog.get_logger(__name__)
 
 WriteOp = Literal["created", "modified", "deleted", "renamed"]
@@ -93,7 +95,11 @@ class Tree:
 
 
 def look_at(root: str, folders: frozenset[str]) -> Tree:
-    """Look at every file of ``root`` that is not ignored; symbolic links are files and are not followed."""
+    """Look at every file of ``root`` that is not ignored; symbolic links are files and are not followed.
+
+    Raises ``OSError`` where a look is not possible at all now (no descriptors left, an I/O error): a look that took
+    such a folder for an empty one would call its files deleted.
+    """
     rules: dict[str, GitIgnoreSpec] = {}
     ignores = Ignores(folders, rules)
     files: dict[str, Mark] = {}
@@ -168,10 +174,10 @@ def _entries(root: str, folder: str) -> list[str] | None:
     """Return the names in a folder in order; None where it is gone or may not be read."""
     try:
         return sorted(os.listdir(os.path.join(root, folder)))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as error:
-        _log.warning("watch_folder_unreadable", folder=folder or ".", error=str(error))
+    except PermissionError:
+        _warn_once("watch_folder_unreadable", folder or ".", "permission denied")
         return None
 
 
@@ -197,7 +203,7 @@ def _rules_of(file: str) -> GitIgnoreSpec:
         with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as opened:
             text = opened.read()
     except OSError as error:
-        _log.warning("watch_rules_unreadable", file=file, error=str(error))
+        _warn_once("watch_rules_unreadable", file, error.strerror or repr(error))
         text = b""
     return _compiled(text, file)
 
@@ -212,6 +218,12 @@ def _good_lines(lines: Iterable[str], file: str) -> Iterator[str]:
         try:
             GitIgnoreSpec.from_lines([line])
         except (ValueError, re.error) as error:
-            _log.warning("watch_rule_not_understood", file=file, rule=line, error=str(error))
+            _warn_once("watch_rule_not_understood", file, f"{line!a}: {error}")
         else:
             yield line
+
+
+@lru_cache(maxsize=1024)
+def _warn_once(event: str, path: str, reason: str) -> None:
+    """Log what every look would say again. A path may hold what no terminal takes, so it is escaped."""
+    _log.warning(event, path=escape_path(path)[0], reason=reason)

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import InvalidInput
-from orchestrator.watch import WatchedWrite, watch_folder, workspace_name
+from orchestrator.watch import Outbox, WatchedWrite, watch_folder, workspace_name
+from orchestrator.watched_tree import WriteOp
 from tests.waiting import wait_until
 
 DEADLINE_S = 10.0
@@ -98,8 +99,7 @@ def test_created_modified_deleted_and_renamed_are_told_apart(tmp_path: Path) -> 
         (tmp_path / "gone.py").unlink()
         (tmp_path / "before.py").rename(tmp_path / "after.py")
         watch.flushed()
-        assert watch.last_op("new.py") in ("created", "modified")
-        assert watch.writes[[w.path for w in watch.writes].index("new.py")].op == "created"
+        assert next(write.op for write in watch.writes if write.path == "new.py") == "created"
         assert watch.last_op("old.py") == "modified"
         assert watch.last_op("gone.py") == "deleted"
         assert watch.last_op("before.py") == "deleted"
@@ -294,24 +294,41 @@ def test_a_sink_that_fails_twice_gets_everything(tmp_path: Path) -> None:
         assert watch.writes[0].path == "first"
 
 
-def test_a_large_outage_keeps_the_last_write_of_every_path(tmp_path: Path) -> None:
-    allowed = threading.Event()
+def test_a_large_outage_keeps_the_last_write_of_every_path() -> None:
+    away = True
+    delivered: list[WatchedWrite] = []
 
-    def away(writes: Sequence[WatchedWrite]) -> None:
-        assert len(writes) <= 1000
-        if not allowed.is_set():
+    def sink(writes: Sequence[WatchedWrite]) -> None:
+        if away:
             raise ConnectionError("the server is away")
+        delivered.extend(writes)
 
-    names = [f"f{number}" for number in range(6000)]
-    with watching(tmp_path, sink=away) as watch:
-        for name in names:
-            (tmp_path / name).touch()
-        for name in names:
-            (tmp_path / name).unlink()
-        (tmp_path / "last").write_text("x")
-        allowed.set()
-        wait_until(lambda: "last" in watch.paths(), DEADLINE_S, "the last write")
-        assert all(watch.last_op(name) in ("deleted", None) for name in names)
+    outbox = Outbox(sink)
+    ops: tuple[WriteOp, ...] = ("created", "modified", "deleted")
+    for op in ops:
+        outbox.add([WatchedWrite(f"f{number}", op) for number in range(4_000)])
+        outbox.send()
+    away = False
+    wait_until(lambda: outbox.retry_in_s() == 0, DEADLINE_S, "the end of the back-off")
+    outbox.send()
+    assert outbox.waiting == []
+    assert delivered == [WatchedWrite(f"f{number}", "deleted") for number in range(4_000)]
+
+
+def test_an_outage_with_endless_paths_becomes_one_write_of_the_folder() -> None:
+    delivered: list[WatchedWrite] = []
+    outbox = Outbox(delivered.extend)
+    outbox.add([WatchedWrite(f"f{number}", "created") for number in range(100_001)])
+    outbox.send()
+    assert delivered == [WatchedWrite(".", "modified")]
+
+
+def test_many_writes_reach_a_sink_that_is_there_one_by_one() -> None:
+    batches: list[int] = []
+    outbox = Outbox(lambda writes: batches.append(len(writes)))
+    outbox.add([WatchedWrite("same", "modified")] * 2_500)
+    outbox.send()
+    assert batches == [1_000, 1_000, 500]
 
 
 def test_stop_ends_the_watch_at_once_even_while_the_sink_is_away(tmp_path: Path) -> None:
