@@ -25,7 +25,7 @@ class BoundedOutput:
         del self._tail[:-LIMIT]
 
     def text(self) -> str:
-        """Return it decoded, what is not UTF-8 replaced, NULs written as ``\\x00``, the middle left out if long."""
+        """Return it decoded: what is not UTF-8 replaced, NULs escaped, the middle left out if it is long."""
         whole = self._total <= len(self._head) + len(self._tail)
         joined = _decode(bytes(self._head + self._tail)) if whole else ""
         if whole and len(joined.encode()) <= LIMIT:

@@ -86,13 +86,16 @@ def _failure(program: str, result: Run) -> ExecutionError:
 
 
 def _judged(program: str, result: Run) -> tuple[type[ExecutionError], str]:
-    code = result.returncode
     if result.ended is Ended.STOP:
         return ExecutionCancelled, f"command {program!r} was ended: the worker stops or lost its lease"
     if result.ended is Ended.DEADLINE:
         return ReadinessTimeout, f"command {program!r} ran too long and was ended; raise timeout or cycle_timeout"
-    if code is None or code == 0:
+    if not result.returncode:
         return UnknownOutcome, f"command {program!r} left processes behind"
+    return _judged_by_code(program, result.returncode)
+
+
+def _judged_by_code(program: str, code: int) -> tuple[type[ExecutionError], str]:
     if code < 0:
         return UnknownOutcome, f"command {program!r} was killed by signal {-code} ({_signal_name(-code)})"
     if code == os.EX_TEMPFAIL:
