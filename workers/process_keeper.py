@@ -36,7 +36,7 @@ class Backoff:
 
     def after(self, failures: int) -> float:
         """Return the pause before the start that follows so many failures (1 or more)."""
-        return min(self.longest_s, self.first_s * 2 ** min(failures - 1, 30))
+        return min(self.longest_s, self.first_s * (1 << min(failures - 1, 30)))
 
 
 @dataclass(eq=False, kw_only=True)
@@ -166,7 +166,7 @@ class ProcessKeeper:
     def _report(self, code: int | None, signum: int | None, pause_s: float) -> None:
         try:
             self._on_exit(self.workspace, code, signum, round(pause_s * 1000))
-        except Exception:  # a reporter that fails must not leave the workspace without its child
+        except Exception:  # noqa: BLE001 (a reporter that fails must not leave the workspace without its child)
             _log.exception("exit_not_reported", workspace=self.workspace, exit_code=code, signal=signum)
 
     def _carry_out(self, replacement: _Replacement) -> None:

@@ -49,14 +49,19 @@ class ProcessExecutor:
         With ``ready: none`` a child is ready once it has lived one ``interval``: a program
         that cannot even start (a syntax error) is then seen as failed, not as restarted.
         """
+        ready = order.target["ready"]
         with self._underway.of(order) as stopped:
-            status = self._supervisor.status(order.workspace)
-            if status is None or not status.is_alive:
+            before = self._supervisor.status(order.workspace)
+            if before is None or not before.is_alive:
                 return Readiness.FAILED
-            ready = order.target["ready"]
-            if ready["type"] == "none" and status.lived_s < fields.seconds(ready["interval"]):
+            if ready["type"] == "none" and before.lived_s < fields.seconds(ready["interval"]):
                 return Readiness.NOT_YET
-            return look(ready, order, stopped)
+            seen = look(ready, order, stopped)
+            after = self._supervisor.status(order.workspace)
+        # A child that could not bind its port dies while whoever holds the port answers the look.
+        if after is None or not after.is_alive or after.identity != before.identity:
+            return Readiness.FAILED
+        return seen
 
     def cancel(self, order: Order) -> None:
         """End the restart of this order; its old child is killed then and none is started."""
