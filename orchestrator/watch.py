@@ -245,6 +245,7 @@ class Outbox:
         return max(0.0, self._retry_at_s - time.monotonic()) if self.waiting else None
 
     def add(self, writes: Sequence[WatchedWrite]) -> None:
+        """Keep ``writes`` for the next ``send``; too many are folded by path, and then into one."""
         self.waiting += writes
         if len(self.waiting) > _MAX_WAITING:
             self.waiting = list({write.path: write for write in self.waiting}.values())
@@ -256,7 +257,7 @@ class Outbox:
         while self.waiting and time.monotonic() >= self._retry_at_s:
             try:
                 self._sink(self.waiting[:_SINK_BATCH])
-            except Exception as error:  # whatever ails the sink, the writes must outlive it
+            except Exception as error:  # noqa: BLE001 (whatever ails the sink, the writes outlive it)
                 self._failed(error)
             else:
                 del self.waiting[:_SINK_BATCH]
