@@ -150,7 +150,7 @@ class SqlEventStore(ABC):
             if expected_position != 0:
                 return False
             first = sql.insert(counters).values(name=COUNTERS, **values).on_conflict_do_nothing()
-            return sql.run(first).rowcount == 1
+            return sql.run(first.returning(counters.c.name)).first() is not None
 
     def forget_answers(self, before: datetime) -> int:
         """Delete idempotency answers remembered before that instant; return how many."""
