@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.ports import Executor, Order
+from workers.launch import Launch
+
+# Says that it got that far, ignores TERM, and lives until it is killed.
+DEAF = "trap '' TERM; : > \"$MARK\"; while :; do sleep 1000; done"
 
 _numbers = itertools.count(1)
 
@@ -87,3 +93,20 @@ def in_thread(work: Callable[[], object]) -> Iterator[list[BaseException]]:
     finally:
         thread.join(15)
     assert not thread.is_alive()
+
+
+def launch(tag: str, *argv: str, grace_s: float = 5, **env: str) -> Launch:
+    return Launch(argv=argv, env={**os.environ, "TAG": tag, **env}, grace_s=grace_s)
+
+
+def sleeper(tag: str) -> Launch:
+    return launch(tag, "sleep", "1000")
+
+
+def soon(seconds: float = 10) -> float:
+    return time.monotonic() + seconds
+
+
+def record(tmp_path: Path, workspace: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads((tmp_path / "process" / f"{workspace}.json").read_text())
+    return found
