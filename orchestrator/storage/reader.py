@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from collections.abc import Collection
+from datetime import datetime
 
 import msgspec
 import sqlalchemy as sa
