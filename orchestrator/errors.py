@@ -30,7 +30,7 @@ class OrchestratorError(Exception):
     """Base of all errors raised on purpose."""
 
 
-class InvalidInput(OrchestratorError):  # noqa: N818 (named for what is wrong; Error adds nothing)
+class InvalidInput(OrchestratorError):
     """A value was refused. ``field`` names it as the caller wrote it, or is empty."""
 
     def __init__(self, message: str, *, field: str = "") -> None:
@@ -46,11 +46,11 @@ class UnknownExecutor(InvalidInput):
     """No executor of that name is installed in this process."""
 
 
-class NotFound(OrchestratorError):  # noqa: N818 (HTTP's own name)
+class NotFound(OrchestratorError):
     """The named thing does not exist."""
 
 
-class Conflict(OrchestratorError):  # noqa: N818 (HTTP's own name)
+class Conflict(OrchestratorError):
     """The thing exists, in a state that forbids what was asked."""
 
 
@@ -58,11 +58,11 @@ class KeyReused(Conflict):
     """An idempotency key, or a (source, id), came again with another body."""
 
 
-class PreconditionFailed(OrchestratorError):  # noqa: N818 (HTTP's own name)
+class PreconditionFailed(OrchestratorError):
     """``If-Match`` names a version that is not the current one."""
 
 
-class Unavailable(OrchestratorError):  # noqa: N818 (HTTP's own name)
+class Unavailable(OrchestratorError):
     """Something this process needs does not answer now; trying again may help."""
 
 

@@ -1,0 +1,108 @@
+"""Canonical bytes: the one spelling of an event's data and of a workspace's state that is ever stored.
+
+Sorted keys, compact, UTF-8, integers only, instants as RFC 3339 in UTC with six digits. The bytes that
+are hashed are the bytes that are kept (DESIGN section 3), so floats are refused: their spelling differs
+between encoders (measured: 1e22).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, TypeVar
+
+import msgspec
+
+from orchestrator.domain.events import EVENT_TYPES, EventData
+from orchestrator.domain.restart_record import RestartRecord
+from orchestrator.domain.state import WorkspaceState
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+ValueT = TypeVar("ValueT")
+
+
+def format_instant(at: datetime) -> str:
+    """Return RFC 3339 in UTC, always with six digits of a second."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_instant(text: str) -> datetime:
+    """Return the aware instant of an RFC 3339 text. Raises ``ValueError`` for anything else."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"{text!r} names no offset from UTC; write it like 2026-11-23T12:00:00Z")
+    return at.astimezone(UTC)
+
+
+def canonical_json(value: Any) -> str:
+    """Return the canonical JSON of plain values. Raises ``TypeError`` for a float."""
+    return _encoder.encode(to_plain(value)).decode()
+
+
+def encode_data(data: EventData) -> str:
+    """Return the canonical JSON of an event's data."""
+    return canonical_json(data)
+
+
+def decode_data(type_name: str, text: str | bytes) -> EventData:
+    """Return the event's data. Raises ``KeyError`` for a type this version does not know."""
+    decoded: EventData = msgspec.convert(msgspec.json.decode(text), EVENT_TYPES[type_name])
+    return decoded
+
+
+def encode_state(state: WorkspaceState) -> str:
+    """Return the canonical JSON of a workspace's state; a lease is the row's and is left out."""
+    plain = to_plain(state)
+    if state.cycle is not None:
+        del plain["restart"]["cycle"]["lease_until"]
+    return _encoder.encode(plain).decode()
+
+
+def decode_state(text: str | bytes, *, lease_until: datetime | None) -> WorkspaceState:
+    """Return the state of a row, with the row's lease put back into its open cycle."""
+    plain = msgspec.json.decode(text)
+    if plain["restart"] is not None and plain["restart"]["cycle"] is not None and lease_until is not None:
+        plain["restart"]["cycle"]["lease_until"] = format_instant(lease_until)
+    return msgspec.convert(plain, WorkspaceState)
+
+
+def decode_record(plain: Mapping[str, Any]) -> RestartRecord:
+    """Return a restart's read model from plain values."""
+    return msgspec.convert(plain, RestartRecord)
+
+
+def to_plain(value: Any) -> Any:
+    """Return JSON values only. Raises ``TypeError`` for a float."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, str):
+        return value
+    if isinstance(value, datetime):
+        return format_instant(value)
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if is_dataclass(value):
+        return _plain_fields(value)
+    raise TypeError(f"{value!r} has no canonical spelling; use integers, text, instants and containers of them")
+
+
+def _plain_fields(value: object) -> dict[str, Any]:
+    names, omitted = _shape(value.__class__)
+    pairs = ((name, getattr(value, name)) for name in names)
+    return {name: to_plain(item) for name, item in pairs if item is not None or name not in omitted}
+
+
+_SHAPES: dict[type[object], tuple[tuple[str, ...], frozenset[str]]] = {}
+
+
+def _shape(kind: type[Any]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return a dataclass's field names and those left out when None; asked once for each class."""
+    if kind not in _SHAPES:
+        _SHAPES[kind] = tuple(item.name for item in fields(kind)), getattr(kind, "OMITTED", frozenset())
+    return _SHAPES[kind]

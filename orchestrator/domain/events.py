@@ -1,0 +1,370 @@
+"""The events of the log, past tense, each with the data that CONTRACT section 3 promises.
+
+Facts (``FileWritten``, ``ProbeSuppressed``, ``ProcessExited``) carry no version; every other event
+of a workspace is a decision and raises the workspace's version by one. Durations are integer
+milliseconds, instants are aware datetimes in UTC. A field named in ``OMITTED`` is left out of the
+stored data where it is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from orchestrator.domain.policy import Action, Edge, PolicyPatch
+
+
+class Operation(StrEnum):
+    """What a write did to its file."""
+
+    CREATED = "created"
+    MODIFIED = "modified"
+    DELETED = "deleted"
+    RENAMED = "renamed"
+
+
+class Trigger(StrEnum):
+    """A request for a restart that is not a write."""
+
+    MANUAL = "manual"
+    MUTATION = "mutation"
+    PROBE = "probe"
+
+
+class Cause(StrEnum):
+    """Why a window was folded. The order is the one that decides at equal times (CONTRACT section 2)."""
+
+    MANUAL = "manual"
+    MUTATION = "mutation"
+    MAX_COUNT = "max_count"
+    LEADING = "leading"
+    QUIET = "quiet"
+    MAX_WAIT = "max_wait"
+    PROBE = "probe"
+    GAVE_UP = "gave_up"
+
+
+class Kind(StrEnum):
+    """``reload`` if all the writes of a restart are ``reload`` and nothing was requested."""
+
+    RESTART = "restart"
+    RELOAD = "reload"
+
+
+class ErrorKind(StrEnum):
+    """How a cycle failed: whether another try can help."""
+
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+    UNKNOWN = "unknown"
+    TIMEOUT = "timeout"
+
+
+class Suppression(StrEnum):
+    """Why a probe asked for nothing, in the order in which the reasons are tried."""
+
+    CYCLE_RUNNING = "cycle_running"
+    HELD = "held"
+    SETTLING = "settling"
+    RESTART_PENDING = "restart_pending"
+
+
+class Abandonment(StrEnum):
+    """Why a cycle ended without a result."""
+
+    LEASE_EXPIRED = "lease_expired"
+    SHUTDOWN = "shutdown"
+    REMOVED = "removed"
+
+
+class Waiver(StrEnum):
+    """By what a write or request ended without a restart."""
+
+    WORKSPACE_REMOVED = "workspace_removed"
+    OPERATOR = "operator"
+
+
+class EventData:
+    """Base of all events' data. The class name is the event's type."""
+
+    FACT: ClassVar[bool] = False
+    OMITTED: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def type_name(cls) -> str:
+        """Return the type as the log spells it."""
+        return cls.__name__
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkspaceRegistered(EventData):
+    """A workspace became known, or known again after its removal."""
+
+    fleet: str
+    labels: Mapping[str, str]
+    executor: str
+    target: Mapping[str, Any]
+    policy: PolicyPatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkspaceChanged(EventData):
+    """A workspace's registration was replaced."""
+
+    fleet: str
+    labels: Mapping[str, str]
+    executor: str
+    target: Mapping[str, Any]
+    policy: PolicyPatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkspaceHeld(EventData):
+    """Nothing is queued or started until the release."""
+
+    reason: str
+    until: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkspaceReleased(EventData):
+    """A hold ended: by a person, or by the tick when ``until`` had passed."""
+
+    reason: str
+    until: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkspaceRemoved(EventData):
+    """The workspace is no longer restarted; what was pending is waived in the same transaction."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyChanged(EventData):
+    """A policy that is not one workspace's own changed. ``scope``: settings, default, fleet:NAME."""
+
+    scope: str
+    policy: PolicyPatch
+    policy_version: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileWritten(EventData):
+    """One accepted write. ``rule`` is the rule that matched, as it was written, if one did."""
+
+    FACT = True
+    OMITTED = frozenset({"path_encoding", "rule", "quiet_ms", "max_wait_ms"})
+
+    path: str
+    op: Operation
+    action: Action
+    digest: str | None = None
+    size: int | None = None
+    path_encoding: str | None = None
+    rule: str | None = None
+    quiet_ms: int | None = None
+    max_wait_ms: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartRequested(EventData):
+    """Somebody or something asked for a restart."""
+
+    trigger: Trigger
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSuppressed(EventData):
+    """An unhealthy probe that asks for nothing, and why."""
+
+    FACT = True
+
+    reason: Suppression
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartQueued(EventData):
+    """A window was folded into a restart: its cause, its range and the numbers used."""
+
+    restart: str
+    cause: Cause
+    kind: Kind
+    from_position: int
+    to_position: int
+    writes: int
+    requests: int
+    files: int
+    opened_at: datetime
+    last_write_at: datetime | None
+    due_at: datetime
+    quiet_ms: int
+    max_wait_ms: int
+    max_count: int
+    edge: Edge
+    min_interval_ms: int
+    policy_version: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CycleStarted(EventData):
+    """A worker claimed the workspace; everything pending up to ``to_position`` belongs to this cycle."""
+
+    restart: str
+    cycle: str
+    kind: Kind
+    attempt: int
+    iteration: int
+    fence: int
+    worker: str
+    from_position: int
+    to_position: int
+    writes: int
+    files: int
+    started_at: datetime
+    previous_started_at: datetime | None
+    lease_until: datetime
+    shadow: bool
+    fenced: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CycleSucceeded(EventData):
+    """The workspace was ready: the range of the cycle is covered. ``writes`` counts what it covers."""
+
+    restart: str
+    cycle: str
+    fence: int
+    writes: int
+    duration_ms: int
+    generation_before: str | None
+    generation_after: str | None
+    verified: bool
+    shadow: bool
+    output: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CycleFailed(EventData):
+    """The cycle ended badly. ``retry_at`` is None when the restart is given up."""
+
+    restart: str
+    cycle: str
+    fence: int
+    duration_ms: int
+    error_kind: ErrorKind
+    message: str
+    retry_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CycleAbandoned(EventData):
+    """The cycle ended without a result; its writes are pending again."""
+
+    restart: str
+    cycle: str
+    fence: int
+    reason: Abandonment
+
+
+@dataclass(frozen=True, kw_only=True)
+class LateResultRejected(EventData):
+    """A result came for a cycle that is no longer open; it changed nothing."""
+
+    restart: str
+    cycle: str
+    fence: int
+    current_fence: int
+    result: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartGaveUp(EventData):
+    """No attempts are left. What it held stays pending; the next restart comes at ``next_try_at``."""
+
+    restart: str
+    attempts: int
+    next_try_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartCancelled(EventData):
+    """A queued or retrying restart was ended by a person, or by the workspace's removal."""
+
+    restart: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WritesWaived(EventData):
+    """What is in the range ends without a restart. ``writes`` counts it."""
+
+    OMITTED = frozenset({"restart"})
+
+    from_position: int
+    to_position: int
+    writes: int
+    reason: Waiver
+    restart: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessExited(EventData):
+    """A supervised child ended by itself and is started again. It covers nothing."""
+
+    FACT = True
+
+    exit_code: int | None
+    signal: int | None
+    respawn_after_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClockRegressed(EventData):
+    """The database's clock stepped back; recorded time stands still until it has caught up."""
+
+    by_ms: int
+
+
+EVENT_TYPES: dict[str, type[EventData]] = {cls.__name__: cls for cls in EventData.__subclasses__()}
+"""Every event type by its name in the log."""
+
+FACT_TYPES: frozenset[str] = frozenset(name for name, cls in EVENT_TYPES.items() if cls.FACT)
+"""Types without a version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewEvent:
+    """An event about to be appended. The store adds position and ``recorded_at``."""
+
+    id: str
+    workspace: str | None
+    version: int | None
+    data: EventData
+    actor: str
+    source: str | None = None
+    source_id: str | None = None
+    occurred_at: datetime | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded(NewEvent):
+    """An event as the log holds it."""
+
+    position: int
+    recorded_at: datetime
+    schema: int = field(default=1)
+
+    @property
+    def type(self) -> str:
+        """Return the type as the log spells it."""
+        return self.data.type_name()

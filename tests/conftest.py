@@ -1,0 +1,109 @@
+"""The databases and brokers of the tests: real ones, brought along, none that happens to run."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.servers.postgres import PostgresServer, new_postgres
+from tests.servers.programs import find_postgres, find_redis, runnable
+from tests.servers.redis import RedisServer
+
+FOREIGN = ("ORCHESTRATOR_", "PG", "CELERY")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the caller's settings out of the tests, and the tests out of the caller's data folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(FOREIGN)]:
+            patch.delenv(name)
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def migrate_database() -> Callable[[str], None]:
+    """Bring the empty database of a URL to the newest schema, by the real migrations."""
+    upgrade: Callable[[str], None] = importlib.import_module("orchestrator.storage.migrate").upgrade
+    return upgrade
+
+
+@pytest.fixture(scope="session")
+def postgres_programs() -> Iterator[Path]:
+    """The folder of PostgreSQL's programs."""
+    with runnable(find_postgres(os.environ)) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_programs: Path) -> Iterator[PostgresServer]:
+    """One server for all tests of this process: never stop, kill or pause it; see ``private_postgres``."""
+    with new_postgres(postgres_programs) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer, migrate_database: Callable[[str], None]) -> str:
+    """The name of a migrated database that nobody is connected to."""
+    name = postgres_server.create_database()
+    migrate_database(postgres_server.url(name))
+    return name
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """A migrated PostgreSQL database of the test's own."""
+    name = postgres_server.create_database(postgres_template)
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)
+
+
+@dataclass(frozen=True)
+class PrivatePostgres:
+    """A server to stop, kill and freeze, and the URL of the migrated database in it."""
+
+    server: PostgresServer
+    url: str
+
+
+@pytest.fixture
+def private_postgres(postgres_programs: Path, migrate_database: Callable[[str], None]) -> Iterator[PrivatePostgres]:
+    """A durable PostgreSQL server of the test's own, with a migrated database."""
+    with new_postgres(postgres_programs, durable=True) as server:
+        url = server.url(server.create_database())
+        migrate_database(url)
+        yield PrivatePostgres(server, url)
+
+
+@pytest.fixture
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """An empty Redis server of the test's own, to stop, kill, freeze and flush."""
+    server = RedisServer(find_redis(os.environ), tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory, migrate_database: Callable[[str], None]) -> Path:
+    """A migrated SQLite file."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    migrate_database(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A migrated SQLite database of the test's own."""
+    path = tmp_path / "orchestrator.db"
+    with closing(sqlite3.connect(sqlite_template)) as source, closing(sqlite3.connect(path)) as copy:
+        source.backup(copy)
+    return f"sqlite:///{path}"

@@ -1,0 +1,107 @@
+"""A real PostgreSQL of the tests' own, run from a folder of programs and never as root."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psycopg
+from psycopg import sql
+
+from tests.servers.process import LOOPBACK, ServerProcess, dropped_root
+
+SUPERUSER = "postgres"
+_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+
+
+class PostgresServer(ServerProcess):
+    """A cluster made by ``initdb`` in ``folder``; it listens on loopback and on a socket in ``folder``.
+
+    ``durable`` keeps the settings that an operator has; without it a commit does not
+    wait for the disk, which is enough wherever the machine does not lose power.
+    """
+
+    stop_signal = signal.SIGINT  # "fast": open sessions are ended
+
+    def __init__(self, programs: Path, folder: Path, *, durable: bool = False) -> None:
+        super().__init__(folder)
+        self.programs = programs
+        self.durable = durable
+        self.run_as = dropped_root()
+        self._numbers = count(1)
+        self._initialise()
+
+    def url(self, database: str) -> str:
+        """As ``ORCHESTRATOR_DATABASE_URL`` takes it."""
+        return f"postgresql+psycopg://{SUPERUSER}@{LOOPBACK}:{self.port}/{database}"
+
+    def command(self) -> list[str]:
+        settings = [f"listen_addresses={LOOPBACK}", "max_connections=200", *(() if self.durable else _FAST)]
+        options = [word for setting in settings for word in ("-c", setting)]
+        return [str(self.programs / "postgres"), "-D", "data", "-k", str(self.folder), "-p", str(self.port), *options]
+
+    def answers(self) -> bool:
+        try:
+            with self.connect(timeout_s=1):
+                return True
+        except psycopg.OperationalError:
+            return False
+
+    def connect(self, database: str = "postgres", *, timeout_s: int = 10) -> psycopg.Connection:
+        """Return a connection that commits every statement by itself."""
+        return psycopg.connect(
+            host=LOOPBACK,
+            port=self.port,
+            user=SUPERUSER,
+            dbname=database,
+            connect_timeout=timeout_s,
+            autocommit=True,
+        )
+
+    def create_database(self, template: str = "template1") -> str:
+        """Return the name of a new database with what ``template`` holds; nobody may be connected to that."""
+        name = f"test_{next(self._numbers)}"
+        words = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        with self.connect() as connection:
+            connection.execute(words.format(sql.Identifier(name), sql.Identifier(template)))
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Drop it, and end the sessions in it."""
+        with self.connect() as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _initialise(self) -> None:
+        options = ["-A", "trust", "-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-sync"]
+        made = subprocess.run(
+            [self.programs / "initdb", "-D", "data", *options],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            **self.run_as,
+        )
+        assert made.returncode == 0, f"initdb failed:\n{made.stdout}"
+
+
+@contextmanager
+def new_postgres(programs: Path, *, durable: bool = False) -> Iterator[PostgresServer]:
+    """Yield a running server with an empty cluster, and leave nothing of it behind."""
+    # Not pytest's tmp_path: its folders are closed to the user that root drops to, and too long for a socket's path.
+    with TemporaryDirectory(prefix="test-postgres-") as folder:
+        owner = dropped_root()
+        if owner:
+            os.chown(folder, owner["user"], owner["group"])
+        server = PostgresServer(programs, Path(folder), durable=durable)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()

@@ -1,0 +1,125 @@
+"""docker-compose.yml and Dockerfile, as far as they can be checked without a Docker engine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml
+
+from tests.servers.redis import RedisServer
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if name not in ("postgres", "redis")}
+LASTING = sorted(SERVICES.keys() - {"migrate"})
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+PROCESSES = {"api", "worker", "beat", "migrate"}  # CONTRACT section 6
+SETTINGS = {  # CONTRACT section 6
+    "ORCHESTRATOR_DATABASE_URL",
+    "ORCHESTRATOR_BROKER_URL",
+    "ORCHESTRATOR_BIND",
+    "ORCHESTRATOR_ALLOW_UNAUTHENTICATED",
+    "ORCHESTRATOR_AUTO_REGISTER",
+}
+
+
+def health_check(service: str, of: str, to: str) -> list[str]:
+    """Return the check's command line as it would run here, with its fixed port exchanged."""
+    marker, python, flag, script = SERVICES[service]["healthcheck"]["test"]
+    assert (marker, python, flag) == ("CMD", "python", "-c")
+    assert of in script
+    return [sys.executable, "-c", script.replace(of, to)]
+
+
+def exit_code(command: list[str]) -> int:
+    return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode
+
+
+def test_every_process_of_the_product_runs_by_its_own_command() -> None:
+    assert {name: service["command"] for name, service in OURS.items()} == {name: [name] for name in PROCESSES}
+    assert {setting for service in OURS.values() for setting in service["environment"]} == SETTINGS
+
+
+def test_one_image_is_built_once_for_all() -> None:
+    assert len({service["image"] for service in OURS.values()}) == 1
+    assert [name for name, service in OURS.items() if "build" in service] == ["migrate"]
+    assert {service["pull_policy"] for name, service in OURS.items() if name != "migrate"} == {"never"}
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_lasting_service_is_checked_and_restarted(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", ["api", "beat", "worker"])
+def test_nothing_starts_before_the_migrations_are_done(name: str) -> None:
+    assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+    assert SERVICES["migrate"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
+    assert SERVICES["migrate"]["restart"] == "no"
+
+
+def test_only_the_api_is_published_and_only_on_loopback() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published == {"api": ["127.0.0.1:8321:8321"]}
+
+
+def test_redis_keeps_its_queues_and_evicts_none() -> None:
+    command = SERVICES["redis"]["command"]
+    settings = dict(zip(command[1::2], command[2::2], strict=True))
+    assert settings == {"--appendonly": "yes", "--appendfsync": "everysec", "--maxmemory-policy": "noeviction"}
+
+
+@pytest.mark.parametrize("name", ["beat", "worker"])
+def test_process_is_healthy_while_connected_to_the_broker(name: str, redis_server: RedisServer) -> None:
+    check = health_check(name, of="6379", to=str(redis_server.port))
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.ping()
+        assert exit_code(check) == 0
+    redis_server.stop()
+    assert exit_code(check) == 1
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
+def test_api_is_healthy_while_ready(status: int, healthy: bool) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/readyz" else 404)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep quiet."""
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        code = exit_code(health_check("api", of="8321", to=str(server.server_port)))
+        server.shutdown()
+        thread.join()
+    assert (code == 0) is healthy
+
+
+def test_image_runs_the_product_without_root_and_without_the_dev_group() -> None:
+    final = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
+    assert re.search(r"^USER [1-9]\d*$", final, re.MULTILINE)
+    assert 'ENTRYPOINT ["orchestrator"]' in final
+    assert "--group" not in DOCKERFILE
+
+
+def test_all_that_the_image_copies_is_there_and_sent_to_the_engine() -> None:
+    sources = [
+        word for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE) for word in line.split()[:-1]
+    ]
+    let_through = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+
+    assert sorted(sources) == sorted(let_through)
+    assert [source for source in sources if not (ROOT / source).exists()] == []
