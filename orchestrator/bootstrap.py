@@ -75,7 +75,7 @@ def open_services(
         store=store,
         ids=ids,
         executors=executors,
-        operator=Operator(store, ids),
+        operator=Operator(store, ids, on_removed=supervisor.stop if supervisor else None),
         auto=_auto_registration(settings, executors, embedded=embedded),
         celery=celery,
         doorbell=CeleryDoorbell(celery),
