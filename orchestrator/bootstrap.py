@@ -17,8 +17,8 @@ from orchestrator.service.drain import Drainer
 from orchestrator.service.operate import Operator
 from orchestrator.service.record import AutoRegistration
 from orchestrator.settings import Settings
-from orchestrator.storage.postgres import open_postgres
-from orchestrator.storage.sqlite import open_sqlite
+from orchestrator.storage.postgres import PostgresEventStore
+from orchestrator.storage.sqlite import SqliteEventStore
 from workers.app import check_broker, create_celery
 from workers.doorbell import CeleryDoorbell
 from workers.executors import available
@@ -58,7 +58,7 @@ class Services:
 
 def open_store(url: str) -> EventStore:
     """Return the store behind a database URL; nothing is connected yet."""
-    return open_sqlite(url) if url.startswith("sqlite") else open_postgres(url)
+    return SqliteEventStore(url) if url.startswith("sqlite") else PostgresEventStore(url)
 
 
 def open_services(
