@@ -15,7 +15,7 @@ from orchestrator.domain.policy import DEFAULT_FLEET, Action, Policies, Policy, 
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import KeyReused, NotFound, OrchestratorError
 from orchestrator.ports import EventStore, Ids, Target, Transaction
-from orchestrator.service.announce import announce, announce_write
+from orchestrator.service.announce import announce, announce_writes
 from orchestrator.service.append import append_all, policy_of, save
 from orchestrator.service.idempotency import RequestKey, once
 
@@ -239,12 +239,13 @@ def record_writes(
 
 def _announce(recorded: Sequence[Recorded], answer: RecordedBatch, batches: Sequence[_Batch]) -> None:
     by_id = {write.id: write for write in answer.accepted.values()}
+    announce(event for event in recorded if event.id not in by_id)
+    alike: dict[tuple[str, WriteDecision], list[Recorded]] = {}
     for event in recorded:
-        if event.id in by_id and batches:
-            write = by_id[event.id]
-            announce_write(event, write.decision.value, write.due_at, batches[0].states[write.workspace])
-        else:
-            announce([event])
+        if event.id in by_id:
+            alike.setdefault((by_id[event.id].workspace, by_id[event.id].decision), []).append(event)
+    for (workspace, decision), events in alike.items():
+        announce_writes(events, decision.value, by_id[events[-1].id].due_at, batches[0].states[workspace])
 
 
 def _fact(write: Write, policy: Policy | None) -> FileWritten:
