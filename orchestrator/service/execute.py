@@ -80,9 +80,8 @@ def _act(executor: Executor, order: Order) -> Receipt:
             wait_s = min(_TRANSIENT_WAIT_S * tried, order.deadline_s - time.monotonic())
             if tried == TRANSIENT_TRIES or wait_s <= 0:
                 raise
-            _log.info(
-                "executor.tried_again", workspace=order.workspace, cycle=order.cycle, tried=tried, error=str(error)
-            )
+            said = str(error).partition("\n")[0]  # what a command printed is no matter for the log
+            _log.info("executor.tried_again", workspace=order.workspace, cycle=order.cycle, tried=tried, error=said)
             _wait(order, wait_s)
     raise AssertionError("unreachable: the last try returns or raises")
 
