@@ -208,8 +208,9 @@ def record_writes(
     auto: AutoRegistration,
     request: RequestKey | None = None,
 ) -> tuple[RecordedBatch, bool]:
-    """Store the good ones of ``writes`` in one transaction; return what became of each, and whether
-    the whole request had been answered before.
+    """Store the good ones of ``writes`` in one transaction; return what became of each.
+
+    The second value says whether the whole request had been answered before.
 
     Raises ``StorageUnavailable`` (nothing may be assumed), ``KeyReused`` for the request's key.
     """
