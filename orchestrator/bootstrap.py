@@ -17,8 +17,7 @@ from orchestrator.service.drain import Drainer
 from orchestrator.service.operate import Operator
 from orchestrator.service.record import AutoRegistration
 from orchestrator.settings import Settings
-from orchestrator.storage.postgres import open_postgres
-from orchestrator.storage.sqlite import open_sqlite
+from orchestrator.storage.opening import open_store
 from workers.app import check_broker, create_celery
 from workers.doorbell import CeleryDoorbell
 from workers.executors import available
@@ -54,11 +53,6 @@ class Services:
     def check_broker(self) -> None:
         """Raise ``BrokerUnavailable`` unless the broker answers."""
         check_broker(self.celery)
-
-
-def open_store(url: str) -> EventStore:
-    """Return the store behind a database URL; nothing is connected yet."""
-    return open_sqlite(url) if url.startswith("sqlite") else open_postgres(url)
 
 
 def open_services(
