@@ -84,8 +84,8 @@ def _unsupported(detail: str, header: str) -> RequestRefused:
 def decode_json(raw: bytes) -> Any:
     """Return plain values of JSON text. Raises ``RequestRefused`` (400) for what is not UTF-8 or not JSON.
 
-    msgspec refuses half of a surrogate pair ("\\udce9"), which the JSON of a path may hold: such texts go
-    through the standard library.
+    msgspec refuses half of a surrogate pair , which the JSON of a path may hold as an escape: such texts
+    go through the standard library.
     """
     try:
         text = raw.decode("utf-8")
@@ -109,10 +109,7 @@ def json_body(model: type[ModelT]) -> Callable[[Request], Awaitable[ModelT]]:
     """Return the dependency that reads a body as ``model``."""
 
     async def read(request: Request) -> ModelT:
-        _, raw = await read_body(request, JSON)
-        request.state.body = raw
-        plain = decode_json(raw)
-        check_storable(plain)
+        plain = await _json(request)
         try:
             return model.model_validate(plain)
         except ValidationError as error:
@@ -120,6 +117,22 @@ def json_body(model: type[ModelT]) -> Callable[[Request], Awaitable[ModelT]]:
             raise RequestRefused(invalid(found)) from None
 
     return read
+
+
+async def json_object(request: Request) -> dict[str, Any]:
+    """Read a body that is any JSON object. Raises ``RequestRefused``."""
+    plain = await _json(request)
+    if not isinstance(plain, dict):
+        raise refused("invalid-input", "the body must be an object", pointer="")
+    return plain
+
+
+async def _json(request: Request) -> Any:
+    _, raw = await read_body(request, JSON)
+    request.state.body = raw
+    plain = decode_json(raw)
+    check_storable(plain)
+    return plain
 
 
 async def request_key(request: Request) -> RequestKey | None:

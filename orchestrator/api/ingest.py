@@ -79,7 +79,10 @@ Traceparent = Annotated[str | None, Depends(traceparent_of)]
     status_code=202,
     operation_id="writeFile",
     summary="Report one write",
-    responses={202: describe(answers.WRITE, "Stored", location=True), **problems(400, 404, 408, 409, 413, 415, 422, 500, 503)},
+    responses={
+        202: describe(answers.WRITE, "Stored", location=True),
+        **problems(400, 404, 408, 409, 413, 415, 422, 500, 503),
+    },
     openapi_extra=accepts({JSON: "WriteBody"}, keyed=True),
 )
 def write_file(
@@ -109,7 +112,10 @@ def write_file(
         "ones are stored whatever the bad ones are: 202 if at least one was accepted. If none was, the answer is "
         "a 422 problem with the same members."
     ),
-    responses={202: describe(answers.BATCH, "At least one is stored"), **problems(400, 408, 409, 413, 415, 422, 500, 503)},
+    responses={
+        202: describe(answers.BATCH, "At least one is stored"),
+        **problems(400, 408, 409, 413, 415, 422, 500, 503),
+    },
     openapi_extra=accepts({JSON: "BatchedWriteBodies", NDJSON: "BatchedWriteBody"}, keyed=True),
 )
 def write_files(

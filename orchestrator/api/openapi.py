@@ -54,7 +54,10 @@ def describe(
     schema: str, text: str, *, location: bool = False, paged: bool = False, tagged: bool = False
 ) -> dict[str, Any]:
     """Return a good response: the name of its schema, its meaning, its headers."""
-    response: dict[str, Any] = {"description": text, "content": {"application/json": {"schema": {"$ref": _REF + schema}}}}
+    response: dict[str, Any] = {
+        "description": text,
+        "content": {"application/json": {"schema": {"$ref": _REF + schema}}},
+    }
     headers = {
         "Location": (location, "Where to ask what became of it"),
         "Link": (paged, 'The next page, as rel="next", if there is one'),
@@ -120,7 +123,7 @@ def _description(app: FastAPI) -> dict[str, Any]:
 
 def _problem() -> dict[str, Any]:
     text = {"type": "string"}
-    place = {name: text for name in ("pointer", "parameter", "header", "detail")}
+    place = dict.fromkeys(("pointer", "parameter", "header", "detail"), text)
     rejected = {"$ref": f"{_REF}Rejected"}
     return {
         "title": "Problem",

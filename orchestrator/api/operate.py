@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
@@ -45,7 +45,7 @@ class RestartBody(Body):
     """A request for a restart."""
 
     reason: Reason
-    trigger: Annotated[str, Field(pattern="^(manual|mutation)$")] = Trigger.MANUAL.value
+    trigger: Literal["manual", "mutation"] = "manual"
 
 
 class ProbeBody(Body):
@@ -138,7 +138,9 @@ def remove_workspace(
         events = reader.events(EventFilter(after=before, workspace=workspace, types=types))
     waived = [event.data for event in events if isinstance(event.data, WritesWaived)]
     last = waived[-1] if waived else None
-    counts = None if last is None else {name: getattr(last, name) for name in ("writes", "from_position", "to_position")}
+    counts = (
+        None if last is None else {name: getattr(last, name) for name in ("writes", "from_position", "to_position")}
+    )
     return JSONResponse({"workspace": workspace, "removed": True, "waived": counts})
 
 
@@ -164,9 +166,7 @@ def request_restart(
     """Record a request: manual (a person wants it), or mutation (a change that must be picked up)."""
     command = cmd.RequestRestart(trigger=Trigger(body.trigger), reason=_reason(body.reason))
     answer, replayed = services.operator.request_restart(workspace, command, by, key)
-    return JSONResponse(
-        to_plain(answer) | {"replayed": replayed}, 202, headers={"Location": f"/v1/writes/{answer.id}"}
-    )
+    return JSONResponse(to_plain(answer) | {"replayed": replayed}, 202, headers={"Location": f"/v1/writes/{answer.id}"})
 
 
 @router.post(
@@ -244,7 +244,9 @@ def cancel_restart(
     if record is None:
         raise NotFound(f"restart {restart!r} does not exist; GET /v1/restarts lists those that do")
     answer, replayed = services.operator.cancel(record, _reason(body.reason), by, key)
-    return JSONResponse({"restart": restart, "workspace": record.workspace, "changed": answer.changed, "replayed": replayed})
+    return JSONResponse(
+        {"restart": restart, "workspace": record.workspace, "changed": answer.changed, "replayed": replayed}
+    )
 
 
 def _change(services: Services, workspace: str, command: cmd.Hold | cmd.Release, by: By, key: Key) -> JSONResponse:

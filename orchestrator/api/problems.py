@@ -110,7 +110,9 @@ def problem_of(error: errors.OrchestratorError) -> Problem:
     names = (_kebab(cls.__name__) for cls in type(error).__mro__)
     name = next((name for name in names if name in KINDS), "internal-error")
     if isinstance(error, errors.InvalidInput):
-        return Problem(name=name, detail=str(error), errors=[FieldError(detail=str(error), pointer=pointer(error.field))])
+        return Problem(
+            name=name, detail=str(error), errors=[FieldError(detail=str(error), pointer=pointer(error.field))]
+        )
     return Problem(name=name, detail=str(error), headers=_retry_after(name))
 
 
@@ -144,6 +146,8 @@ def install_problems(app: FastAPI) -> None:
 async def _own(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, errors.OrchestratorError):
         raise error
+    if isinstance(error, errors.Unavailable):
+        request.app.state.gate.close()
     return respond(request, problem_of(error))
 
 
