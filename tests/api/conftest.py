@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx2
 import pytest
+import structlog
 
 from orchestrator.api.server import ApiServer, create_server
 from orchestrator.bootstrap import Services, build_drainer, open_services
@@ -104,7 +105,19 @@ def served(url: str, *, auto_register: str | None = None, ready: bool = True, **
         yield Api(services, server, address, http, description)
 
 
-Serve = Callable[..., Api]
+@pytest.fixture(scope="session", autouse=True)
+def plain_logs() -> Iterator[None]:
+    """Lines as machines read them: drawing a traceback for people takes seconds."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ]
+    )
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
