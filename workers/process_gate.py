@@ -13,6 +13,7 @@ import os
 import selectors
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from orchestrator.errors import TransientError
@@ -47,6 +48,7 @@ class GatedChild:
 
     process: subprocess.Popen[bytes]
     launch: Launch
+    payload: bytes
     orders: int
     failures: int
 
@@ -68,11 +70,9 @@ class GatedChild:
         self.process.wait()
 
     def _send(self) -> None:
-        argv = [os.fsencode(part) for part in self.launch.argv]
-        env = {os.fsencode(name): os.fsencode(value) for name, value in self.launch.env.items()}
         try:
             with open(self.orders, "wb") as pipe:
-                marshal.dump((argv, env), pipe)
+                pipe.write(self.payload)
         except BrokenPipeError as error:
             raise TransientError(f"the child that was to become {self.launch.argv[0]!r} was killed") from error
 
@@ -92,9 +92,22 @@ def spawn_gated(launch: Launch, *, output: int | None) -> GatedChild:
 
     Raises ``PermanentError`` (no such ``cwd``) or ``TransientError``.
     """
-    orders_out, orders_in = os.pipe()
-    failures_out, failures_in = os.pipe()
+    argv = [os.fsencode(part) for part in launch.argv]
+    env = {os.fsencode(name): os.fsencode(value) for name, value in launch.env.items()}
     try:
+        return _spawn(launch, marshal.dumps((argv, env)), output)
+    except OSError as error:
+        raise start_failure(launch.argv[0], error) from error
+
+
+def _spawn(launch: Launch, payload: bytes, output: int | None) -> GatedChild:
+    with ExitStack() as kept, ExitStack() as handed_on:
+        orders_out, orders_in = os.pipe()
+        handed_on.callback(os.close, orders_out)
+        kept.callback(os.close, orders_in)
+        failures_out, failures_in = os.pipe()
+        handed_on.callback(os.close, failures_in)
+        kept.callback(os.close, failures_out)
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _GATE, str(orders_out), str(failures_in)],
             cwd=launch.cwd,
@@ -104,11 +117,5 @@ def spawn_gated(launch: Launch, *, output: int | None) -> GatedChild:
             pass_fds=(orders_out, failures_in),
             start_new_session=True,
         )
-    except OSError as error:
-        os.close(orders_in)
-        os.close(failures_out)
-        raise start_failure(launch.argv[0], error) from error
-    finally:
-        os.close(orders_out)
-        os.close(failures_in)
-    return GatedChild(process=process, launch=launch, orders=orders_in, failures=failures_out)
+        kept.pop_all()
+    return GatedChild(process=process, launch=launch, payload=payload, orders=orders_in, failures=failures_out)

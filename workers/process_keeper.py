@@ -137,7 +137,7 @@ class ProcessKeeper:
                 self._after_exit(self.child)
             elif self.child is None and self._respawn_s is not None and time.monotonic() >= self._respawn_s:
                 self._respawn()
-        except ExecutionError as error:  # an undead process of the group, a full disk: tried again after a pause
+        except (ExecutionError, OSError) as error:  # an undead process, a full disk: tried again after a pause
             _log.warning("respawn_failed", workspace=self.workspace, error=str(error))
             self._schedule_respawn()
 

@@ -14,7 +14,7 @@ from orchestrator.domain.paths import check_path, escape_path
 from orchestrator.domain.policy import DEFAULT_FLEET, Action, Policies, Policy, PolicyPatch
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import KeyReused, NotFound, OrchestratorError
-from orchestrator.ports import EventStore, Ids, Transaction
+from orchestrator.ports import EventStore, Ids, Target, Transaction
 from orchestrator.service.announce import announce, announce_write
 from orchestrator.service.append import append_all, policy_of, save
 from orchestrator.service.idempotency import RequestKey, once
@@ -79,6 +79,7 @@ class AutoRegistration:
     """With what an unregistered workspace is registered on its first write; None: not at all."""
 
     executor: str | None = None
+    target: Target = field(default_factory=dict)
 
 
 class _Batch:
@@ -148,7 +149,7 @@ class _Batch:
             removed = "was removed" if state.removed else "is not registered"
             raise NotFound(f"workspace {state.workspace!r} {removed}; PUT /v1/workspaces/{state.workspace} first")
         registered = WorkspaceRegistered(
-            fleet=DEFAULT_FLEET, labels={}, executor=self.auto.executor, target={}, policy=PolicyPatch()
+            fleet=DEFAULT_FLEET, labels={}, executor=self.auto.executor, target=self.auto.target, policy=PolicyPatch()
         )
         self.events.append(
             NewEvent(

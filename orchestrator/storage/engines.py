@@ -49,12 +49,17 @@ def sqlite_engine(url: sa.URL, *, busy_timeout_ms: int = 5_000) -> sa.Engine:
 
 
 def postgres_engine(url: sa.URL) -> sa.Engine:
-    """Return an engine whose sessions never wait without a bound: for a connection, a lock or an answer."""
-    settings = " ".join(f"-c {name}={value}" for name, value in _POSTGRES_SETTINGS.items())
+    """Return an engine whose sessions never wait without a bound: for a connection, a lock or an answer.
+
+    ``?options=-c ...`` of the URL comes after these settings, so an operator's own word wins.
+    """
+    settings = [f"-c {name}={value}" for name, value in _POSTGRES_SETTINGS.items()]
+    given = url.query.get("options", ())
+    settings += [given] if isinstance(given, str) else given
     return sa.create_engine(
         url,
         isolation_level="READ COMMITTED",
-        connect_args={**_POSTGRES_CONNECTION, "options": settings},
+        connect_args={**_POSTGRES_CONNECTION, "options": " ".join(settings)},
         pool_size=10,
         max_overflow=10,
         pool_timeout=2.0,

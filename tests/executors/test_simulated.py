@@ -83,7 +83,7 @@ def test_failures_then_hangs_then_success(tmp_path: Path, in_file: bool) -> None
             return type(error)
         return None
 
-    assert [outcome() for _ in range(5)] == [TransientError, TransientError, ReadinessTimeout, None, None]
+    assert [outcome() for _ in range(5)] == [UnknownOutcome, UnknownOutcome, ReadinessTimeout, None, None]
     executor.restart(order_for(executor, {"delay": 0}))  # another workspace counts for itself
 
 

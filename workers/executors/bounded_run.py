@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from workers.executors.bounded_output import BoundedOutput
-from workers.launch import Launch
+from workers.launch import Launch, start_failure
 from workers.process_group import end_group, has_ended, signal_group
 
 STOP_GRACE_S = 3.0
@@ -54,7 +54,10 @@ def run(launch: Launch, *, deadline_s: float, stopped: Callable[[], bool]) -> Ru
     ended too; what moved into a session of its own (a daemon) is not.
     Raises ``PermanentError`` or ``TransientError`` if it cannot be started.
     """
-    reader, writer = os.pipe()
+    try:
+        reader, writer = os.pipe()
+    except OSError as error:
+        raise start_failure(launch.argv[0], error) from error
     os.set_blocking(reader, False)
     pump = _Pump(reader)
     try:

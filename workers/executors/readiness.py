@@ -22,6 +22,7 @@ DEFAULT_TIMEOUT = "2s"
 _LONGEST_LOOK_MS = 30_000
 _SHORTEST_INTERVAL_MS = 10
 _PROBE_GRACE_S = 0.5
+_HIGHEST_PORT = 65535
 _STOP_LOOK_S = 0.05
 _KINDS: dict[str, frozenset[str]] = {
     "none": frozenset(),
@@ -74,8 +75,8 @@ def _normalise_kind(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
     match kind:
         case "tcp":
             return {
-                "host": fields.text(given.get("host", "127.0.0.1"), "ready.host"),
-                "port": fields.count(fields.required(given, "port", "ready."), "ready.port", low=1, high=65535),
+                "host": _normalise_host(given.get("host", "127.0.0.1")),
+                "port": fields.count(fields.required(given, "port", "ready."), "ready.port", low=1, high=_HIGHEST_PORT),
             }
         case "http":
             normal: dict[str, Any] = {"url": _normalise_url(fields.required(given, "url", "ready."))}
@@ -88,14 +89,32 @@ def _normalise_kind(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
             return {}
 
 
+def _normalise_host(value: object) -> str:
+    text = fields.text(value, "ready.host")
+    if not _can_be_looked_up(text):
+        raise fields.wrong(value, "ready.host", "a host's name or address")
+    return text
+
+
+def _can_be_looked_up(host: str) -> bool:
+    """The resolver's own first step; what fails it (an empty or overlong label) is no ``OSError`` there."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
+
+
 def _normalise_url(value: object) -> str:
     text = fields.text(value, "ready.url")
     try:
         url = httpx2.URL(text)
     except httpx2.InvalidURL as error:
         raise InvalidTarget(f"target field 'ready.url' is not a URL: {error}", field="ready.url") from error
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not url.host or not _can_be_looked_up(url.host):
         raise fields.wrong(value, "ready.url", "an http or https URL with a host")
+    if url.port is not None and not 1 <= url.port <= _HIGHEST_PORT:
+        raise fields.wrong(value, "ready.url", f"a URL whose port is from 1 to {_HIGHEST_PORT}")
     if url.userinfo:
         # Targets are kept in the log for ever and shown to everybody who may read it.
         raise InvalidTarget("target field 'ready.url' must not hold a user or password", field="ready.url")
@@ -106,7 +125,11 @@ def _within(
     looking: Coroutine[Any, Any, Readiness], timeout_s: float, stopped: Callable[[], bool], order: Order
 ) -> Readiness:
     """Run one look with a limit on the whole of it: a socket's own time-outs start again with every byte."""
-    return asyncio.run(_limited(looking, timeout_s, stopped, order))
+    try:
+        return asyncio.run(_limited(looking, timeout_s, stopped, order))
+    except OSError:  # no descriptor left for the look itself
+        looking.close()
+        return Readiness.NOT_YET
 
 
 async def _limited(

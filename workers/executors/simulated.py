@@ -44,7 +44,7 @@ class SimulatedExecutor:
             "delay": fields.duration(target.get("delay", "0s"), "delay"),
             "fail_first": fields.count(target.get("fail_first", 0), "fail_first"),
             "hang_first": fields.count(target.get("hang_first", 0), "hang_first"),
-            "error_kind": fields.one_of(target.get("error_kind", "transient"), _KINDS, "error_kind"),
+            "error_kind": fields.one_of(target.get("error_kind", "unknown"), _KINDS, "error_kind"),
         }
         if "ledger" in target:
             normal["ledger"] = fields.text(target["ledger"], "ledger")
