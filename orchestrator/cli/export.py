@@ -25,7 +25,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command("export")
-def export_command(  # noqa: PLR0913 (each is an option)
+def export_command(
     *,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else stdout.")] = None,
     after: Annotated[int, typer.Option(min=0, metavar="POSITION", help="Only events after this position.")] = 0,

@@ -15,7 +15,9 @@ from orchestrator.errors import InvalidInput
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DatabaseUrl = Annotated[
     str | None,
-    typer.Option("--database-url", metavar="URL", help="Database to read; else ORCHESTRATOR_DATABASE_URL, else --data."),
+    typer.Option(
+        "--database-url", metavar="URL", help="Database to read; else ORCHESTRATOR_DATABASE_URL, else --data."
+    ),
 ]
 Data = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Data folder of `orchestrator up` [ORCHESTRATOR_DATA].")

@@ -54,7 +54,7 @@ def _check_file(url: str) -> None:
         )
 
 
-def workspaces(  # noqa: PLR0913 (each is an option)
+def workspaces(
     *,
     state: Annotated[Phase | None, typer.Option(help="Only those in this state.")] = None,
     fleet: Annotated[str | None, typer.Option(help="Only those of this fleet.")] = None,
@@ -177,7 +177,9 @@ def why_command(
 ) -> None:
     """Say why a restart happened, or what became of a write or request."""
     if not subject.startswith(("rst_", "evt_")):
-        raise NotFound(f"{subject!r} is neither a restart (rst_...) nor a write (evt_...); `orchestrator restarts` lists")
+        raise NotFound(
+            f"{subject!r} is neither a restart (rst_...) nor a write (evt_...); `orchestrator restarts` lists"
+        )
     with reading(database_url, data) as store, store.read() as reader:
         if subject.startswith("rst_"):
             story = why(reader, subject)
@@ -197,12 +199,14 @@ def why_command(
         say(f"\n{story_of_restart.restart.id}: {story_of_restart.explanation}")
 
 
-def tail(  # noqa: PLR0913 (each is an option)
+def tail(
     *,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is recorded from now on.")] = False,
     workspace: Annotated[str | None, typer.Option(help="Only events of this workspace.")] = None,
     kind: Annotated[list[str] | None, typer.Option("--type", help="Only events of this type; may be repeated.")] = None,
-    after: Annotated[int | None, typer.Option(min=0, metavar="POSITION", help="All events after this position.")] = None,
+    after: Annotated[
+        int | None, typer.Option(min=0, metavar="POSITION", help="All events after this position.")
+    ] = None,
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, max=100_000, help="The last so many events.")] = 20,
     as_json: Json = False,
     database_url: DatabaseUrl = None,
@@ -269,4 +273,3 @@ def _print_from(store: EventStore, after: int, workspace: str | None, types: lis
         after = page[-1].position if page else after
         if len(page) < _PAGE:
             return after
-
