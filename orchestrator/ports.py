@@ -103,6 +103,14 @@ class Clock(Protocol):
         ...
 
 
+class Ids(Protocol):
+    """Makes ids: UUIDv7, so that they sort by time."""
+
+    def new(self, prefix: str) -> str:
+        """Return a fresh id like ``evt_0197...``."""
+        ...
+
+
 class Doorbell(Protocol):
     """Wakes a worker up. Losing, doubling or delaying a ring changes nothing but latency."""
 
@@ -328,8 +336,11 @@ class Reader(Protocol):
         """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""
         ...
 
-    def ready_workspaces(self, limit: int) -> list[str]:
-        """Return workspaces that a worker may start now, the longest ready first."""
+    def ready_workspaces(self, limit: int, *, except_fleets: Collection[str] = ()) -> list[str]:
+        """Return workspaces that a worker may start now, the longest ready first.
+
+        ``except_fleets`` leaves out fleets that are known to be full.
+        """
         ...
 
     def next_instant(self) -> datetime | None:

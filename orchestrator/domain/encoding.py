@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -99,6 +98,11 @@ def _plain_fields(value: object) -> dict[str, Any]:
     return {name: to_plain(item) for name, item in pairs if item is not None or name not in omitted}
 
 
-@cache
+_SHAPES: dict[type[object], tuple[tuple[str, ...], frozenset[str]]] = {}
+
+
 def _shape(kind: type[Any]) -> tuple[tuple[str, ...], frozenset[str]]:
-    return tuple(item.name for item in fields(kind)), getattr(kind, "OMITTED", frozenset())
+    """Return a dataclass's field names and those left out when None; asked once for each class."""
+    if kind not in _SHAPES:
+        _SHAPES[kind] = tuple(item.name for item in fields(kind)), getattr(kind, "OMITTED", frozenset())
+    return _SHAPES[kind]

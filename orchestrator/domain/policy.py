@@ -112,6 +112,8 @@ class PolicyLayer:
 
 SETTINGS_SCOPE = "settings"
 DEFAULT_SCOPE = "default"
+DEFAULT_FLEET = "default"
+"""The fleet of a workspace that names none."""
 
 
 def fleet_scope(fleet: str) -> str:

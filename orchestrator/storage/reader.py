@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 import msgspec
@@ -180,10 +181,12 @@ class SqlReader:
         listed = sa.select(found.c.id).group_by(found.c.id).order_by(oldest, found.c.id).limit(limit)
         return list(self._sql.run(listed).scalars())
 
-    def ready_workspaces(self, limit: int) -> list[str]:
+    def ready_workspaces(self, limit: int, *, except_fleets: Collection[str] = ()) -> list[str]:
         """Return workspaces that a worker may start now, the longest ready first."""
         ready = workspaces.c.ready_at
         listed = sa.select(workspaces.c.id).where(ready <= self._time.store_time())
+        if except_fleets:
+            listed = listed.where(workspaces.c.fleet.not_in(except_fleets))
         return list(self._sql.run(listed.order_by(ready, workspaces.c.id).limit(limit)).scalars())
 
     def next_instant(self) -> datetime | None:

@@ -1,0 +1,117 @@
+"""The composition root: settings become a store, executors, a doorbell, a drainer. Nothing else names adapters."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import random
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import uuid_utils
+from celery import Celery
+
+from orchestrator.errors import UnknownExecutor
+from orchestrator.ports import EventStore, Executor
+from orchestrator.service.drain import Drainer
+from orchestrator.service.operate import Operator
+from orchestrator.service.record import AutoRegistration
+from orchestrator.settings import Settings
+from orchestrator.storage.postgres import PostgresEventStore
+from orchestrator.storage.sqlite import SqliteEventStore
+from workers.app import check_broker, create_celery
+from workers.doorbell import CeleryDoorbell
+from workers.executors import available
+from workers.process_supervisor import ProcessSupervisor
+
+SLOTS_EMBEDDED = 4
+SLOTS = 16
+
+
+class TimeOrderedIds:
+    """UUIDv7 behind a prefix."""
+
+    def new(self, prefix: str) -> str:
+        """Return a fresh id like ``evt_0197...``."""
+        return f"{prefix}_{uuid_utils.uuid7().hex}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What the processes share: the API uses the store and the operator, workers the rest."""
+
+    settings: Settings
+    store: EventStore
+    ids: TimeOrderedIds
+    executors: Mapping[str, Executor]
+    operator: Operator
+    auto: AutoRegistration
+    celery: Celery
+    doorbell: CeleryDoorbell
+    actor: str
+    """Who acts through an API without keys: ``local:USER``."""
+
+    def check_broker(self) -> None:
+        """Raise ``BrokerUnavailable`` unless the broker answers."""
+        check_broker(self.celery)
+
+
+def open_store(url: str) -> EventStore:
+    """Return the store behind a database URL; nothing is connected yet."""
+    return SqliteEventStore(url) if url.startswith("sqlite") else PostgresEventStore(url)
+
+
+def open_services(
+    settings: Settings, *, embedded: bool = False, supervisor: ProcessSupervisor | None = None
+) -> Services:
+    """Wire a process. Embedded: fewer slots, and unregistered workspaces are simulated."""
+    ids, store = TimeOrderedIds(), open_store(settings.url)
+    slots = settings.slots or (SLOTS_EMBEDDED if embedded else SLOTS)
+    celery = create_celery(settings.broker_url, tick_s=settings.tick_ms / 1000, slots=slots)
+    executors = available(supervisor)
+    return Services(
+        settings=settings,
+        store=store,
+        ids=ids,
+        executors=executors,
+        operator=Operator(store, ids, on_removed=supervisor.stop if supervisor else None),
+        auto=_auto_registration(settings, executors, embedded=embedded),
+        celery=celery,
+        doorbell=CeleryDoorbell(celery),
+        actor=f"local:{user_name()}",
+    )
+
+
+def _auto_registration(settings: Settings, executors: Mapping[str, Executor], *, embedded: bool) -> AutoRegistration:
+    """Return with what a first write registers. Raises ``InvalidInput`` for an executor that needs a target."""
+    name = "simulated" if embedded and settings.auto_register is None else settings.auto_register_executor
+    if name is None:
+        return AutoRegistration()
+    if name not in executors:
+        raise UnknownExecutor(
+            f"ORCHESTRATOR_AUTO_REGISTER: no executor {name!r}; there are {', '.join(sorted(executors))}, or off"
+        )
+    return AutoRegistration(executor=name, target=executors[name].normalise({}))
+
+
+def build_drainer(services: Services, *, embedded: bool = False) -> Drainer:
+    """Return the worker's side of a process."""
+    settings = services.settings
+    return Drainer(
+        store=services.store,
+        executors=services.executors,
+        ids=services.ids,
+        worker=f"{socket.gethostname()}:{os.getpid()}",
+        slots=settings.slots or (SLOTS_EMBEDDED if embedded else SLOTS),
+        jitter=random.random,
+        running_most=settings.max_concurrent,
+    )
+
+
+def user_name() -> str:
+    """Return the user this process runs as; its number where it has no name (containers)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

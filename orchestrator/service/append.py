@@ -1,0 +1,124 @@
+"""Load, decide, append, fold: the one way in which a decision about a workspace reaches the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator.domain.commands import Command
+from orchestrator.domain.decide import decide
+from orchestrator.domain.due import due
+from orchestrator.domain.events import ClockRegressed, EventData, NewEvent, Recorded
+from orchestrator.domain.evolve import evolve
+from orchestrator.domain.policy import DEFAULT_FLEET, Policies, Policy, PolicyPatch
+from orchestrator.domain.restart_record import RestartRecord, project, restart_of
+from orchestrator.domain.state import WorkspaceState
+from orchestrator.ports import Ids, StoredWorkspace, Transaction
+
+SYSTEM = "system"
+"""The actor of what the product does by itself: ticks, drains, rescues."""
+
+_REGRESSION_REPORTED_FROM_MS = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Author:
+    """Who asks, as the envelope keeps it."""
+
+    actor: str = SYSTEM
+    source: str | None = None
+    source_id: str | None = None
+    occurred_at: datetime | None = None
+    traceparent: str | None = None
+
+
+def policy_of(state: WorkspaceState, policies: Policies) -> Policy:
+    """Return the numbers in force for a workspace; those of fleet ``default`` while it was never registered."""
+    if state.registration is None:
+        return policies.in_force(DEFAULT_FLEET, PolicyPatch())
+    return policies.in_force(state.registration.fleet, state.registration.policy)
+
+
+def carry_out(
+    tx: Transaction, state: WorkspaceState, command: Command, author: Author, ids: Ids, policies: Policies
+) -> tuple[WorkspaceState, list[Recorded]]:
+    """Decide ``command``, append what it leads to, and return the new state with the recorded events."""
+    decided = decide(state, command, policy_of(state, policies), tx.now)
+    return append(tx, state, decided, author, ids, policies)
+
+
+def append(
+    tx: Transaction,
+    state: WorkspaceState,
+    decided: Sequence[EventData],
+    author: Author,
+    ids: Ids,
+    policies: Policies,
+) -> tuple[WorkspaceState, list[Recorded]]:
+    """Append decisions of one workspace, fold them into its row and into its restarts' read models."""
+    if not decided:
+        return state, []
+    recorded = append_all(tx, _enveloped(state, decided, author, ids), ids)
+    after = state
+    for event in recorded:
+        after = evolve(after, event, policy_of(after, policies))
+    save(tx, [after], policies)
+    tx.save_restarts(_projected(tx, after, recorded))
+    return after, recorded
+
+
+def append_all(tx: Transaction, events: Sequence[NewEvent], ids: Ids) -> list[Recorded]:
+    """Append events; the first ones after the database's clock stepped back report that too."""
+    if tx.clock_behind_ms < _REGRESSION_REPORTED_FROM_MS or tx.last_clock_regression_at() == tx.now:
+        return tx.append(events)
+    regressed = NewEvent(
+        id=ids.new("evt"),
+        workspace=None,
+        version=None,
+        data=ClockRegressed(by_ms=tx.clock_behind_ms),
+        actor=SYSTEM,
+    )
+    return tx.append([regressed, *events])[1:]
+
+
+def save(tx: Transaction, states: Sequence[WorkspaceState], policies: Policies) -> None:
+    """Write rows, each with the instant at which its window is due under the policies given."""
+    rows = []
+    for state in states:
+        found = due(state, policy_of(state, policies))
+        rows.append(StoredWorkspace(state=state, due_at=found.at if found else None))
+    tx.save(rows)
+
+
+def _enveloped(state: WorkspaceState, decided: Sequence[EventData], author: Author, ids: Ids) -> list[NewEvent]:
+    events, version = [], state.version
+    for data in decided:
+        if not data.FACT:
+            version += 1
+        events.append(
+            NewEvent(
+                id=ids.new("evt"),
+                workspace=state.workspace,
+                version=None if data.FACT else version,
+                data=data,
+                actor=author.actor,
+                source=author.source,
+                source_id=author.source_id,
+                occurred_at=author.occurred_at,
+                correlation_id=getattr(data, "restart", None),
+                traceparent=author.traceparent,
+            )
+        )
+    return events
+
+
+def _projected(tx: Transaction, state: WorkspaceState, recorded: Sequence[Recorded]) -> list[RestartRecord]:
+    fleet = state.registration.fleet if state.registration else ""
+    records: dict[str, RestartRecord | None] = {}
+    for event in recorded:
+        restart = restart_of(event.data)
+        if restart is not None:
+            before = records[restart] if restart in records else tx.restart(restart)
+            records[restart] = project(before, event, fleet=fleet)
+    return [record for record in records.values() if record is not None]

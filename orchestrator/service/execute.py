@@ -1,0 +1,100 @@
+"""Carry out one cycle with an executor: act, try transient errors again, wait until ready."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from orchestrator.domain.commands import Failure, Success
+from orchestrator.domain.durations import parse_duration
+from orchestrator.domain.events import ErrorKind
+from orchestrator.errors import (
+    ExecutionCancelled,
+    PermanentError,
+    ReadinessTimeout,
+    TransientError,
+    UnknownOutcome,
+)
+from orchestrator.ports import Executor, Order, Readiness, Receipt
+
+_log = structlog.get_logger("orchestrator")
+
+TRANSIENT_TRIES = 3
+_TRANSIENT_WAIT_S = 1.0
+_LOOK_EVERY_S = 0.5
+_MESSAGE_MOST = 2_000
+_OUTPUT_MOST = 8_192
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cancelled:
+    """The cycle was told to stop before it ended."""
+
+
+def execute(executor: Executor, order: Order, jitter: Callable[[], float]) -> Success | Failure | Cancelled:
+    """Return how the cycle ended. An executor that raises anything at all has failed the cycle, no more."""
+    try:
+        before = executor.inspect(order)
+        receipt = _act(executor, order)
+        _await_ready(executor, order, receipt)
+        after = executor.inspect(order)
+        return Success(generation_before=before, generation_after=after, output=receipt.output[:_OUTPUT_MOST])
+    except ExecutionCancelled:
+        return Cancelled()
+    except Exception as error:  # noqa: BLE001 (a plug-in may raise anything; the workspace must not be locked out)
+        kind = _kind_of(error)
+        if kind is ErrorKind.UNKNOWN and not isinstance(error, UnknownOutcome):
+            _log.exception("executor.raised", workspace=order.workspace, cycle=order.cycle)
+        message = str(error) or type(error).__name__
+        return Failure(error_kind=kind, message=message[:_MESSAGE_MOST], jitter=jitter())
+
+
+def _act(executor: Executor, order: Order) -> Receipt:
+    for tried in range(1, TRANSIENT_TRIES + 1):
+        try:
+            return executor.restart(order)
+        except TransientError as error:
+            wait_s = min(_TRANSIENT_WAIT_S * tried, order.deadline_s - time.monotonic())
+            if tried == TRANSIENT_TRIES or wait_s <= 0:
+                raise
+            _log.info(
+                "executor.tried_again", workspace=order.workspace, cycle=order.cycle, tried=tried, error=str(error)
+            )
+            _wait(order, wait_s)
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _await_ready(executor: Executor, order: Order, receipt: Receipt) -> None:
+    every_s = _look_every_s(order)
+    while True:
+        seen = executor.probe(order, receipt)
+        if seen is Readiness.READY:
+            return
+        if seen is Readiness.FAILED:
+            raise UnknownOutcome(f"workspace {order.workspace} ended before it was ready")
+        if time.monotonic() + every_s > order.deadline_s:
+            raise ReadinessTimeout(f"workspace {order.workspace} was not ready before cycle_timeout")
+        _wait(order, every_s)
+
+
+def _look_every_s(order: Order) -> float:
+    ready = order.target.get("ready")
+    interval = ready.get("interval") if isinstance(ready, dict) else None
+    return parse_duration(interval) / 1000 if interval is not None else _LOOK_EVERY_S
+
+
+def _wait(order: Order, seconds: float) -> None:
+    if order.stop.wait(seconds):
+        raise ExecutionCancelled(f"cycle {order.cycle} was told to stop")
+
+
+def _kind_of(error: Exception) -> ErrorKind:
+    kinds: dict[type[Exception], ErrorKind] = {
+        TransientError: ErrorKind.TRANSIENT,
+        PermanentError: ErrorKind.PERMANENT,
+        ReadinessTimeout: ErrorKind.TIMEOUT,
+    }
+    return next((kind for cls, kind in kinds.items() if isinstance(error, cls)), ErrorKind.UNKNOWN)

@@ -1,0 +1,43 @@
+"""The same request again gives the same answer: ``Idempotency-Key`` (CONTRACT section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from orchestrator.domain.encoding import canonical_json
+from orchestrator.errors import KeyReused
+from orchestrator.ports import StoredAnswer, Transaction
+
+AnswerT = TypeVar("AnswerT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestKey:
+    """The caller's key, and a fingerprint of what it was sent with (method, path and body)."""
+
+    key: str
+    fingerprint: str
+
+
+def once(
+    tx: Transaction, actor: str, request: RequestKey | None, kind: type[AnswerT], compute: Callable[[], AnswerT]
+) -> tuple[AnswerT, bool]:
+    """Return the answer, and whether it was given before.
+
+    The answer is kept in the transaction that has the effect, so neither exists without the other.
+    Raises ``KeyReused`` if the key came before with something else.
+    """
+    if request is None:
+        return compute(), False
+    stored = tx.answer(actor, request.key)
+    if stored is None:
+        answer = compute()
+        tx.remember(actor, request.key, StoredAnswer(fingerprint=request.fingerprint, answer=canonical_json(answer)))
+        return answer, False
+    if stored.fingerprint != request.fingerprint:
+        raise KeyReused(f"Idempotency-Key {request.key!r} was used before with another request; use a new key")
+    return msgspec.convert(msgspec.json.decode(stored.answer), kind), True

@@ -1,0 +1,68 @@
+"""The leases that this process holds, and their renewal."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import structlog
+
+from orchestrator.ports import EventStore
+
+_log = structlog.get_logger("orchestrator")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldLease:
+    """The right to run one workspace's cycle. ``stop`` ends the cycle's work: the lease is lost, or we stop."""
+
+    workspace: str
+    cycle: str
+    fence: int
+    lease_ms: int
+    stop: threading.Event
+
+
+class LeaseBook:
+    """All leases of one process. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, HeldLease] = {}
+        self._lock = threading.Lock()
+
+    def take(self, lease: HeldLease) -> None:
+        """Note a lease that a ``CycleStarted`` has given us."""
+        with self._lock:
+            self._held[lease.workspace] = lease
+
+    def drop(self, lease: HeldLease) -> None:
+        """Forget a lease whose cycle has ended."""
+        with self._lock:
+            if self._held.get(lease.workspace) is lease:
+                del self._held[lease.workspace]
+
+    def held(self) -> list[HeldLease]:
+        """Return the leases that are held now."""
+        with self._lock:
+            return list(self._held.values())
+
+    def stop_all(self) -> None:
+        """Tell every running cycle to end."""
+        for lease in self.held():
+            lease.stop.set()
+
+    def renew(self, store: EventStore) -> None:
+        """Renew all; a cycle whose lease is lost is told to stop. Raises ``StorageUnavailable``."""
+        leases = self.held()
+        if not leases:
+            return
+        kept = store.renew_leases({lease.workspace: (lease.fence, lease.lease_ms) for lease in leases})
+        still_held = {id(lease) for lease in self.held()}
+        for lease in leases:
+            if lease.workspace not in kept and id(lease) in still_held:
+                _log.warning("lease.lost", workspace=lease.workspace, cycle=lease.cycle, fence=lease.fence)
+                lease.stop.set()
+
+    def renew_every_s(self, *, most_s: float = 10.0) -> float:
+        """Return how long the renewer may wait: a third of the shortest lease held."""
+        return min((lease.lease_ms / 3000 for lease in self.held()), default=most_s)

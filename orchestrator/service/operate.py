@@ -1,0 +1,166 @@
+"""What people and programs do to a workspace, one transaction each: load, decide, append, answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator.domain import commands as cmd
+from orchestrator.domain import events as ev
+from orchestrator.domain.due import window_due
+from orchestrator.domain.restart_record import SETTLED, RestartRecord
+from orchestrator.domain.state import Registration, WorkspaceState
+from orchestrator.errors import Conflict, NotFound
+from orchestrator.ports import EventStore, Ids, StoredWorkspace, Transaction
+from orchestrator.service.announce import announce
+from orchestrator.service.append import Author, append, carry_out, policy_of
+from orchestrator.service.idempotency import AnswerT, RequestKey, once
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestedRestart:
+    """An accepted request. ``due_at`` is when its restart is due as things stand."""
+
+    id: str
+    position: int
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeAnswer:
+    """What a probe led to: requested, suppressed (by ``reason``) or ignored (it was healthy)."""
+
+    decision: str
+    reason: ev.Suppression | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """A command that has no answer of its own. ``changed`` is False if nothing had to be recorded."""
+
+    changed: bool
+
+
+class Operator:
+    """Carries out commands. ``on_removed`` is told of a workspace after its removal is committed; it must not raise."""
+
+    def __init__(self, store: EventStore, ids: Ids, *, on_removed: Callable[[str], None] | None = None) -> None:
+        self._store, self._ids, self._on_removed = store, ids, on_removed
+
+    def register(
+        self, workspace: str, registration: Registration, author: Author, *, create_only: bool = False
+    ) -> tuple[StoredWorkspace, bool]:
+        """Register or change a workspace; return its row, and whether it is new.
+
+        Raises ``Conflict`` with ``create_only`` if it exists already.
+        """
+        with self._store.write([workspace]) as tx:
+            stored = tx.workspace(workspace)
+            state = stored.state if stored else WorkspaceState(workspace=workspace)
+            if create_only and state.registered:
+                raise Conflict(f"workspace {workspace!r} is registered already")
+            command = cmd.Register(registration=registration)
+            after, recorded = carry_out(tx, state, command, author, self._ids, tx.policies())
+            now_stored = tx.workspace(workspace)
+        announce(recorded)
+        if now_stored is None:
+            raise NotFound(f"workspace {workspace!r} vanished")
+        return StoredWorkspace(state=after, due_at=now_stored.due_at), not state.registered
+
+    def request_restart(
+        self, workspace: str, command: cmd.RequestRestart, author: Author, request: RequestKey | None = None
+    ) -> tuple[RequestedRestart, bool]:
+        """Record a request for a restart. Raises ``NotFound``."""
+
+        def answer(tx: Transaction, state: WorkspaceState, recorded: list[ev.Recorded]) -> RequestedRestart:
+            return RequestedRestart(id=recorded[0].id, position=recorded[0].position, due_at=_due_at(tx, state))
+
+        return self._carry_out(workspace, command, author, request, RequestedRestart, answer)
+
+    def report_probe(
+        self, workspace: str, command: cmd.ReportProbe, author: Author, request: RequestKey | None = None
+    ) -> tuple[ProbeAnswer, bool]:
+        """Record what a probe leads to. Raises ``NotFound``."""
+
+        def answer(tx: Transaction, state: WorkspaceState, recorded: list[ev.Recorded]) -> ProbeAnswer:
+            if not recorded:
+                return ProbeAnswer(decision="ignored")
+            data = recorded[0].data
+            if isinstance(data, ev.ProbeSuppressed):
+                return ProbeAnswer(decision="suppressed", reason=data.reason, id=recorded[0].id)
+            return ProbeAnswer(decision="requested", id=recorded[0].id)
+
+        return self._carry_out(workspace, command, author, request, ProbeAnswer, answer)
+
+    def change(
+        self,
+        workspace: str,
+        command: cmd.Hold | cmd.Release | cmd.Remove,
+        author: Author,
+        request: RequestKey | None = None,
+    ) -> tuple[Done, bool]:
+        """Hold, release or remove a workspace. Raises ``NotFound``, ``InvalidInput``."""
+
+        def answer(tx: Transaction, state: WorkspaceState, recorded: list[ev.Recorded]) -> Done:
+            return Done(changed=bool(recorded))
+
+        done = self._carry_out(workspace, command, author, request, Done, answer)
+        if isinstance(command, cmd.Remove) and self._on_removed is not None:
+            self._on_removed(workspace)
+        return done
+
+    def cancel(
+        self, record: RestartRecord, reason: str, author: Author, request: RequestKey | None = None
+    ) -> tuple[Done, bool]:
+        """Cancel a queued or retrying restart; its range is waived. Raises ``Conflict``."""
+
+        def answer(tx: Transaction, state: WorkspaceState, recorded: list[ev.Recorded]) -> Done:
+            return Done(changed=True)
+
+        if record.state in SETTLED and request is None:
+            raise Conflict(
+                f"restart {record.id} is {record.state.value}; only a queued or retrying one can be cancelled"
+            )
+        command = cmd.Cancel(restart=record.id, reason=reason)
+        return self._carry_out(record.workspace, command, author, request, Done, answer)
+
+    def report_exit(self, workspace: str, exited: ev.ProcessExited) -> None:
+        """Record that a supervised child ended by itself."""
+        with self._store.write([workspace]) as tx:
+            stored = tx.workspace(workspace)
+            if stored is None or not stored.state.registered:
+                return
+            _, recorded = append(tx, stored.state, [exited], Author(), self._ids, tx.policies())
+        announce(recorded)
+
+    def _carry_out(
+        self,
+        workspace: str,
+        command: cmd.Command,
+        author: Author,
+        request: RequestKey | None,
+        kind: type[AnswerT],
+        answer: Callable[[Transaction, WorkspaceState, list[ev.Recorded]], AnswerT],
+    ) -> tuple[AnswerT, bool]:
+        events: list[ev.Recorded] = []
+        with self._store.write([workspace]) as tx:
+
+            def compute() -> AnswerT:
+                stored = tx.workspace(workspace)
+                state = stored.state if stored else WorkspaceState(workspace=workspace)
+                after, recorded = carry_out(tx, state, command, author, self._ids, tx.policies())
+                events.extend(recorded)
+                return answer(tx, after, recorded)
+
+            answered = once(tx, author.actor, request, kind, compute)
+        announce(events)
+        return answered
+
+
+def _due_at(tx: Transaction, state: WorkspaceState) -> datetime | None:
+    if state.restart is not None and state.restart.cycle is None:
+        return state.restart.ready_at
+    found = window_due(state, policy_of(state, tx.policies()))
+    return found.at if found else None

@@ -1,0 +1,306 @@
+"""Record writes: one transaction for all that came together, and what each led to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from orchestrator.domain.due import window_due
+from orchestrator.domain.events import FileWritten, NewEvent, Operation, Recorded, WorkspaceRegistered
+from orchestrator.domain.evolve import evolve
+from orchestrator.domain.paths import check_path, escape_path
+from orchestrator.domain.policy import DEFAULT_FLEET, Action, Policies, Policy, PolicyPatch
+from orchestrator.domain.state import WorkspaceState
+from orchestrator.errors import KeyReused, NotFound, OrchestratorError
+from orchestrator.ports import EventStore, Ids, Target, Transaction
+from orchestrator.service.announce import announce, announce_writes
+from orchestrator.service.append import append_all, policy_of, save
+from orchestrator.service.idempotency import RequestKey, once
+
+
+class WriteDecision(StrEnum):
+    """What became of a write at once."""
+
+    OPENED_WINDOW = "opened_window"
+    FOLDED = "folded"
+    RECORDED = "recorded"
+    HELD = "held"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Write:
+    """A write as a caller reports it. ``source_id`` is the caller's id, ``source`` defaults to the actor."""
+
+    workspace: str
+    path: str
+    op: Operation = Operation.MODIFIED
+    source: str | None = None
+    source_id: str | None = None
+    occurred_at: datetime | None = None
+    digest: str | None = None
+    size: int | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptedWrite:
+    """An accepted write. ``due_at`` is when its restart is due as things stand; None if it asks for none."""
+
+    id: str
+    workspace: str
+    position: int
+    action: Action
+    decision: WriteDecision
+    due_at: datetime | None
+    replayed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedWrite:
+    """A write that was not stored: ``error`` is the name of the error's class, ``detail`` its sentence."""
+
+    index: int
+    error: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedBatch:
+    """What became of a batch: by index, accepted or refused."""
+
+    accepted: Mapping[int, AcceptedWrite] = field(default_factory=dict)
+    refused: Sequence[RefusedWrite] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoRegistration:
+    """With what an unregistered workspace is registered on its first write; None: not at all."""
+
+    executor: str | None = None
+    target: Target = field(default_factory=dict)
+
+
+class _Batch:
+    """The writes of one transaction, on their way from the caller's words to events."""
+
+    def __init__(self, tx: Transaction, writes: Sequence[Write], actor: str, auto: AutoRegistration, ids: Ids) -> None:
+        self.tx, self.writes, self.actor, self.auto, self.ids = tx, writes, actor, auto, ids
+        self.policies: Policies = tx.policies()
+        self.states: dict[str, WorkspaceState] = {}
+        self.events: list[NewEvent] = []
+        self.index_of: dict[str, int] = {}
+        self.repeats: dict[int, str] = {}
+        self.known: dict[tuple[str, str], NewEvent] = {}
+        self.replays: dict[int, Recorded] = {}
+        self.refused: list[RefusedWrite] = []
+
+    def prepare(self) -> None:
+        """Turn each write into an event, a replay or a refusal."""
+        keys = {self._key(write) for write in self.writes if write.source_id is not None}
+        self.known.update(self.tx.by_source(keys))
+        for index, write in enumerate(self.writes):
+            try:
+                self._prepare(index, write)
+            except OrchestratorError as error:
+                self.refused.append(RefusedWrite(index=index, error=type(error).__name__, detail=str(error)))
+
+    def _prepare(self, index: int, write: Write) -> None:
+        fact = _fact(write, None)
+        known = self.known.get(self._key(write)) if write.source_id is not None else None
+        if known is not None:
+            _check_same(known, write, fact)
+            if isinstance(known, Recorded):
+                self.replays[index] = known
+            else:
+                self.repeats[index] = known.id
+            return
+        state = self._state(write.workspace)
+        event = NewEvent(
+            id=self.ids.new("evt"),
+            workspace=write.workspace,
+            version=None,
+            data=_fact(write, policy_of(state, self.policies)),
+            actor=self.actor,
+            source=write.source,
+            source_id=write.source_id,
+            occurred_at=write.occurred_at,
+            traceparent=write.traceparent,
+        )
+        self.events.append(event)
+        self.index_of[event.id] = index
+        if write.source_id is not None:
+            self.known[self._key(write)] = event
+
+    def _key(self, write: Write) -> tuple[str, str]:
+        return (write.source or self.actor, write.source_id or "")
+
+    def _state(self, workspace: str) -> WorkspaceState:
+        """Return the workspace's state, as registered by this batch if need be. Raises ``NotFound``."""
+        if workspace not in self.states:
+            stored = self.tx.workspace(workspace)
+            state = stored.state if stored else WorkspaceState(workspace=workspace)
+            self.states[workspace] = state if state.registered else self._registered(state)
+        return self.states[workspace]
+
+    def _registered(self, state: WorkspaceState) -> WorkspaceState:
+        if state.removed or self.auto.executor is None:
+            removed = "was removed" if state.removed else "is not registered"
+            raise NotFound(f"workspace {state.workspace!r} {removed}; PUT /v1/workspaces/{state.workspace} first")
+        registered = WorkspaceRegistered(
+            fleet=DEFAULT_FLEET, labels={}, executor=self.auto.executor, target=self.auto.target, policy=PolicyPatch()
+        )
+        self.events.append(
+            NewEvent(
+                id=self.ids.new("evt"),
+                workspace=state.workspace,
+                version=state.version + 1,
+                data=registered,
+                actor=self.actor,
+            )
+        )
+        return state
+
+    def commit(self) -> tuple[RecordedBatch, list[Recorded]]:
+        """Append, fold into the rows, and say what each write led to."""
+        recorded = append_all(self.tx, self.events, self.ids) if self.events else []
+        accepted: dict[int, AcceptedWrite] = {}
+        for event in recorded:
+            before = self.states[event.workspace or ""]
+            after = evolve(before, event, policy_of(before, self.policies))
+            self.states[after.workspace] = after
+            if event.id in self.index_of:
+                accepted[self.index_of[event.id]] = _accepted(event, before)
+        save(self.tx, [self.states[name] for name in sorted({e.workspace or "" for e in recorded})], self.policies)
+        accepted = {index: self._dated(write) for index, write in accepted.items()}
+        by_id = {write.id: write for write in accepted.values()}
+        accepted |= {index: replace(by_id[event], replayed=True) for index, event in self.repeats.items()}
+        accepted |= dict(self._replayed())
+        return RecordedBatch(accepted=accepted, refused=self.refused), recorded
+
+    def _dated(self, write: AcceptedWrite) -> AcceptedWrite:
+        """Add when the write's restart is due, with everything that came together taken in."""
+        state = self.states[write.workspace]
+        if write.action is Action.RECORD:
+            return write
+        if state.restart is not None and state.restart.cycle is None:
+            return replace(write, due_at=state.restart.ready_at)
+        found = window_due(state, policy_of(state, self.policies))
+        return replace(write, due_at=found.at if found else None)
+
+    def _replayed(self) -> Iterator[tuple[int, AcceptedWrite]]:
+        for index, event in self.replays.items():
+            stored = self.tx.workspace(event.workspace or "")
+            if stored is None or not isinstance(event.data, FileWritten):
+                continue
+            self.states[stored.state.workspace] = stored.state
+            pending = event.position > stored.state.settled_to and event.data.action is not Action.RECORD
+            answer = replace(_accepted(event, stored.state), replayed=True, decision=_replay_decision(event.data))
+            yield index, self._dated(answer) if pending else answer
+
+
+def record_writes(
+    store: EventStore,
+    writes: Sequence[Write],
+    *,
+    actor: str,
+    ids: Ids,
+    auto: AutoRegistration,
+    request: RequestKey | None = None,
+) -> tuple[RecordedBatch, bool]:
+    """Store the good ones of ``writes`` in one transaction; return what became of each.
+
+    The second value says whether the whole request had been answered before.
+
+    Raises ``StorageUnavailable`` (nothing may be assumed), ``KeyReused`` for the request's key.
+    """
+    recorded: list[Recorded] = []
+    batches: list[_Batch] = []
+
+    with store.write(sorted({write.workspace for write in writes})) as tx:
+
+        def compute() -> RecordedBatch:
+            batch = _Batch(tx, writes, actor, auto, ids)
+            batch.prepare()
+            answer, events = batch.commit()
+            recorded.extend(events)
+            batches.append(batch)
+            return answer
+
+        answer, replayed = once(tx, actor, request, RecordedBatch, compute)
+    _announce(recorded, answer, batches)
+    if replayed:
+        answer = replace(
+            answer, accepted={index: replace(write, replayed=True) for index, write in answer.accepted.items()}
+        )
+    return answer, replayed
+
+
+def _announce(recorded: Sequence[Recorded], answer: RecordedBatch, batches: Sequence[_Batch]) -> None:
+    by_id = {write.id: write for write in answer.accepted.values()}
+    announce(event for event in recorded if event.id not in by_id)
+    alike: dict[tuple[str, WriteDecision], list[Recorded]] = {}
+    for event in recorded:
+        if event.id in by_id:
+            alike.setdefault((by_id[event.id].workspace, by_id[event.id].decision), []).append(event)
+    for (workspace, decision), events in alike.items():
+        announce_writes(events, decision.value, by_id[events[-1].id].due_at, batches[0].states[workspace])
+
+
+def _fact(write: Write, policy: Policy | None) -> FileWritten:
+    """Return the fact; the policy's first matching rule decides its action and numbers."""
+    check_path(write.path)
+    path, encoded = escape_path(write.path)
+    rule = policy.rule_for(path) if policy else None
+    return FileWritten(
+        path=path,
+        op=write.op,
+        action=rule.action if rule else Action.RESTART,
+        digest=write.digest,
+        size=write.size,
+        path_encoding="percent" if encoded else None,
+        rule=" ".join(rule.match) if rule else None,
+        quiet_ms=rule.quiet_ms if rule else None,
+        max_wait_ms=rule.max_wait_ms if rule else None,
+    )
+
+
+def _check_same(known: NewEvent, write: Write, fact: FileWritten) -> None:
+    data = known.data
+    same = (
+        isinstance(data, FileWritten)
+        and known.workspace == write.workspace
+        and (data.path, data.op, data.digest, data.size) == (fact.path, fact.op, fact.digest, fact.size)
+        and known.occurred_at == write.occurred_at
+    )
+    if not same:
+        raise KeyReused(f"id {write.source_id!r} was used before for another write; use a new id")
+
+
+def _accepted(event: Recorded, before: WorkspaceState) -> AcceptedWrite:
+    data = event.data
+    if not isinstance(data, FileWritten):
+        raise TypeError(f"{event.type} is not a write")
+    return AcceptedWrite(
+        id=event.id,
+        workspace=event.workspace or "",
+        position=event.position,
+        action=data.action,
+        decision=_decision(before, data),
+        due_at=None,
+        replayed=False,
+    )
+
+
+def _decision(before: WorkspaceState, data: FileWritten) -> WriteDecision:
+    if data.action is Action.RECORD:
+        return WriteDecision.RECORDED
+    if before.hold is not None:
+        return WriteDecision.HELD
+    waits = before.restart is not None and before.restart.cycle is None
+    return WriteDecision.FOLDED if waits or before.window.writes else WriteDecision.OPENED_WINDOW
+
+
+def _replay_decision(data: FileWritten) -> WriteDecision:
+    return WriteDecision.RECORDED if data.action is Action.RECORD else WriteDecision.FOLDED

@@ -1,0 +1,159 @@
+"""Settings: environment variables ``ORCHESTRATOR_*``, then the TOML file ``ORCHESTRATOR_CONFIG``, then defaults.
+
+Read once at start, frozen, validated together: a process that starts has good settings.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from orchestrator.domain.durations import parse_duration
+from orchestrator.domain.policy import Policy, parse_policy, said_by
+from orchestrator.errors import InvalidInput
+
+_PREFIX = "ORCHESTRATOR_"
+_POLICY_PREFIX = f"{_PREFIX}POLICY_"
+_WHOLE_NUMBERS = frozenset(f"{_POLICY_PREFIX}{name}" for name in ("MAX_COUNT", "MAX_ATTEMPTS", "MAX_CONCURRENT"))
+
+
+def default_data_folder() -> Path:
+    """Return ``$XDG_STATE_HOME`` or ``~/.local/state``, + ``/restart-orchestrator`` (CONTRACT section 6)."""
+    state_home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state_home) / "restart-orchestrator"
+
+
+class Settings(BaseSettings):
+    """Everything a process needs to know before it starts. Durations are milliseconds in ``_ms`` properties."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    data: Path = Field(default_factory=default_data_folder, description="Folder of the embedded mode")
+    database_url: str | None = Field(default=None, description="SQLAlchemy URL; none: SQLite in the data folder")
+    broker_url: str = Field(default="memory://", description="Celery broker")
+    bind: str = Field(default="127.0.0.1:8321", description="HOST:PORT of the API")
+    tick: str = Field(default="1s", description="How often the coalescer looks")
+    slots: int | None = Field(default=None, ge=1, le=1000, description="Cycles at once in a worker: 4 embedded, 16")
+    max_concurrent: int | None = Field(default=None, ge=1, description="Cycles at once, over all workers")
+    auto_register: str | None = Field(
+        default=None, description="Executor of workspaces met first in a write, or off; embedded: simulated"
+    )
+    allow_unauthenticated: bool = Field(default=False, description="Serve beyond loopback without keys")
+    log_format: str = Field(default="auto", pattern="^(auto|console|json)$", description="auto: console on a terminal")
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    policy: dict[str, Any] = Field(default_factory=dict, description="The floor's numbers that differ")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments, then the environment, then the TOML file."""
+        config = os.environ.get(f"{_PREFIX}CONFIG")
+        toml = [TomlConfigSettingsSource(settings_cls, Path(config))] if config else []
+        return (init_settings, env_settings, *toml)
+
+    @field_validator("tick")
+    @classmethod
+    def _check_tick(cls, value: str) -> str:
+        if not 50 <= parse_duration(value, field="tick") <= 60_000:
+            raise ValueError("tick must be between 50ms and 1m")
+        return value
+
+    @field_validator("bind")
+    @classmethod
+    def _check_bind(cls, value: str) -> str:
+        host, separator, port = value.rpartition(":")
+        if not separator or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+            raise ValueError("bind must be HOST:PORT, like 127.0.0.1:8321")
+        return value
+
+    @model_validator(mode="after")
+    def _check_exposure(self) -> Settings:
+        if not self.bind_is_loopback and not self.allow_unauthenticated:
+            raise ValueError(
+                f"bind {self.bind} is not loopback and there are no keys: anyone who reaches it could restart things; "
+                "bind to 127.0.0.1, or set ORCHESTRATOR_ALLOW_UNAUTHENTICATED=true if something in front checks callers"
+            )
+        return self
+
+    @property
+    def host(self) -> str:
+        """Return the host to bind to, an IPv6 address without its brackets."""
+        return self.bind.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """Return the port to bind to; 0 takes a free one."""
+        return int(self.bind.rpartition(":")[2])
+
+    @property
+    def bind_is_loopback(self) -> bool:
+        """True if only this machine can reach the API."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def tick_ms(self) -> int:
+        """Return the tick in milliseconds."""
+        return parse_duration(self.tick, field="tick")
+
+    @property
+    def url(self) -> str:
+        """Return the database's URL; SQLite in the data folder if none is set."""
+        return self.database_url or f"sqlite:///{self.data / 'orchestrator.db'}"
+
+    @property
+    def auto_register_executor(self) -> str | None:
+        """Return the executor of workspaces that a first write registers; None if that is off."""
+        return None if self.auto_register in (None, "off") else self.auto_register
+
+    @property
+    def floor(self) -> Policy:
+        """Return the built-in numbers, overridden by settings."""
+        return Policy(**said_by(parse_policy(self.policy, field="ORCHESTRATOR_POLICY")))
+
+
+def load_settings(environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
+    """Return the settings of this process; ``given`` (a command's options) wins where it is not None.
+
+    Raises ``InvalidInput`` with one line that names what is wrong.
+    """
+    found = os.environ if environment is None else environment
+    policy: dict[str, Any] = {
+        name.removeprefix(_POLICY_PREFIX).lower(): int(value) if name in _WHOLE_NUMBERS and value.isdigit() else value
+        for name, value in found.items()
+        if name.startswith(_POLICY_PREFIX)
+    }
+    values = {name: value for name, value in given.items() if value is not None}
+    merged = {**policy, **values.pop("policy", {})}
+    try:
+        settings = Settings(**values)
+        settings = settings.model_copy(update={"policy": {**settings.policy, **merged}})
+        _ = settings.floor
+    except ValidationError as error:
+        raise InvalidInput(_one_line(error)) from None
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"settings: {error}") from None
+    return settings
+
+
+def _one_line(error: ValidationError) -> str:
+    parts = []
+    for problem in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(part) for part in problem["loc"])
+        where = f"{_PREFIX}{name.upper()}: " if name else ""
+        parts.append(where + problem["msg"].removeprefix("Value error, "))
+    return "; ".join(parts)
