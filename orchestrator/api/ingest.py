@@ -96,7 +96,7 @@ def write_file(
     write = to_write(decode_json(raw), workspace, traceparent)
     recorded, replayed = _record(services, [write], key)
     for refusal in recorded.refused:
-        raise RequestRefused(refused_write(refusal.error, refusal.detail))
+        raise RequestRefused(refused_write(refusal))
     accepted = recorded.accepted[0]
     location = {"Location": f"/v1/writes/{accepted.id}"}
     return JSONResponse(to_plain(accepted) | {"replayed": replayed or accepted.replayed}, 202, location)
@@ -128,7 +128,7 @@ def write_files(
     found = _sort(*body, traceparent)
     recorded, replayed = _record(services, found.writes, key) if found.writes else (RecordedBatch(), False)
     for refusal in recorded.refused:
-        found.rejected[found.indexes[refusal.index]] = refused_write(refusal.error, refusal.detail, "/workspace")
+        found.rejected[found.indexes[refusal.index]] = refused_write(refusal)
     results = [_result(found.indexes[index], write, replayed) for index, write in sorted(recorded.accepted.items())]
     answer = {
         "accepted": len(results),

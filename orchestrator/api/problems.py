@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from orchestrator import errors
+from orchestrator.service.record import RefusedWrite
 
 TYPE_PREFIX = "urn:restart-orchestrator:problem:"
 MEDIA_TYPE = "application/problem+json"
@@ -116,12 +117,10 @@ def problem_of(error: errors.OrchestratorError) -> Problem:
     return Problem(name=name, detail=str(error), headers=_retry_after(name))
 
 
-def refused_write(error: str, detail: str, at: str = "") -> Problem:
-    """Return the problem of a write that the service refused, given as its error's class name."""
-    kind = getattr(errors, error)
-    if issubclass(kind, errors.InvalidInput):
-        return Problem(name=_kebab(error), detail=detail, errors=[FieldError(detail=detail, pointer=at)])
-    return Problem(name=_kebab(error), detail=detail)
+def refused_write(refusal: RefusedWrite) -> Problem:
+    """Return the problem of a write that the service refused."""
+    found = [FieldError(detail=refusal.detail, pointer=pointer(refusal.field))] if refusal.field else []
+    return Problem(name=_kebab(refusal.error), detail=refusal.detail, errors=found)
 
 
 def pointer(name: str) -> str:
