@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli.client import Client, new_id, segment
+from orchestrator.cli.client import Client, Refused, new_id, segment
 from orchestrator.cli.options import DEFAULT_URL, Json, Url, parse_pair
 from orchestrator.cli.output import emit_json, fail, say
 from orchestrator.domain.durations import parse_duration
@@ -55,13 +55,23 @@ def post_writes(client: Client, writes: Sequence[Mapping[str, Any]]) -> dict[str
     total: dict[str, Any] = {"accepted": 0, "replayed": 0, "results": [], "rejected": []}
     start = 0
     for size in _request_sizes(writes):
-        answer = client.post("/v1/writes", [dict(write) for write in writes[start : start + size]])
+        answer = _post_batch(client, [dict(write) for write in writes[start : start + size]])
         for name in ("accepted", "replayed"):
             total[name] += answer[name]
         for name in ("results", "rejected"):
             total[name] += [{**item, "index": item["index"] + start} for item in answer[name]]
         start += size
     return total
+
+
+def _post_batch(client: Client, writes: list[dict[str, Any]]) -> Any:
+    """Post one request. That none of its writes was accepted is an answer too: it says why, write by write."""
+    try:
+        return client.post("/v1/writes", writes)
+    except Refused as error:
+        if "rejected" not in error.problem:
+            raise
+        return error.problem
 
 
 def _request_sizes(writes: Sequence[Mapping[str, Any]]) -> list[int]:

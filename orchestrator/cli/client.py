@@ -23,7 +23,14 @@ _BUSY = frozenset({429, 503})
 
 
 class Refused(OrchestratorError):
-    """The server refused the request for good: the same one again will be refused again."""
+    """The server refused the request for good: the same one again will be refused again.
+
+    ``problem`` is the whole answer (RFC 9457), with the members that this kind of problem adds.
+    """
+
+    def __init__(self, message: str, problem: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.problem = problem
 
 
 class Client:
@@ -63,7 +70,7 @@ class Client:
             try:
                 answer = self._once(method, path, body, headers)
             except httpx2.RequestError as error:
-                if pause_s is None:
+                if pause_s is None or isinstance(error, httpx2.ConnectError):
                     raise Unavailable(self._unreachable(error)) from None
             else:
                 if answer.status_code not in _BUSY or pause_s is None:
@@ -110,28 +117,27 @@ def _parsed(url: str) -> httpx2.URL:
 def _checked(answer: httpx2.Response, url: str) -> httpx2.Response:
     if answer.is_success:
         return answer
-    detail = _detail(answer) or f"{url} answered {answer.status_code} {answer.reason_phrase}"
+    problem = _problem(answer)
+    said = problem.get("detail") or problem.get("title")
+    detail = said if isinstance(said, str) else f"{url} answered {answer.status_code} {answer.reason_phrase}"
     if answer.status_code == 404:
         raise NotFound(detail)
     if answer.status_code == 412:
         raise PreconditionFailed(detail)
     if answer.status_code in _BUSY or answer.status_code >= 500:
         raise Unavailable(detail)
-    raise Refused(detail)
+    raise Refused(detail, problem)
 
 
-def _detail(answer: httpx2.Response) -> str | None:
-    """Return what a problem says, in one line."""
+def _problem(answer: httpx2.Response) -> dict[str, Any]:
+    """Return the problem document; empty if the server sent none."""
     if "json" not in answer.headers.get("Content-Type", ""):
-        return None
+        return {}
     try:
         problem = answer.json()
     except ValueError:
-        return None
-    if not isinstance(problem, dict):
-        return None
-    said = problem.get("detail") or problem.get("title")
-    return said if isinstance(said, str) else None
+        return {}
+    return problem if isinstance(problem, dict) else {}
 
 
 def _json(answer: httpx2.Response) -> Any:

@@ -17,6 +17,7 @@ from orchestrator.cli.options import DEFAULT_URL, Data, DatabaseUrl, Json, Url
 from orchestrator.cli.output import emit_json, fail, say, show, table
 from orchestrator.cli.read import reading
 from orchestrator.domain.policy import (
+    DEFAULT_FLEET,
     DEFAULT_SCOPE,
     SETTINGS_SCOPE,
     Policies,
@@ -70,21 +71,22 @@ def _view(reader: Reader, fleet: str | None, workspace: str | None) -> dict[str,
         scope = fleet_scope(fleet) if fleet is not None else DEFAULT_SCOPE
         layer = policies.layers.get(scope)
         own, extra = layer.policy if layer else PolicyPatch(), {}
-    # The fleet of an unnamed layer has no say, so a name that no fleet can have stands for it.
-    in_force = policies.in_force(fleet if fleet is not None else "", own if workspace is not None else PolicyPatch())
+    mine = own if workspace is not None else PolicyPatch()
+    fleet = fleet if fleet is not None else DEFAULT_FLEET
+    in_force = policies.in_force(fleet, mine)
     return {
         "scope": scope,
         "version": in_force.version,
         "policy": render_policy(own),
         "in_force": render_policy(in_force),
-        "from": _origins(policies, fleet, own if workspace is not None else PolicyPatch()),
+        "from": _origins(policies, fleet, mine),
         **extra,
     }
 
 
-def _origins(policies: Policies, fleet: str | None, own: PolicyPatch) -> dict[str, str]:
+def _origins(policies: Policies, fleet: str, own: PolicyPatch) -> dict[str, str]:
     """Return which layer each number comes from; the nearest wins."""
-    scopes = [SETTINGS_SCOPE, DEFAULT_SCOPE, *([fleet_scope(fleet)] if fleet is not None else [])]
+    scopes = (SETTINGS_SCOPE, DEFAULT_SCOPE, fleet_scope(fleet))
     layers = [(scope, policies.layers[scope].policy) for scope in scopes if scope in policies.layers]
     origins: dict[str, str] = {}
     for scope, patch in (*layers, ("workspace", own)):
