@@ -58,11 +58,15 @@ class AcceptedWrite:
 
 @dataclass(frozen=True, kw_only=True)
 class RefusedWrite:
-    """A write that was not stored: ``error`` is the name of the error's class, ``detail`` its sentence."""
+    """A write that was not stored: ``error`` is the name of the error's class, ``detail`` its sentence.
+
+    ``field`` names what was refused, or is empty.
+    """
 
     index: int
     error: str
     detail: str
+    field: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +107,8 @@ class _Batch:
             try:
                 self._prepare(index, write)
             except OrchestratorError as error:
-                self.refused.append(RefusedWrite(index=index, error=type(error).__name__, detail=str(error)))
+                name, at = type(error).__name__, getattr(error, "field", "")
+                self.refused.append(RefusedWrite(index=index, error=name, detail=str(error), field=at))
 
     def _prepare(self, index: int, write: Write) -> None:
         fact = _fact(write, None)
