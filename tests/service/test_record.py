@@ -110,9 +110,8 @@ def test_the_first_matching_rule_decides(history: History) -> None:
     assert [kept.action, noted.action, style.action, plain.action] == ["restart", "record", "reload", "restart"]
     assert (noted.decision, noted.due_at) == (WriteDecision.RECORDED, None)
     facts = events(history.store, FileWritten)
-    assert [(fact.quiet_ms, fact.max_wait_ms) for fact in facts] == [(2000, 4000), (None, None), (None, None)] + [
-        (None, None)
-    ]
+    assert [fact.quiet_ms for fact in facts] == [2000, None, None, None]
+    assert [fact.max_wait_ms for fact in facts] == [4000, None, None, None]
     assert facts[1].rule == "docs/**"
     assert plain.due_at == START + timedelta(seconds=4)  # the max_wait that ends first
     assert history.state().pending_writes == 3
@@ -212,6 +211,6 @@ def test_what_a_write_leads_to(history: History, state: State, decision: str, du
 
 
 def test_a_batch_of_the_most_writes(history: History) -> None:
-    answers = write(history.store, "big", *(f"p{n}" for n in range(2_000)))
-    assert len({answer.id for answer in answers}) == 2_000
-    assert history.state("big").pending_writes == 2_000
+    answers = write(history.store, "big", *(f"p{n}" for n in range(500)))
+    assert len({answer.id for answer in answers}) == 500
+    assert history.state("big").pending_writes == 500
