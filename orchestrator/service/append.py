@@ -9,7 +9,7 @@ from datetime import datetime
 from orchestrator.domain.commands import Command
 from orchestrator.domain.decide import decide
 from orchestrator.domain.due import due, window_due
-from orchestrator.domain.events import ClockRegressed, EventData, NewEvent, Recorded
+from orchestrator.domain.events import ClockRegressed, EventData, NewEvent, Recorded, RestartQueued
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.policy import DEFAULT_FLEET, Policies, Policy, PolicyPatch
 from orchestrator.domain.restart_record import RestartRecord, project, restart_of
@@ -136,6 +136,7 @@ def _projected(tx: Transaction, state: WorkspaceState, recorded: Sequence[Record
     for event in recorded:
         restart = restart_of(event.data)
         if restart is not None:
-            before = records[restart] if restart in records else tx.restart(restart)
-            records[restart] = project(before, event, fleet=fleet)
+            if restart not in records:  # a restart that is only now queued has no record to ask for
+                records[restart] = None if isinstance(event.data, RestartQueued) else tx.restart(restart)
+            records[restart] = project(records[restart], event, fleet=fleet)
     return [record for record in records.values() if record is not None]
