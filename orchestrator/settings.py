@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kombu.transport import TRANSPORT_ALIASES
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -60,8 +61,27 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read arguments, then the environment, then the TOML file."""
         config = os.environ.get(f"{_PREFIX}CONFIG")
-        toml = [TomlConfigSettingsSource(settings_cls, Path(config))] if config else []
+        toml = [_read_config(settings_cls, Path(config))] if config else []
         return (init_settings, env_settings, *toml)
+
+    @field_validator("data")
+    @classmethod
+    def _expand_home(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @field_validator("broker_url")
+    @classmethod
+    def _check_broker(cls, value: str) -> str:
+        schemes = {url.partition("://")[0] for url in value.split(";") if "://" in url}
+        if not schemes or schemes - set(TRANSPORT_ALIASES):
+            raise ValueError("broker_url must be like redis://HOST:6379/0, amqp://USER@HOST// or memory://")
+        return value
+
+    @field_validator("tick", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        """Take a number of seconds, which TOML has as a number."""
+        return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
     @field_validator("tick")
     @classmethod
@@ -74,7 +94,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_bind(cls, value: str) -> str:
         host, separator, port = value.rpartition(":")
-        if not separator or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        if not separator or not host or not (port.isascii() and port.isdigit()) or not 0 <= int(port) <= 65535:
             raise ValueError("bind must be HOST:PORT, like 127.0.0.1:8321")
         return value
 
@@ -133,7 +153,7 @@ def load_settings(environment: Mapping[str, str] | None = None, **given: Any) ->
     """
     found = os.environ if environment is None else environment
     policy: dict[str, Any] = {
-        name.removeprefix(_POLICY_PREFIX).lower(): int(value) if name in _WHOLE_NUMBERS and value.isdigit() else value
+        name.removeprefix(_POLICY_PREFIX).lower(): _whole(value) if name in _WHOLE_NUMBERS else value
         for name, value in found.items()
         if name.startswith(_POLICY_PREFIX)
     }
@@ -148,6 +168,21 @@ def load_settings(environment: Mapping[str, str] | None = None, **given: Any) ->
     except (OSError, ValueError) as error:
         raise InvalidInput(f"settings: {error}") from None
     return settings
+
+
+def _whole(value: str) -> int | str:
+    """Return the number that a variable spells; anything else stays as it is, to be refused by name."""
+    return int(value) if value.isascii() and value.isdigit() else value
+
+
+def _read_config(settings_cls: type[BaseSettings], path: Path) -> TomlConfigSettingsSource:
+    """Return the file as a source. Raises ``InvalidInput`` where it is missing, unreadable or no TOML."""
+    try:
+        if not path.is_file():
+            raise InvalidInput(f"{_PREFIX}CONFIG: there is no file {path}; correct the path, or unset the variable")
+        return TomlConfigSettingsSource(settings_cls, path)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{_PREFIX}CONFIG: {path} cannot be read: {error}") from error
 
 
 def _one_line(error: ValidationError) -> str:

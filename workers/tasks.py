@@ -74,16 +74,16 @@ def _until(looked: Looked) -> float | None:
 
 
 def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer) -> None:
-    """Give the Celery app its three tasks."""
+    """Give the Celery app its three tasks. Shared ones would serve every other app of the process too."""
 
-    @app.task(name=TICK_TASK)
+    @app.task(name=TICK_TASK, shared=False)
     def tick() -> None:
         ticker.tick()
 
-    @app.task(name=DRAIN_TASK)
+    @app.task(name=DRAIN_TASK, shared=False)
     def drain(workspace: str) -> None:
         drainer.drain()
 
-    @app.task(name=FORGET_TASK)
+    @app.task(name=FORGET_TASK, shared=False)
     def forget_answers() -> None:
         ticker.forget_answers()

@@ -1,0 +1,211 @@
+"""Settings: where each comes from, which wins, and one clear line for every bad one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.domain.policy import Edge, Mode, Policy
+from orchestrator.errors import InvalidInput
+from orchestrator.settings import Settings, load_settings
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A TOML file that ORCHESTRATOR_CONFIG names; empty as yet."""
+    path = tmp_path / "orchestrator.toml"
+    path.write_text("")
+    monkeypatch.setenv("ORCHESTRATOR_CONFIG", str(path))
+    return path
+
+
+def test_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    settings = load_settings()
+    assert settings.data == tmp_path / "restart-orchestrator"
+    assert settings.url == f"sqlite:///{tmp_path}/restart-orchestrator/orchestrator.db"
+    assert (settings.broker_url, settings.host, settings.port, settings.tick_ms) == (
+        "memory://",
+        "127.0.0.1",
+        8321,
+        1000,
+    )
+    assert (settings.slots, settings.max_concurrent, settings.auto_register_executor) == (None, None, None)
+    assert settings.floor == Policy()
+
+
+def test_the_data_folder_without_a_state_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_settings().data == tmp_path / ".local" / "state" / "restart-orchestrator"
+
+
+GOOD: list[tuple[str, str, str, Any]] = [
+    ("DATA", "/srv/data", "data", Path("/srv/data")),
+    ("DATABASE_URL", "postgresql://h/db", "url", "postgresql://h/db"),
+    ("BROKER_URL", "redis://h:6379/0", "broker_url", "redis://h:6379/0"),
+    ("BROKER_URL", "amqp://h//", "broker_url", "amqp://h//"),
+    ("BIND", "[::1]:0", "host", "::1"),
+    ("BIND", "localhost:80", "port", 80),
+    ("TICK", "250ms", "tick_ms", 250),
+    ("TICK", "2", "tick_ms", 2000),
+    ("SLOTS", "7", "slots", 7),
+    ("MAX_CONCURRENT", "9", "max_concurrent", 9),
+    ("AUTO_REGISTER", "off", "auto_register_executor", None),
+    ("AUTO_REGISTER", "command", "auto_register_executor", "command"),
+    ("ALLOW_UNAUTHENTICATED", "true", "allow_unauthenticated", True),
+    ("LOG_FORMAT", "json", "log_format", "json"),
+    ("LOG_LEVEL", "debug", "log_level", "debug"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "field", "expected"), GOOD)
+def test_the_environment(monkeypatch: pytest.MonkeyPatch, name: str, value: str, field: str, expected: object) -> None:
+    monkeypatch.setenv(f"ORCHESTRATOR_{name}", value)
+    assert getattr(load_settings(), field) == expected
+
+
+BAD = [
+    ("TICK", "soon"),
+    ("TICK", "10ms"),
+    ("TICK", "2m"),
+    ("TICK", "-1s"),
+    ("SLOTS", "0"),
+    ("SLOTS", "many"),
+    ("SLOTS", "1001"),
+    ("MAX_CONCURRENT", "0"),
+    ("BIND", "8321"),
+    ("BIND", ":8321"),
+    ("BIND", "localhost:http"),
+    ("BIND", "localhost:65536"),
+    ("BIND", "localhost:²"),
+    ("BIND", "0.0.0.0:8321"),
+    ("BROKER_URL", "carrier-pigeon://coop"),
+    ("BROKER_URL", "localhost:6379"),
+    ("ALLOW_UNAUTHENTICATED", "perhaps"),
+    ("LOG_FORMAT", "xml"),
+    ("LOG_LEVEL", "loud"),
+    ("POLICY", "{"),
+    ("POLICY", "[1]"),
+    ("POLICY_QUIET", "soon"),
+    ("POLICY_QUIET", "-1s"),
+    ("POLICY_QUIET", "31d"),
+    ("POLICY_MAX_WAIT", "0"),
+    ("POLICY_LEASE", "0s"),
+    ("POLICY_MAX_COUNT", "0"),
+    ("POLICY_MAX_COUNT", "²"),
+    ("POLICY_MAX_ATTEMPTS", "three"),
+    ("POLICY_EDGE", "both"),
+    ("POLICY_MODE", "dark"),
+    ("POLICY_QUITE", "2s"),
+    ("POLICY_VERSION", "3"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_each_bad_value_is_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"ORCHESTRATOR_{name}", value)
+    with pytest.raises(InvalidInput) as raised:
+        load_settings()
+    text = str(raised.value)
+    assert "\n" not in text
+    assert name.lower().removeprefix("policy_") in text.lower()
+
+
+def test_bad_ones_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_SLOTS", "0")
+    monkeypatch.setenv("ORCHESTRATOR_LOG_LEVEL", "loud")
+    with pytest.raises(InvalidInput, match=r"ORCHESTRATOR_SLOTS: .*; ORCHESTRATOR_LOG_LEVEL: "):
+        load_settings()
+
+
+def test_a_refused_value_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_BROKER_URL", "rediss+odd://:hunter2@h/0")
+    with pytest.raises(InvalidInput) as raised:
+        load_settings()
+    assert "hunter2" not in str(raised.value)
+
+
+def test_beyond_loopback_only_when_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidInput, match="ORCHESTRATOR_ALLOW_UNAUTHENTICATED"):
+        load_settings(bind="0.0.0.0:8321")
+    monkeypatch.setenv("ORCHESTRATOR_ALLOW_UNAUTHENTICATED", "true")
+    assert load_settings(bind="0.0.0.0:8321").host == "0.0.0.0"  # noqa: S104 (nothing is bound)
+
+
+def test_a_file_and_what_wins_over_it(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text('slots = 3\ntick = "2s"\nbroker_url = "redis://file/0"\n[policy]\nquiet = "9s"\nmax_wait = 30\n')
+    monkeypatch.setenv("ORCHESTRATOR_TICK", "3s")
+    monkeypatch.setenv("ORCHESTRATOR_BROKER_URL", "redis://environment/0")
+    monkeypatch.setenv("ORCHESTRATOR_POLICY_QUIET", "8s")
+    settings = load_settings(broker_url="redis://argument/0", slots=None)
+    assert (settings.slots, settings.tick_ms, settings.broker_url) == (3, 3000, "redis://argument/0")
+    assert (settings.floor.quiet_ms, settings.floor.max_wait_ms) == (8_000, 30_000)
+    given = load_settings(policy={"quiet": "7s"})
+    assert (given.floor.quiet_ms, given.floor.max_wait_ms) == (7_000, 30_000)
+
+
+def test_a_number_of_seconds_in_the_file(config: Path) -> None:
+    config.write_text("tick = 2\n")
+    assert load_settings().tick_ms == 2000
+
+
+def test_a_home_in_the_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    config.write_text('data = "~/restarts"\n')
+    assert load_settings().data == Path("/home/ann/restarts")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("slotz = 3\n", "slotz"),
+        ("[policy]\nquite = '2s'\n", "quite"),
+        ("slots = \n", "orchestrator.toml"),
+        ("policy = 3\n", "policy"),
+        ("tick = true\n", "tick"),
+    ],
+)
+def test_a_bad_file_is_one_line(config: Path, text: str, named: str) -> None:
+    config.write_text(text)
+    with pytest.raises(InvalidInput, match=f"(?i){named}") as raised:
+        load_settings()
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_is_not_there(config: Path) -> None:
+    config.unlink()
+    with pytest.raises(InvalidInput, match=r"ORCHESTRATOR_CONFIG.*orchestrator\.toml"):
+        load_settings()
+
+
+def test_a_file_that_cannot_be_read(config: Path) -> None:
+    config.unlink()
+    config.mkdir()
+    with pytest.raises(InvalidInput, match="ORCHESTRATOR_CONFIG"):
+        load_settings()
+
+
+def test_the_whole_floor() -> None:
+    settings = load_settings(
+        {
+            "ORCHESTRATOR_POLICY_QUIET": "2s",
+            "ORCHESTRATOR_POLICY_MAX_WAIT": "1m30s",
+            "ORCHESTRATOR_POLICY_MAX_COUNT": "17",
+            "ORCHESTRATOR_POLICY_EDGE": "leading",
+            "ORCHESTRATOR_POLICY_MIN_INTERVAL": "0",
+            "ORCHESTRATOR_POLICY_MODE": "shadow",
+            "ORCHESTRATOR_POLICY_MAX_ATTEMPTS": "5",
+            "ORCHESTRATOR_POLICY_MAX_CONCURRENT": "6",
+        }
+    )
+    floor = settings.floor
+    assert (floor.quiet_ms, floor.max_wait_ms, floor.max_count, floor.min_interval_ms) == (2_000, 90_000, 17, 0)
+    assert (floor.edge, floor.mode, floor.max_attempts, floor.max_concurrent) == (Edge.LEADING, Mode.SHADOW, 5, 6)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().slots = 3

@@ -1,0 +1,142 @@
+"""Celery around the service: bells and ticks that arrive, a broker that is away, a stop that ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+import structlog
+from celery import Celery
+
+from orchestrator.domain.events import CycleSucceeded
+from orchestrator.errors import BrokerUnavailable
+from orchestrator.logs import configure_logs
+from orchestrator.storage.memory import MemoryEventStore
+from tests.servers.redis import RedisServer
+from tests.service.world import IDS, Scripted, drainer, events, write
+from tests.waiting import wait_until
+from tests.workers.test_tasks import register
+from workers.app import TICK_TASK, check_broker, create_celery, safe_url
+from workers.celery_threads import BeatThread, WorkerThread
+from workers.doorbell import CeleryDoorbell
+from workers.tasks import Ticker, register_tasks
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def json_logs() -> Iterator[None]:
+    """Logs as a machine gets them; the test runner's own handlers come back afterwards."""
+    root = logging.getLogger()
+    before = (root.handlers, root.level)
+    configure_logs(form="json")
+    yield
+    root.handlers, root.level = before
+    structlog.reset_defaults()
+
+
+def closed_port(app_tick_s: float = 0.2) -> Celery:
+    return create_celery("redis://:secret@127.0.0.1:1/0", tick_s=app_tick_s, slots=1)
+
+
+def test_a_bell_to_a_broker_that_is_away_says_so_soon() -> None:
+    started_s = time.monotonic()
+    with pytest.raises(BrokerUnavailable, match="for ws"):
+        CeleryDoorbell(closed_port()).ring("ws")
+    assert time.monotonic() - started_s < 5
+
+
+def test_a_broker_that_is_away_is_named_without_its_password() -> None:
+    app = closed_port()
+    with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1") as raised:
+        check_broker(app)
+    assert "secret" not in str(raised.value)
+    assert "secret" not in safe_url(app)
+    check_broker(create_celery("memory://", tick_s=1, slots=1))
+
+
+def test_a_frozen_broker_does_not_hold_a_tick_for_long(redis_server: RedisServer) -> None:
+    bell = CeleryDoorbell(create_celery(redis_server.url, tick_s=1, slots=1))
+    bell.ring("ws")
+    redis_server.pause()
+    started_s = time.monotonic()
+    with pytest.raises(BrokerUnavailable):
+        bell.ring("ws")
+    assert time.monotonic() - started_s < 12
+    redis_server.resume()
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_from_beat_to_restart_in_one_process(slots: int, json_logs: None, capfd: pytest.CaptureFixture[str]) -> None:
+    store = MemoryEventStore()
+    register(store, quiet="50ms", min_interval=0)
+    write(store, "ws", "a")
+    app = create_celery(f"memory://host-{next(_numbers)}/", tick_s=0.2, slots=slots)
+    worker = drainer(store, Scripted(), slots=slots)
+    ticks = Ticker(store, CeleryDoorbell(app), IDS, worker, tick_s=0.2)
+    register_tasks(app, ticks, worker)
+    consumer, beat = WorkerThread(app, name="w@host"), BeatThread(app)
+    consumer.start()
+    beat.start()
+    assert consumer.await_ready(10)
+    wait_until(lambda: events(store, CycleSucceeded), what="a restart")
+    assert consumer.alive
+    assert beat.alive
+    started_s = time.monotonic()
+    beat.stop()
+    ticks.stop()
+    worker.stop(grace_s=1)
+    consumer.stop()
+    assert time.monotonic() - started_s < 5
+    wait_until(lambda: not beat.alive, what="beat's end")
+    said = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [line for line in said if line["level"] in ("error", "critical")] == []
+
+
+def test_ticks_come_back_with_the_broker(
+    redis_server: RedisServer, json_logs: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    app = create_celery(redis_server.url, tick_s=0.2, slots=1)
+    ticks: list[float] = []
+    app.task(name=TICK_TASK, shared=False)(lambda: ticks.append(time.monotonic()))
+    consumer, beat = WorkerThread(app, name="w@host"), BeatThread(app)
+    consumer.start()
+    beat.start()
+    wait_until(lambda: len(ticks) > 2, what="ticks", timeout_s=20)
+    redis_server.stop()
+    said: list[str] = []
+
+    def lost() -> bool:
+        said.extend(capfd.readouterr().err.splitlines())
+        return any("Cannot connect" in line for line in said) and any("Message Error" in line for line in said)
+
+    wait_until(lost, what="both have noticed")
+    redis_server.start()
+    seen = len(ticks)
+    wait_until(lambda: len(ticks) > seen, what="ticks again", timeout_s=10)
+    beat.stop()
+    consumer.stop()
+    lines = [json.loads(line) for line in said]  # one object a line
+    assert not any("exception" in line for line in lines), "a broker's trouble is one line without a stack"
+    assert not any("\n" in line["event"] for line in lines)
+
+
+def test_two_apps_of_one_process_have_tasks_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    stores = [MemoryEventStore(), MemoryEventStore()]
+    apps = []
+    for store in stores:
+        app = create_celery("memory://", tick_s=1, slots=1)
+        worker = drainer(store, Scripted())
+        register_tasks(app, Ticker(store, CeleryDoorbell(app), IDS, worker, tick_s=0.01), worker)
+        apps.append(app)
+    for number, app in enumerate(apps):
+        app.tasks[TICK_TASK]()
+        ticked = []
+        for store in stores:
+            with store.read() as reader:
+                ticked.append(reader.last_tick_at() is not None)
+        assert ticked == [True, number == 1]
