@@ -23,6 +23,7 @@ class WorkerThread:
 
     def __init__(self, app: Celery, *, name: str) -> None:
         self._ready = threading.Event()
+        app.set_default()  # Celery's pool threads look tasks up in the process's default app, not in the worker's
         self._controller = WorkController(
             app=app,
             hostname=name,

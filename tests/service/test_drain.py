@@ -28,11 +28,11 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execute, "_LOOK_EVERY_S", 0.001)
 
 
-def queue(history: History, *workspaces: str, **policy: object) -> None:
+def queue(history: History, *workspaces: str, **policy: str) -> None:
     """Leave a queued restart in each workspace, the first one ready longest."""
     for number, name in enumerate(workspaces):
         history.at(number)
-        history.register(name, **policy)
+        history.register(name, fleet="default", **policy)
         history.write("a.py", workspace=name)
     history.at(15 + len(workspaces))
     for name in workspaces:

@@ -102,7 +102,11 @@ def test_ticks_come_back_with_the_broker(
 ) -> None:
     app = create_celery(redis_server.url, tick_s=0.2, slots=1)
     ticks: list[float] = []
-    app.task(name=TICK_TASK, shared=False)(lambda: ticks.append(time.monotonic()))
+
+    @app.task(name=TICK_TASK, shared=False)
+    def tick() -> None:
+        ticks.append(time.monotonic())
+
     consumer, beat = WorkerThread(app, name="w@host"), BeatThread(app)
     consumer.start()
     beat.start()
