@@ -241,6 +241,7 @@ def _started(
         from_position=restart.from_position,
         to_position=state.last_position,
         writes=state.pending_writes,
+        requests=state.pending_requests,
         files=command.files,
         started_at=now,
         previous_started_at=state.last_start_at,
