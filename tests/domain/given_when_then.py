@@ -20,7 +20,7 @@ from orchestrator.domain.due import due
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.policy import Action, Policy, PolicyPatch, parse_policy, said_by
 from orchestrator.domain.restart_record import RestartRecord, project, restart_of
-from orchestrator.domain.state import Registration, WorkspaceState
+from orchestrator.domain.state import Phase, Registration, WorkspaceState
 
 DataT = TypeVar("DataT", bound=ev.EventData)
 START = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -48,7 +48,7 @@ class Expected:
     fields: Mapping[str, object]
 
 
-def that(kind: type[ev.EventData], **fields: object) -> Expected:
+def that(kind: type[ev.EventData], /, **fields: object) -> Expected:
     return Expected(kind, fields)
 
 
@@ -209,6 +209,10 @@ class Scenario:
         """A worker may start a cycle from that second on."""
         assert self.state.ready_at is not None
         assert seconds(self.state.ready_at) == at_seconds
+        return self
+
+    def then_phase(self, phase: Phase) -> Scenario:
+        assert self.state.phase is phase
         return self
 
     @property

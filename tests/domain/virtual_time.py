@@ -63,6 +63,7 @@ class World:
             self.workspace.at(at_ms / 1000)
             action()
             self._claim()
+            self._iteration = 0
         self.workspace.at(until)
         return self
 
@@ -90,7 +91,6 @@ class World:
         if state.cycle is not None and state.cycle.id in self._renewing:
             self.workspace.renew()
         self.workspace.tick()
-        self._iteration = 0
         assert_not_stuck(self.workspace)
         self.at(seconds(self.workspace.now) + self.tick_s, self._tick)
 
@@ -104,7 +104,6 @@ class World:
             if isinstance(data, ev.CycleStarted)
         ]
         for cycle in started:
-            self._iteration = cycle.iteration
             if not cycle.shadow:
                 self._work(cycle, next(self._planned, Cycle()))
 
@@ -119,6 +118,7 @@ class World:
 
     def _end(self, cycle: ev.CycleStarted, planned: Cycle) -> None:
         self._renewing.discard(cycle.cycle)
+        self._iteration = cycle.iteration
         self.report(cycle, planned)
         self.workspace.tick()
 
