@@ -120,6 +120,7 @@ def test_a_bad_pattern_is_named(pattern: str) -> None:
 
 
 @given(st.text(st.sampled_from("a*?[]!-^\\/#. \x00é\udce9"), max_size=12))
+@example("[[]")
 def test_a_pattern_is_refused_or_works_but_never_breaks(pattern: str) -> None:
     try:
         check_patterns((pattern,))
