@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import uuid_utils
 from celery import Celery
 
+from orchestrator.errors import UnknownExecutor
 from orchestrator.ports import EventStore, Executor
 from orchestrator.service.drain import Drainer
 from orchestrator.service.operate import Operator
 from orchestrator.service.record import AutoRegistration
 from orchestrator.settings import Settings
-from orchestrator.storage.postgres import open_postgres
-from orchestrator.storage.sqlite import open_sqlite
+from orchestrator.storage.postgres import PostgresEventStore
+from orchestrator.storage.sqlite import SqliteEventStore
 from workers.app import check_broker, create_celery
 from workers.doorbell import CeleryDoorbell
 from workers.executors import available
@@ -58,7 +59,7 @@ class Services:
 
 def open_store(url: str) -> EventStore:
     """Return the store behind a database URL; nothing is connected yet."""
-    return open_sqlite(url) if url.startswith("sqlite") else open_postgres(url)
+    return SqliteEventStore(url) if url.startswith("sqlite") else PostgresEventStore(url)
 
 
 def open_services(
@@ -68,18 +69,30 @@ def open_services(
     ids, store = TimeOrderedIds(), open_store(settings.url)
     slots = settings.slots or (SLOTS_EMBEDDED if embedded else SLOTS)
     celery = create_celery(settings.broker_url, tick_s=settings.tick_ms / 1000, slots=slots)
-    executor = "simulated" if embedded and settings.auto_register is None else settings.auto_register_executor
+    executors = available(supervisor)
     return Services(
         settings=settings,
         store=store,
         ids=ids,
-        executors=available(supervisor),
-        operator=Operator(store, ids),
-        auto=AutoRegistration(executor=executor),
+        executors=executors,
+        operator=Operator(store, ids, on_removed=supervisor.stop if supervisor else None),
+        auto=_auto_registration(settings, executors, embedded=embedded),
         celery=celery,
         doorbell=CeleryDoorbell(celery),
         actor=f"local:{user_name()}",
     )
+
+
+def _auto_registration(settings: Settings, executors: Mapping[str, Executor], *, embedded: bool) -> AutoRegistration:
+    """Return with what a first write registers. Raises ``InvalidInput`` for an executor that needs a target."""
+    name = "simulated" if embedded and settings.auto_register is None else settings.auto_register_executor
+    if name is None:
+        return AutoRegistration()
+    if name not in executors:
+        raise UnknownExecutor(
+            f"ORCHESTRATOR_AUTO_REGISTER: no executor {name!r}; there are {', '.join(sorted(executors))}, or off"
+        )
+    return AutoRegistration(executor=name, target=executors[name].normalise({}))
 
 
 def build_drainer(services: Services, *, embedded: bool = False) -> Drainer:

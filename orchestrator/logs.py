@@ -6,6 +6,7 @@ import logging
 import sys
 
 import structlog
+from kombu.exceptions import KombuError
 
 
 def configure_logs(*, form: str = "auto", level: str = "info") -> None:
@@ -21,7 +22,12 @@ def configure_logs(*, form: str = "auto", level: str = "info") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     render: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if console else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            exception_formatter=structlog.dev.plain_traceback,  # the rich one prints locals, targets among them
+        )
+        if console
+        else structlog.processors.JSONRenderer()
     )
     errors: list[structlog.typing.Processor] = [] if console else [structlog.processors.format_exc_info]
     structlog.configure(
@@ -31,6 +37,7 @@ def configure_logs(*, form: str = "auto", level: str = "info") -> None:
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_first_line)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
@@ -40,3 +47,12 @@ def configure_logs(*, form: str = "auto", level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
+
+
+def _first_line(record: logging.LogRecord) -> bool:
+    """Cut what libraries log while a broker is away to its first line: one a tick, without a stack."""
+    if isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], OSError | KombuError):
+        record.exc_info = None
+    if record.name.startswith(("celery", "kombu")):
+        record.msg, record.args = record.getMessage().partition("\n")[0], ()
+    return True

@@ -205,8 +205,10 @@ class FolderWatcher:
 
         Armed first and looked at afterwards: what is written in between is seen by the look.
         """
-        for _ in range(5):
-            new = look_at(self._root, self._folders)
+        new = look_at(self._root, self._folders)
+        for tried in range(5):
+            if tried:
+                new = look_at(self._root, self._folders)
             if new.directories == self._armed and not rearm:
                 return new, True
             rearm = not self._arm(new.directories)
@@ -245,6 +247,7 @@ class Outbox:
         return max(0.0, self._retry_at_s - time.monotonic()) if self.waiting else None
 
     def add(self, writes: Sequence[WatchedWrite]) -> None:
+        """Queue writes behind those that wait; too many are folded by path."""
         self.waiting += writes
         if len(self.waiting) > _MAX_WAITING:
             self.waiting = list({write.path: write for write in self.waiting}.values())
@@ -256,7 +259,7 @@ class Outbox:
         while self.waiting and time.monotonic() >= self._retry_at_s:
             try:
                 self._sink(self.waiting[:_SINK_BATCH])
-            except Exception as error:  # whatever ails the sink, the writes must outlive it
+            except Exception as error:  # noqa: BLE001 (whatever ails the sink, the writes must outlive it)
                 self._failed(error)
             else:
                 del self.waiting[:_SINK_BATCH]

@@ -183,7 +183,9 @@ def test_an_edited_gitignore_holds_from_then_on(tmp_path: Path) -> None:
         assert {write.path for write in watch.flushed()} == {".gitignore"}, "a rule's change is no write of other files"
         (tmp_path / "data.csv").write_text("ignored now")
         (tmp_path / "out/old.txt").write_text("watched now")
-        wait_until(lambda: "out/old.txt" in watch.paths(), timeout_s=DEADLINE_S, what="the file that the rule hid before")
+        wait_until(
+            lambda: "out/old.txt" in watch.paths(), timeout_s=DEADLINE_S, what="the file that the rule hid before"
+        )
         assert watch.last_op("out/old.txt") == "modified"
         assert {write.path for write in watch.flushed()} == {".gitignore", "out/old.txt"}
 
@@ -197,15 +199,25 @@ def test_files_of_new_moved_and_removed_folders_are_all_seen(tmp_path: Path) -> 
     with watching(folder) as watch:
         (folder / "a/b/c").mkdir(parents=True)
         (folder / "a/b/c/deep").write_text("x")
-        wait_until(lambda: "a/b/c/deep" in watch.paths(), timeout_s=DEADLINE_S, what="a file written at once into a new folder")
+        wait_until(
+            lambda: "a/b/c/deep" in watch.paths(), timeout_s=DEADLINE_S, what="a file written at once into a new folder"
+        )
         (outside / "moved").rename(folder / "moved")
-        wait_until(lambda: "moved/in/file" in watch.paths(), timeout_s=DEADLINE_S, what="a file that came with its folder")
+        wait_until(
+            lambda: "moved/in/file" in watch.paths(), timeout_s=DEADLINE_S, what="a file that came with its folder"
+        )
         (folder / "moved/in/file").write_text("more")
-        wait_until(lambda: watch.last_op("moved/in/file") == "modified", timeout_s=DEADLINE_S, what="a write in the moved folder")
+        wait_until(
+            lambda: watch.last_op("moved/in/file") == "modified",
+            timeout_s=DEADLINE_S,
+            what="a write in the moved folder",
+        )
         shutil.rmtree(folder / "a")
         (folder / "moved").rename(outside / "moved")
         gone = {"a/b/c/deep", "moved/in/file"}
-        wait_until(lambda: all(watch.last_op(path) == "deleted" for path in gone), timeout_s=DEADLINE_S, what="both deletions")
+        wait_until(
+            lambda: all(watch.last_op(path) == "deleted" for path in gone), timeout_s=DEADLINE_S, what="both deletions"
+        )
         (outside / "moved/in/file").write_text("not ours any more")
         assert watch.last_op("moved/in/file") == "deleted"
         assert {write.path for write in watch.flushed()} == gone
@@ -221,9 +233,15 @@ def test_names_that_are_not_utf8_are_exact_and_do_not_end_the_watch(tmp_path: Pa
         inner = tmp_path / os.fsdecode(b"d\xe9p\xf4t")
         inner.mkdir()
         (inner / "a.py").write_text("x")
-        wait_until(lambda: "d\udce9p\udcf4t/a.py" in watch.paths(), timeout_s=DEADLINE_S, what="a file in a folder of such a name")
+        wait_until(
+            lambda: "d\udce9p\udcf4t/a.py" in watch.paths(),
+            timeout_s=DEADLINE_S,
+            what="a file in a folder of such a name",
+        )
         (inner / "a.py").write_text("longer")
-        wait_until(lambda: watch.last_op("d\udce9p\udcf4t/a.py") == "modified", timeout_s=DEADLINE_S, what="a write in it")
+        wait_until(
+            lambda: watch.last_op("d\udce9p\udcf4t/a.py") == "modified", timeout_s=DEADLINE_S, what="a write in it"
+        )
 
 
 def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:

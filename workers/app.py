@@ -42,7 +42,7 @@ _REDIS_OPTIONS = {
 
 def create_celery(broker_url: str, *, tick_s: float, slots: int) -> Celery:
     """Return the Celery app of this process. Nothing is connected yet."""
-    app = Celery("orchestrator", broker=broker_url, set_as_current=False)
+    app = Celery("orchestrator", broker=_with_host(broker_url), set_as_current=False)
     app.conf.update(
         broker_transport_options=_transport_options(broker_url),
         broker_connection_retry_on_startup=True,
@@ -85,6 +85,11 @@ def check_broker(app: Celery) -> None:
 def safe_url(app: Celery) -> str:
     """Return the broker's URL without its password."""
     return str(app.connection_for_write().as_uri())
+
+
+def _with_host(broker_url: str) -> str:
+    """Name a host where the transport has none; kombu warns at every connection otherwise."""
+    return "memory://localhost/" if broker_url == "memory://" else broker_url
 
 
 def _transport_options(broker_url: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from orchestrator.domain import events as ev
 from orchestrator.domain.decide import may_start
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.errors import Unavailable
+from orchestrator.errors import InvalidInput, Unavailable
 from orchestrator.ports import EventStore, Executor, Ids, Order, Transaction
 from orchestrator.service.announce import announce
 from orchestrator.service.append import Author, carry_out, policy_of
@@ -79,7 +79,7 @@ class Drainer:
         running_most: int | None = None,
     ) -> None:
         self._store, self._executors, self._ids = store, executors, ids
-        self._worker, self._jitter, self._running_most = worker, jitter, running_most
+        self.worker, self._jitter, self._running_most = worker, jitter, running_most
         self.slots = Slots(slots)
         self.leases = LeaseBook()
         self._stopping = threading.Event()
@@ -179,7 +179,7 @@ class Drainer:
             )
         return cmd.StartCycle(
             cycle_id=self._ids.new("cyc"),
-            worker=self._worker,
+            worker=self.worker,
             iteration=iteration,
             files=tx.count_paths(state.workspace, state.from_position, state.last_position)
             if grown or restart is None
@@ -211,14 +211,18 @@ class Drainer:
         name = registration.executor if registration else ""
         executor = self._executors.get(name)
         if executor is None:
-            text = f"worker {self._worker} has no executor {name!r}; install its plug-in, or change the workspace"
+            text = f"worker {self.worker} has no executor {name!r}; install its plug-in, or change the workspace"
             return cmd.Failure(error_kind=ev.ErrorKind.PERMANENT, message=text, jitter=0.0)
+        try:  # an executor may know more fields than the version that stored the target
+            target = executor.normalise(registration.target if registration else {})
+        except InvalidInput as error:
+            return cmd.Failure(error_kind=ev.ErrorKind.PERMANENT, message=str(error), jitter=0.0)
         order = Order(
             workspace=claim.state.workspace,
             restart=claim.started.restart,
             cycle=claim.started.cycle,
             fence=claim.started.fence,
-            target=registration.target if registration else {},
+            target=target,
             reason=f"{claim.started.writes} writes to {claim.started.files} files",
             deadline_s=time.monotonic() + claim.policy.cycle_timeout_ms / 1000,
             stop=lease.stop,

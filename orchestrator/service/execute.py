@@ -44,7 +44,7 @@ def execute(executor: Executor, order: Order, jitter: Callable[[], float]) -> Su
         return Success(generation_before=before, generation_after=after, output=receipt.output[:_OUTPUT_MOST])
     except ExecutionCancelled:
         return Cancelled()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (a plug-in may raise anything; the workspace must not be locked out)
         kind = _kind_of(error)
         if kind is ErrorKind.UNKNOWN and not isinstance(error, UnknownOutcome):
             _log.exception("executor.raised", workspace=order.workspace, cycle=order.cycle)

@@ -44,10 +44,10 @@ class Done:
 
 
 class Operator:
-    """Carries out commands in the name of one actor."""
+    """Carries out commands. ``on_removed`` is told of a workspace after its removal is committed; it must not raise."""
 
-    def __init__(self, store: EventStore, ids: Ids) -> None:
-        self._store, self._ids = store, ids
+    def __init__(self, store: EventStore, ids: Ids, *, on_removed: Callable[[str], None] | None = None) -> None:
+        self._store, self._ids, self._on_removed = store, ids, on_removed
 
     def register(
         self, workspace: str, registration: Registration, author: Author, *, create_only: bool = False
@@ -106,7 +106,10 @@ class Operator:
         def answer(tx: Transaction, state: WorkspaceState, recorded: list[ev.Recorded]) -> Done:
             return Done(changed=bool(recorded))
 
-        return self._carry_out(workspace, command, author, request, Done, answer)
+        done = self._carry_out(workspace, command, author, request, Done, answer)
+        if isinstance(command, cmd.Remove) and self._on_removed is not None:
+            self._on_removed(workspace)
+        return done
 
     def cancel(
         self, record: RestartRecord, reason: str, author: Author, request: RequestKey | None = None

@@ -26,8 +26,10 @@ ROUNDS_MOST = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class Looked:
-    """What one look found: workspaces in which something was recorded, failed ones, bells rung, and the
-    next instant at which there is something to do."""
+    """What one look found: workspaces in which something was recorded, failed ones, and bells rung.
+
+    ``next_at`` is the next instant at which there is something to do.
+    """
 
     changed: int
     failed: int
@@ -52,7 +54,7 @@ def look(store: EventStore, doorbell: Doorbell, ids: Ids, *, free_slots: Callabl
                 changed += look_at(store, ids, workspace)
             except Unavailable:
                 raise
-            except Exception:
+            except Exception:  # noqa: BLE001 (one workspace's defect must not stop every other one)
                 _log.exception("tick.failed", workspace=workspace)
                 failed.add(workspace)
         if len(found) < PAGE or changed == before:

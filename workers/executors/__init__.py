@@ -1,0 +1,56 @@
+"""The executors that this process has: built in, and plug-ins of the entry-point group ``orchestrator.executors``."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+
+from orchestrator.errors import InvalidInput
+from orchestrator.ports import Executor
+from workers.executors.command import CommandExecutor
+from workers.executors.process import ProcessExecutor
+from workers.executors.simulated import SimulatedExecutor
+from workers.process_supervisor import ProcessSupervisor
+
+PLUGIN_GROUP = "orchestrator.executors"
+
+_METHODS = ("normalise", "inspect", "restart", "probe", "cancel")
+
+
+def available(supervisor: ProcessSupervisor | None) -> dict[str, Executor]:
+    """Return the executors by name. ``process`` is there only with a supervisor (inside ``up``).
+
+    A plug-in is an entry point that loads a factory without arguments; it is called once.
+    Raises ``InvalidInput`` that names the plug-in if one is broken or takes a name that is taken.
+    """
+    executors: dict[str, Executor] = {}
+    built_in: list[Executor] = [CommandExecutor(), SimulatedExecutor()]
+    if supervisor is not None:
+        built_in.append(ProcessExecutor(supervisor))
+    for executor in built_in:
+        executors[executor.name] = executor
+    for entry_point in entry_points(group=PLUGIN_GROUP):
+        if entry_point.name in executors or entry_point.name == ProcessExecutor.name:
+            raise _broken(entry_point, "its name is taken")
+        executors[entry_point.name] = _loaded(entry_point)
+    return executors
+
+
+def _loaded(entry_point: EntryPoint) -> Executor:
+    try:
+        executor: Executor = entry_point.load()()
+    except Exception as error:
+        raise _broken(entry_point, f"{type(error).__name__}: {error}") from error
+    missing = [name for name in _METHODS if not callable(getattr(executor, name, None))]
+    if missing:
+        raise _broken(entry_point, f"it has no {', '.join(missing)}")
+    if getattr(executor, "name", None) != entry_point.name or not isinstance(getattr(executor, "fenced", None), bool):
+        raise _broken(entry_point, f"it must have name = {entry_point.name!r} and fenced = True or False")
+    return executor
+
+
+def _broken(entry_point: EntryPoint, why: str) -> InvalidInput:
+    return InvalidInput(
+        f"executor plug-in {entry_point.name!r} ({entry_point.value}) cannot be used: {why}; "
+        "repair or uninstall the package that brings it",
+        field=entry_point.name,
+    )

@@ -1,0 +1,65 @@
+"""The HTTP server as a part of a process: bound before it starts, so that its URL is known and true."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from orchestrator.errors import InvalidInput
+
+_STREAMS_END_S = 2
+"""How long open requests may go on when the server stops; event streams are told to end at once."""
+
+
+class HttpServer:
+    """uvicorn in a thread."""
+
+    def __init__(self, app: ASGIApp, *, host: str, port: int) -> None:
+        """Bind. Raises ``InvalidInput`` if the address is taken or not ours."""
+        self._socket = _bound(host, port)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_graceful_shutdown=_STREAMS_END_S, lifespan="on"
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="http", daemon=True
+        )
+
+    @property
+    def url(self) -> str:
+        """Return where it listens."""
+        host, port = self._socket.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def start(self) -> None:
+        """Begin serving."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """False once the server has ended."""
+        return self._thread.is_alive()
+
+    def stop(self, timeout_s: float) -> None:
+        """Take no more requests and wait for those under way."""
+        self._server.should_exit = True
+        self._thread.join(timeout_s)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise InvalidInput(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port", field="bind"
+        ) from None
+    bound.listen(2048)
+    bound.set_inheritable(False)
+    return bound

@@ -1,0 +1,80 @@
+"""Run until a signal: the first one stops in order, a second one ends at once; no stop takes longer than 15 s."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Protocol
+
+import structlog
+
+_log = structlog.get_logger("orchestrator")
+
+STOP_MOST_S = 14.0
+"""CONTRACT section 6: the whole stop takes at most 15 s; the last second is the process's own end."""
+
+RUNNING_CYCLES_S = 10.0
+"""How long running cycles may go on after the first signal."""
+
+_LOOK_EVERY_S = 0.2
+_ENDED_AT_ONCE = 130
+
+
+class Part(Protocol):
+    """Something that runs in a thread of its own."""
+
+    def start(self) -> None:
+        """Begin."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """False once it has ended, for whatever reason."""
+        ...
+
+
+class Lifecycle:
+    """Watches the parts of a process and its signals."""
+
+    def __init__(self, *, at_once: Callable[[], None] = lambda: None) -> None:
+        """``at_once`` must not block: it runs in the signal handler of the second signal."""
+        self._at_once = at_once
+        self._stop = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    @property
+    def stopping(self) -> bool:
+        """True after the first signal."""
+        return self._stop.is_set()
+
+    def run(self, parts: dict[str, Part], stop: Callable[[float], None]) -> int:
+        """Wait for a signal or the end of a part, then call ``stop`` with the instant by which it must be over.
+
+        Returns the exit code: 0 after a signal, 1 if a part had ended by itself (a supervisor starts us again).
+        """
+        dead: list[str] = []
+        while not self._stop.wait(_LOOK_EVERY_S) and not dead:
+            dead = [name for name, part in parts.items() if not part.alive]
+        if dead:
+            _log.error("process.part_ended", parts=dead)
+        until_s = time.monotonic() + STOP_MOST_S
+        overdue = threading.Timer(STOP_MOST_S, self._end_at_once)
+        overdue.daemon = True
+        overdue.start()
+        stop(until_s)
+        overdue.cancel()
+        return 1 if dead else 0
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._stop.is_set():
+            self._end_at_once()
+        self._stop.set()
+
+    def _end_at_once(self) -> None:
+        self._at_once()
+        os._exit(_ENDED_AT_ONCE)

@@ -1,0 +1,126 @@
+"""The processes of production: ``api``, ``worker``, ``beat``, and ``migrate``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from orchestrator.api.app import create_app
+from orchestrator.bootstrap import Services, build_drainer, open_services
+from orchestrator.cli.http_server import HttpServer
+from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
+from orchestrator.errors import InvalidInput, Unavailable
+from orchestrator.logs import configure_logs
+from orchestrator.service.change_policy import record_floor
+from orchestrator.service.drain import Drainer
+from orchestrator.settings import Settings
+from orchestrator.storage.migrate import upgrade
+from workers.celery_threads import BeatThread, WorkerThread
+from workers.lease_renewer import LeaseRenewer
+from workers.tasks import Ticker, register_tasks
+
+_log = structlog.get_logger("orchestrator")
+
+
+class WorkerParts:
+    """The worker's side of a process: drainer, ticker, lease renewer and Celery's worker around them."""
+
+    def __init__(self, services: Services, *, embedded: bool = False) -> None:
+        self.drainer: Drainer = build_drainer(services, embedded=embedded)
+        tick_s = services.settings.tick_ms / 1000
+        self._ticker = Ticker(services.store, services.doorbell, services.ids, self.drainer, tick_s=tick_s)
+        self._renewer = LeaseRenewer(services.store, self.drainer.leases)
+        register_tasks(services.celery, self._ticker, self.drainer)
+        self._worker = WorkerThread(services.celery, name=f"orchestrator@{self.drainer.worker}")
+
+    def start(self) -> None:
+        """Begin renewing leases and taking messages."""
+        self._renewer.start()
+        self._worker.start()
+
+    @property
+    def alive(self) -> bool:
+        """False once Celery's worker has ended."""
+        return self._worker.alive
+
+    def stop(self, grace_s: float) -> None:
+        """Claim nothing more; running cycles get ``grace_s``, then are cancelled and given back."""
+        self._ticker.stop()
+        self.drainer.stop(grace_s=grace_s)
+        self._worker.stop()
+        self._renewer.stop()
+
+
+def run_api(settings: Settings) -> int:
+    """Serve the API until a signal; return the exit code."""
+    configure_logs(form=settings.log_format, level=settings.log_level)
+    services = open_services(settings)
+    lifecycle = Lifecycle()
+    server = HttpServer(create_app(services), host=settings.host, port=settings.port)
+    server.start()
+    print(f"Listening on {server.url}", flush=True)
+
+    def stop(until_s: float) -> None:
+        server.stop(until_s - time.monotonic())
+        services.store.close()
+
+    return lifecycle.run({"api": server}, stop)
+
+
+def run_worker(settings: Settings) -> int:
+    """Take ticks and wake-ups until a signal; return the exit code."""
+    services = _broker_services(settings)
+    lifecycle = Lifecycle()
+    worker = WorkerParts(services)
+    worker.start()
+    _log.info("worker.started", worker=worker.drainer.worker, slots=worker.drainer.slots.free)
+
+    def stop(until_s: float) -> None:
+        worker.stop(RUNNING_CYCLES_S)
+        services.store.close()
+
+    return lifecycle.run({"worker": worker}, stop)
+
+
+def run_beat(settings: Settings) -> int:
+    """Fire ticks until a signal; return the exit code."""
+    services = _broker_services(settings)
+    lifecycle = Lifecycle()
+    beat = BeatThread(services.celery)
+    beat.start()
+    _log.info("beat.started", tick_ms=settings.tick_ms)
+    return lifecycle.run({"beat": beat}, _once(beat.stop))
+
+
+def run_migrate(settings: Settings) -> int:
+    """Bring the database to this version's schema and record the settings' policy floor."""
+    configure_logs(form=settings.log_format, level=settings.log_level)
+    services = open_services(settings)
+    try:
+        upgrade(settings.url)
+        layer = record_floor(services.store, services.ids, settings.floor)
+    except Unavailable as error:
+        raise InvalidInput(f"cannot migrate: {error}") from error
+    finally:
+        services.store.close()
+    print(f"Migrated; policy floor at version {layer.version}")
+    return 0
+
+
+def _broker_services(settings: Settings) -> Services:
+    if settings.broker_url.startswith("memory://"):
+        raise InvalidInput(
+            "ORCHESTRATOR_BROKER_URL is memory://, which no other process can reach; set it to redis://HOST:PORT/0, "
+            "or use `orchestrator up`, which runs everything in one process"
+        )
+    configure_logs(form=settings.log_format, level=settings.log_level)
+    return open_services(settings)
+
+
+def _once(stop: Callable[[], None]) -> Callable[[float], None]:
+    def stopped(until_s: float) -> None:
+        stop()
+
+    return stopped

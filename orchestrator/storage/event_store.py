@@ -1,0 +1,170 @@
+"""``EventStore`` over a SQL database: what PostgreSQL and SQLite share. Their own files add engine, locks and clock.
+
+Lock order, always (DESIGN section 3): workspace rows in id order, the append lock, then one instant is read.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.domain.encoding import canonical_json
+from orchestrator.errors import StorageUnavailable
+from orchestrator.ports import Counters, Reader, StoredWorkspace, Transaction
+from orchestrator.storage import migrate, rows
+from orchestrator.storage.database_time import LAST_RECORDED_AT, DatabaseTime
+from orchestrator.storage.reader import COUNTERS, TICK, SqlReader
+from orchestrator.storage.schema import Instant, counters, heartbeats, idempotency_keys, workspaces
+from orchestrator.storage.statements import Statements
+from orchestrator.storage.transaction import Instants, SqlTransaction
+
+_MOST_TRIES = 20
+_IDS_AT_ONCE = 10_000
+
+Held = dict[str, StoredWorkspace]
+Locking = Callable[[Statements], SqlTransaction | None]
+
+
+class SqlEventStore(ABC):
+    """The log, the workspaces' rows and the read models in one SQL database. Safe for use by many threads."""
+
+    def __init__(self, engine: sa.Engine, time: DatabaseTime) -> None:
+        self._engine = engine
+        self._time = time
+
+    @abstractmethod
+    def _writing(self) -> AbstractContextManager[Statements]:
+        """Open a writing transaction: commit at the end, roll back at an error."""
+
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[Statements]:
+        """Open a reading transaction that sees one state of the database throughout."""
+
+    @abstractmethod
+    def _take_append_lock(self, sql: Statements) -> None:
+        """Wait until no other transaction is appending."""
+
+    @abstractmethod
+    def _check_settings(self, sql: Statements) -> None:
+        """Raise ``StorageUnavailable`` where the database would not keep what it promised."""
+
+    def write(
+        self, workspaces: Collection[str] = (), *, skip_locked: bool = False
+    ) -> AbstractContextManager[Transaction]:
+        """Open a writing transaction that holds these workspaces' rows, existing or not yet."""
+        wanted = sorted(set(workspaces))
+        return self._transaction(lambda sql: self._hold_named(sql, wanted, skip_locked))
+
+    def write_open_windows(self, fleet: str | None) -> AbstractContextManager[Transaction]:
+        """Open a writing transaction that holds every workspace of the fleet (None: all) with an open window."""
+        return self._transaction(lambda sql: self._hold_open_windows(sql, fleet))
+
+    @contextmanager
+    def _transaction(self, locking: Locking) -> Iterator[Transaction]:
+        for _ in range(_MOST_TRIES):
+            with self._writing() as sql:
+                transaction = locking(sql)
+                if transaction is not None:
+                    yield transaction
+                    if sql.failure is not None:
+                        raise StorageUnavailable("the transaction had failed and was rolled back") from sql.failure
+                    return
+        raise StorageUnavailable("other transactions keep adding rows to those that are to be locked; try again")
+
+    def _hold_named(self, sql: Statements, wanted: list[str], skip_locked: bool) -> SqlTransaction | None:
+        """Lock rows, or return None if a missing one was added before the append lock was ours."""
+        held: Held = {}
+        for start in range(0, len(wanted), _IDS_AT_ONCE):
+            some = workspaces.c.id.in_(wanted[start : start + _IDS_AT_ONCE])
+            held |= self._lock(sql, sa.select(workspaces).where(some), skip_locked=skip_locked)
+        self._take_append_lock(sql)
+        missing = [workspace for workspace in wanted if workspace not in held]
+        existing: set[str] = set()
+        for start in range(0, len(missing), _IDS_AT_ONCE):
+            some = workspaces.c.id.in_(missing[start : start + _IDS_AT_ONCE])
+            existing.update(sql.run(sa.select(workspaces.c.id).where(some)).scalars())
+        if existing and not skip_locked:
+            return None
+        return SqlTransaction(sql, held, set(missing) - existing, self._instants(sql))
+
+    def _hold_open_windows(self, sql: Statements, fleet: str | None) -> SqlTransaction | None:
+        """Lock rows, or return None if another window was opened before the append lock was ours."""
+        of_fleet = sa.true() if fleet is None else workspaces.c.fleet == fleet
+        open_ones = workspaces.c.due_at.is_not(None) & of_fleet
+        held = self._lock(sql, sa.select(workspaces).where(open_ones), skip_locked=False)
+        self._take_append_lock(sql)
+        if not set(sql.run(sa.select(workspaces.c.id).where(open_ones)).scalars()) <= held.keys():
+            return None
+        return SqlTransaction(sql, held, (), self._instants(sql))
+
+    def _lock(self, sql: Statements, wanted: sa.Select[*tuple[Any, ...]], *, skip_locked: bool) -> Held:
+        locked = wanted.order_by(workspaces.c.id).with_for_update(skip_locked=skip_locked)
+        return {row["id"]: rows.workspace_of(row) for row in sql.run(locked).mappings()}
+
+    def _instants(self, sql: Statements) -> Instants:
+        """Read the clock and the last ``recorded_at`` in one statement, after the last lock."""
+        latest = sa.type_coerce(LAST_RECORDED_AT, Instant())
+        clock, last = sql.run(sa.select(self._time.clock(), latest)).one()
+        if last is None or last <= clock:
+            return Instants(now=clock, clock_behind_ms=0)
+        return Instants(now=last, clock_behind_ms=(last - clock) // timedelta(milliseconds=1))
+
+    @contextmanager
+    def read(self) -> Iterator[Reader]:
+        """Open a reading transaction."""
+        with self._reading() as sql:
+            yield SqlReader(sql, self._time)
+
+    def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> set[str]:
+        """Renew leases, given as workspace -> (fence, lease in ms); return the workspaces still held."""
+        if not held:
+            return set()
+        with self._writing() as sql:
+            now: datetime = sql.run(sa.select(self._time.store_time())).scalar_one()
+            # One row at a time and in id order: the order in which every transaction locks rows.
+            return {workspace for workspace in sorted(held) if self._renew(sql, workspace, *held[workspace], now)}
+
+    def _renew(self, sql: Statements, workspace: str, fence: int, lease_ms: int, now: datetime) -> bool:
+        mine = (workspaces.c.id == workspace) & (workspaces.c.fence == fence) & workspaces.c.lease_until.is_not(None)
+        until = now + timedelta(milliseconds=lease_ms)
+        return sql.run(sa.update(workspaces).where(mine).values(lease_until=until)).rowcount == 1
+
+    def ticked(self) -> None:
+        """Note that a tick ended now."""
+        with self._writing() as sql:
+            now: datetime = sql.run(sa.select(self._time.clock())).scalar_one()
+            sql.upsert(heartbeats, [{"name": TICK, "at": now}])
+
+    def save_counters(self, kept: Counters, *, expected_position: int) -> bool:
+        """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
+        values = {"position": kept.position, "sums": canonical_json(kept.sums)}
+        with self._writing() as sql:
+            as_expected = (counters.c.name == COUNTERS) & (counters.c.position == expected_position)
+            if sql.run(sa.update(counters).where(as_expected).values(**values)).rowcount == 1:
+                return True
+            if expected_position != 0:
+                return False
+            first = sql.insert(counters).values(name=COUNTERS, **values).on_conflict_do_nothing()
+            return sql.run(first.returning(counters.c.name)).first() is not None
+
+    def forget_answers(self, before: datetime) -> int:
+        """Delete idempotency answers remembered before that instant; return how many."""
+        with self._writing() as sql:
+            old = idempotency_keys.c.remembered_at < before
+            return sql.run(sa.delete(idempotency_keys).where(old)).rowcount
+
+    def check(self) -> None:
+        """Raise ``StorageUnavailable`` or ``MigrationsPending`` unless the store can serve."""
+        with self._reading() as sql:
+            sql.run(sa.select(1))
+            self._check_settings(sql)
+            migrate.check_current(sql.connection)
+
+    def close(self) -> None:
+        """Release connections and files."""
+        self._engine.dispose()

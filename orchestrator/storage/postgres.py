@@ -1,0 +1,59 @@
+"""The store on PostgreSQL: row locks, one lock around appends, the server's clock.
+
+The append lock makes positions equal commit order: without it a reader that remembers its last position
+skipped a third of the events under 16 writers (measured). A trigger takes the same lock, so that nobody can forget it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+
+from orchestrator.errors import StorageUnavailable
+from orchestrator.storage.bounded_connection import BoundedConnection
+from orchestrator.storage.database_time import ServerTime
+from orchestrator.storage.engines import postgres_engine
+from orchestrator.storage.event_store import SqlEventStore
+from orchestrator.storage.statements import Statements, own_errors
+from orchestrator.storage.urls import database_url
+
+APPEND_LOCK = 7_311_423_940_867_843
+"""Key of the advisory lock; the first migration's trigger names it too."""
+
+
+class PostgresEventStore(SqlEventStore):
+    """``EventStore`` in a PostgreSQL database, given as ``postgresql://...``. Time is the server's.
+
+    ``answer_within_s`` bounds the wait for a server that has stopped answering at all.
+    """
+
+    def __init__(self, url: str, *, answer_within_s: float = BoundedConnection.answer_within_s) -> None:
+        engine = postgres_engine(database_url(url), answer_within_s=answer_within_s)
+        super().__init__(engine, ServerTime())
+        # One snapshot for all statements of a reader, as SQLite has it: sums and what they sum must agree.
+        self._snapshots = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Statements]:
+        with own_errors(), self._engine.begin() as connection:
+            yield Statements(connection)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Statements]:
+        with own_errors(), self._snapshots.connect() as connection:
+            yield Statements(connection)
+
+    def _take_append_lock(self, sql: Statements) -> None:
+        """Take the lock in a statement of its own: the next one must see what was committed while waiting."""
+        sql.run(sa.select(sa.func.pg_advisory_xact_lock(APPEND_LOCK)))
+
+    def _check_settings(self, sql: Statements) -> None:
+        """Refuse a session in which a commit does not wait for the disk."""
+        mode = sql.run(sa.text("SHOW synchronous_commit")).scalar_one()
+        if mode != "on":
+            raise StorageUnavailable(
+                f"synchronous_commit is {mode!r} in this product's sessions, which loses acknowledged writes when the"
+                " server dies; take the setting away from the role or the database, or the pooler that changes it"
+            )

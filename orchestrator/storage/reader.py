@@ -1,0 +1,256 @@
+"""One reading transaction on a SQL database: each method is one statement over an index."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from orchestrator.domain.events import FileWritten, Recorded, WritesWaived
+from orchestrator.domain.policy import Policies
+from orchestrator.domain.restart_record import RestartRecord, RestartState
+from orchestrator.domain.state import Phase
+from orchestrator.ports import (
+    Backlog,
+    Counters,
+    EventFilter,
+    RestartFilter,
+    StoredWorkspace,
+    Waived,
+    WorkspaceFilter,
+)
+from orchestrator.storage import lookups, rows
+from orchestrator.storage.database_time import DatabaseTime
+from orchestrator.storage.schema import (
+    IS_CYCLE_START,
+    IS_WAIVER,
+    NOT_A_WRITE,
+    Instant,
+    counters,
+    events,
+    heartbeats,
+    restarts,
+    workspaces,
+)
+from orchestrator.storage.statements import Statements
+
+HOLDING = (RestartState.SUCCEEDED, RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING)
+"""States of a restart that answers for its range: of those, the ranges of a workspace never overlap (S6)."""
+COUNTERS = "log"
+TICK = "tick"
+_TICKED = (workspaces.c.due_at, workspaces.c.held_until, workspaces.c.lease_until)
+
+
+class SqlReader:
+    """``Reader`` over ``Statements``."""
+
+    def __init__(self, sql: Statements, time: DatabaseTime) -> None:
+        self._sql = sql
+        self._time = time
+
+    def now(self) -> datetime:
+        """Return the database's clock."""
+        at: datetime = self._sql.run(sa.select(self._time.clock())).scalar_one()
+        return at
+
+    def workspace(self, workspace: str) -> StoredWorkspace | None:
+        """Return a workspace's row, removed ones too."""
+        row = self._sql.run(sa.select(workspaces).where(workspaces.c.id == workspace)).mappings().one_or_none()
+        return None if row is None else rows.workspace_of(row)
+
+    def workspaces(self, wanted: WorkspaceFilter) -> list[StoredWorkspace]:
+        """Return a page of workspaces."""
+        page = sa.select(workspaces).where(workspaces.c.id > wanted.after)
+        if wanted.phase is not None:
+            page = page.where(workspaces.c.phase == wanted.phase.value)
+        elif not wanted.removed:
+            page = page.where(workspaces.c.phase != Phase.REMOVED.value)
+        if wanted.fleet is not None:
+            page = page.where(workspaces.c.fleet == wanted.fleet)
+        if wanted.label is not None:
+            page = page.where(self._labelled(*wanted.label))
+        result = self._sql.run(page.order_by(workspaces.c.id).limit(wanted.limit))
+        return [rows.workspace_of(row) for row in result.mappings()]
+
+    def _labelled(self, key: str, value: str) -> sa.ColumnElement[bool]:
+        if self._sql.dialect == "sqlite":
+            listed = sa.func.json_each(workspaces.c.state, "$.registration.labels").table_valued("key", "value")
+        else:
+            labels = sa.cast(workspaces.c.state, postgresql.JSON)["registration"]["labels"]
+            # A workspace that was never registered has JSON's null for its registration, and no labels.
+            listed = sa.func.json_each_text(labels).table_valued("key", "value")
+        return sa.exists().select_from(listed).where(listed.c.key == key, listed.c.value == value)
+
+    def policies(self) -> Policies:
+        """Return the stored policy layers."""
+        return lookups.policies(self._sql)
+
+    def event(self, event: str) -> Recorded | None:
+        """Return an event by its id."""
+        row = self._sql.run(sa.select(events).where(events.c.id == event)).mappings().one_or_none()
+        return None if row is None else rows.event_of(row)
+
+    def events(self, wanted: EventFilter) -> list[Recorded]:
+        """Return a page of the log."""
+        page = sa.select(events).where(events.c.position > wanted.after)
+        if wanted.to_position is not None:
+            page = page.where(events.c.position <= wanted.to_position)
+        if wanted.workspace is not None:
+            page = page.where(events.c.workspace == wanted.workspace)
+        if wanted.types:
+            page = page.where(events.c.type.in_(sorted(wanted.types)))
+            if FileWritten.type_name() not in wanted.types:
+                page = page.where(NOT_A_WRITE)
+        result = self._sql.run(page.order_by(events.c.position).limit(wanted.limit))
+        return [rows.event_of(row) for row in result.mappings()]
+
+    def last_position(self) -> int:
+        """Return the newest position; 0 for an empty log."""
+        return self._sql.run(sa.select(sa.func.max(events.c.position))).scalar_one() or 0
+
+    def restart(self, restart: str) -> RestartRecord | None:
+        """Return a restart by its id."""
+        return lookups.restart(self._sql, restart)
+
+    def restarts(self, wanted: RestartFilter) -> list[RestartRecord]:
+        """Return a page of restart history."""
+        page = sa.select(restarts)
+        for column, value in (
+            (restarts.c.workspace, wanted.workspace),
+            (restarts.c.fleet, wanted.fleet),
+            (restarts.c.state, wanted.state),
+            (restarts.c.cause, wanted.cause),
+        ):
+            if value is not None:
+                page = page.where(column == str(value))
+        if wanted.since is not None:
+            page = page.where(restarts.c.queued_at >= wanted.since)
+        if wanted.until is not None:
+            page = page.where(restarts.c.queued_at < wanted.until)
+        if wanted.before is not None:
+            page = page.where(restarts.c.queued_position < wanted.before)
+        if wanted.path is not None:
+            page = page.where(_wrote(wanted.path))
+        result = self._sql.run(page.order_by(restarts.c.queued_position.desc()).limit(wanted.limit))
+        return [rows.restart_record_of(row) for row in result.mappings()]
+
+    def restart_holding(self, workspace: str, position: int) -> RestartRecord | None:
+        """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""
+        # Their ranges tile: the first one that ends at or after the position holds it, or none does.
+        first = (
+            sa.select(restarts)
+            .where(restarts.c.workspace == workspace, restarts.c.to_position >= position)
+            .where(restarts.c.state.in_([state.value for state in HOLDING]))
+            .order_by(restarts.c.to_position)
+            .limit(1)
+        )
+        row = self._sql.run(first).mappings().one_or_none()
+        return None if row is None or row["from_position"] > position else rows.restart_record_of(row)
+
+    def waived(self, workspace: str, position: int) -> Waived | None:
+        """Return the waived range that holds ``position``, if one does."""
+        to_position = self._sql.json(events.c.data)["to_position"].as_integer()
+        first = (
+            sa.select(events)
+            .where(events.c.workspace == workspace, events.c.position > position, IS_WAIVER)
+            .where(to_position >= position)
+            .order_by(events.c.position)
+            .limit(1)
+        )
+        row = self._sql.run(first).mappings().one_or_none()
+        return None if row is None else waived_by(rows.event_of(row), position)
+
+    def cycle_start(self, cycle: str) -> Recorded | None:
+        """Return the ``CycleStarted`` of a cycle."""
+        wanted = sa.select(events).where(events.c.subject == cycle, IS_CYCLE_START)
+        row = self._sql.run(wanted).mappings().one_or_none()
+        return None if row is None else rows.event_of(row)
+
+    def due_workspaces(self, limit: int) -> list[str]:
+        """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""
+        now = self._time.store_time()
+        branches = [
+            sa.select(workspaces.c.id, column.label("at")).where(column <= now).order_by(column).limit(limit).subquery()
+            for column in _TICKED
+        ]
+        found = sa.union_all(*(sa.select(branch) for branch in branches)).subquery()
+        oldest = sa.func.min(found.c.at)
+        listed = sa.select(found.c.id).group_by(found.c.id).order_by(oldest, found.c.id).limit(limit)
+        return list(self._sql.run(listed).scalars())
+
+    def ready_workspaces(self, limit: int, *, except_fleets: Collection[str] = ()) -> list[str]:
+        """Return workspaces that a worker may start now, the longest ready first."""
+        ready = workspaces.c.ready_at
+        listed = sa.select(workspaces.c.id).where(ready <= self._time.store_time())
+        if except_fleets:
+            listed = listed.where(workspaces.c.fleet.not_in(except_fleets))
+        return list(self._sql.run(listed.order_by(ready, workspaces.c.id).limit(limit)).scalars())
+
+    def next_instant(self) -> datetime | None:
+        """Return the earliest future instant at which the tick or a worker may have something to do."""
+        now = self._time.store_time()
+        branches = [
+            sa.select(sa.func.min(column).label("at")).where(column > now)
+            for column in (*_TICKED, workspaces.c.ready_at)
+        ]
+        found = sa.union_all(*branches).subquery()
+        at: datetime | None = self._sql.run(sa.select(sa.func.min(found.c.at, type_=Instant()))).scalar_one()
+        return at
+
+    def backlog(self) -> Backlog:
+        """Return what waits; one pass over the workspaces' rows."""
+        waits = workspaces.c.pending_count + workspaces.c.pending_requests > 0
+        by_phase = sa.select(
+            workspaces.c.phase,
+            sa.func.count().label("workspaces"),
+            sa.func.sum(workspaces.c.pending_count).label("writes"),
+            sa.func.count().filter(waits).label("waiting"),
+            sa.func.count(workspaces.c.lease_until).label("running"),
+            sa.func.min(workspaces.c.due_at).label("due_at"),
+            sa.func.min(workspaces.c.ready_at).label("ready_at"),
+        ).group_by(workspaces.c.phase)
+        found = self._sql.run(by_phase).all()
+        due = [at for row in found for at in (row.due_at, row.ready_at) if at is not None]
+        return Backlog(
+            now=self.now(),
+            pending_writes=sum(int(row.writes) for row in found),
+            pending_workspaces=sum(row.waiting for row in found),
+            oldest_due_at=min(due, default=None),
+            running=sum(row.running for row in found),
+            phases={Phase(row.phase): row.workspaces for row in found},
+        )
+
+    def counters(self) -> Counters:
+        """Return the kept sums; position 0 and none if there are none yet."""
+        wanted = sa.select(counters.c.position, counters.c.sums).where(counters.c.name == COUNTERS)
+        row = self._sql.run(wanted).one_or_none()
+        if row is None:
+            return Counters(position=0, sums={})
+        return Counters(position=row.position, sums=msgspec.json.decode(row.sums, type=dict[str, int]))
+
+    def last_tick_at(self) -> datetime | None:
+        """Return when a tick last ended, by the database's clock."""
+        wanted = sa.select(heartbeats.c.at).where(heartbeats.c.name == TICK)
+        at: datetime | None = self._sql.run(wanted).scalar_one_or_none()
+        return at
+
+
+def waived_by(event: Recorded, position: int) -> Waived | None:
+    """Return what a ``WritesWaived`` says of ``position``: None if its range begins after it."""
+    data = event.data
+    if not isinstance(data, WritesWaived) or not data.from_position <= position <= data.to_position:
+        return None
+    return Waived(event=event.id, reason=data.reason, at=event.recorded_at, actor=event.actor)
+
+
+def _wrote(path: str) -> sa.ColumnElement[bool]:
+    """Return whether a restart's range holds a write of ``path``."""
+    return (
+        sa.exists()
+        .where(events.c.workspace == restarts.c.workspace)
+        .where(events.c.position.between(restarts.c.from_position, restarts.c.to_position))
+        .where(events.c.type == FileWritten.type_name(), events.c.subject == path)
+    )

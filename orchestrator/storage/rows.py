@@ -1,0 +1,172 @@
+"""Values of the core to rows and back: pure, and the only place that knows both."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+import msgspec
+from sqlalchemy import RowMapping
+
+from orchestrator.domain import events as ev
+from orchestrator.domain.encoding import (
+    canonical_json,
+    decode_data,
+    decode_record,
+    decode_state,
+    encode_data,
+    encode_state,
+)
+from orchestrator.domain.policy import PolicyLayer, PolicyPatch
+from orchestrator.domain.restart_record import RestartRecord, restart_of
+from orchestrator.domain.state import WorkspaceState
+from orchestrator.ports import StoredWorkspace
+
+Row = dict[str, Any]
+_RECORD_FIELDS = tuple(item.name for item in fields(RestartRecord))
+
+
+def sourced(event: ev.NewEvent) -> ev.NewEvent:
+    """Return the event with its ``source``; for a lone ``source_id`` that is the actor (CONTRACT section 3)."""
+    if event.source_id is None or event.source is not None:
+        return event
+    return replace(event, source=event.actor)
+
+
+def recorded(event: ev.NewEvent, *, position: int, recorded_at: datetime) -> ev.Recorded:
+    """Return the event as the log holds it."""
+    return ev.Recorded(
+        id=event.id,
+        workspace=event.workspace,
+        version=event.version,
+        data=event.data,
+        actor=event.actor,
+        source=event.source,
+        source_id=event.source_id,
+        occurred_at=event.occurred_at,
+        correlation_id=event.correlation_id,
+        causation_id=event.causation_id,
+        traceparent=event.traceparent,
+        position=position,
+        recorded_at=recorded_at,
+    )
+
+
+def subject_of(data: ev.EventData) -> str | None:
+    """Return what an event can be looked up by: its path, the cycle it starts, or the restart it speaks of."""
+    if isinstance(data, ev.FileWritten):
+        return data.path
+    if isinstance(data, ev.CycleStarted):
+        return data.cycle
+    if isinstance(data, ev.WritesWaived | ev.LateResultRejected):
+        return data.restart
+    return restart_of(data)
+
+
+def event_row(event: ev.NewEvent, *, recorded_at: datetime) -> Row:
+    """Return the columns of an event; the database adds its position."""
+    return {
+        "id": event.id,
+        "workspace": event.workspace,
+        "version": event.version,
+        "type": event.data.type_name(),
+        "schema": 1,
+        "subject": subject_of(event.data),
+        "data": encode_data(event.data),
+        "actor": event.actor,
+        "source": event.source,
+        "source_id": event.source_id,
+        "correlation_id": event.correlation_id,
+        "causation_id": event.causation_id,
+        "occurred_at": event.occurred_at,
+        "recorded_at": recorded_at,
+        "traceparent": event.traceparent,
+    }
+
+
+def event_of(row: RowMapping) -> ev.Recorded:
+    """Return the event of a row."""
+    return ev.Recorded(
+        id=row["id"],
+        workspace=row["workspace"],
+        version=row["version"],
+        data=decode_data(row["type"], row["data"]),
+        actor=row["actor"],
+        source=row["source"],
+        source_id=row["source_id"],
+        occurred_at=row["occurred_at"],
+        correlation_id=row["correlation_id"],
+        causation_id=row["causation_id"],
+        traceparent=row["traceparent"],
+        position=row["position"],
+        recorded_at=row["recorded_at"],
+        schema=row["schema"],
+    )
+
+
+def pending_first_at(state: WorkspaceState) -> datetime | None:
+    """Return when the first write that still waits was recorded."""
+    return state.folded.first_write_at or state.window.first_write_at
+
+
+def pending_last_at(state: WorkspaceState) -> datetime | None:
+    """Return when the last write that still waits was recorded."""
+    return state.window.last_write_at or state.folded.last_write_at
+
+
+def workspace_row(stored: StoredWorkspace) -> Row:
+    """Return all columns of a workspace: every one follows from its state and its due instant."""
+    state = stored.state
+    return {
+        "id": state.workspace,
+        "fleet": fleet_of(state),
+        "version": state.version,
+        "phase": state.phase.value,
+        "state": encode_state(state),
+        "pending_first_at": pending_first_at(state),
+        "pending_last_at": pending_last_at(state),
+        "pending_count": state.pending_writes,
+        "pending_requests": state.pending_requests,
+        "due_at": stored.due_at,
+        "ready_at": state.ready_at,
+        "held_until": state.hold.until if state.hold else None,
+        "fence": state.fence,
+        "lease_until": state.cycle.lease_until if state.cycle else None,
+    }
+
+
+def fleet_of(state: WorkspaceState) -> str:
+    """Return the workspace's fleet; empty if it was never registered."""
+    return state.registration.fleet if state.registration else ""
+
+
+def workspace_of(row: RowMapping) -> StoredWorkspace:
+    """Return the workspace of a row, its lease put back into its open cycle."""
+    return StoredWorkspace(
+        state=decode_state(row["state"], lease_until=row["lease_until"]),
+        due_at=row["due_at"],
+    )
+
+
+def restart_row(record: RestartRecord) -> Row:
+    """Return the columns of a restart."""
+    pairs = ((name, getattr(record, name)) for name in _RECORD_FIELDS)
+    return {name: value.value if isinstance(value, Enum) else value for name, value in pairs}
+
+
+def restart_record_of(row: RowMapping) -> RestartRecord:
+    """Return the restart of a row."""
+    return decode_record({str(name): value for name, value in row.items()})
+
+
+def policy_row(layer: PolicyLayer) -> Row:
+    """Return the columns of a policy layer."""
+    return {"scope": layer.scope, "policy": canonical_json(layer.policy), "version": layer.version}
+
+
+def policy_layer_of(row: RowMapping) -> PolicyLayer:
+    """Return the policy layer of a row."""
+    patch = msgspec.json.decode(row["policy"], type=PolicyPatch)
+    return PolicyLayer(scope=row["scope"], policy=patch, version=row["version"])

@@ -1,0 +1,202 @@
+"""The tables, once for PostgreSQL and SQLite (DESIGN section 3). ``migrations`` creates them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from orchestrator.domain.encoding import format_instant, parse_instant
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata = sa.MetaData(naming_convention=NAMING)
+
+
+class Instant(sa.types.TypeDecorator[datetime]):
+    """An aware instant in UTC. SQLite keeps it as RFC 3339 text with six digits, which sorts as time does."""
+
+    impl = sa.TIMESTAMP(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """Return the type that the database has for it."""
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(sa.Text())
+        return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
+        """Return what the driver is given. Raises ``ValueError`` for an instant without an offset."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} names no offset from UTC; instants are kept in UTC")
+        return format_instant(value) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+        """Return an aware instant in UTC."""
+        if value is None:
+            return None
+        return parse_instant(value) if isinstance(value, str) else value.astimezone(UTC)
+
+
+# Ids sort by their bytes everywhere, as in SQLite and Python: pages and lock order must not depend on a locale.
+ID = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+NOT_A_WRITE = sa.text("type <> 'FileWritten'")
+"""Predicate of a partial index. A query must repeat it literally, or SQLite does not see that the index fits."""
+IS_WAIVER = sa.text("type = 'WritesWaived'")
+IS_CYCLE_START = sa.text("type = 'CycleStarted'")
+
+
+def _where(condition: str) -> dict[str, Any]:
+    return {"postgresql_where": sa.text(condition), "sqlite_where": sa.text(condition)}
+
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("position", NUMBER, sa.Identity(always=True), primary_key=True),
+    sa.Column("id", ID, nullable=False),
+    sa.Column("workspace", ID),
+    sa.Column("version", NUMBER),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("schema", sa.SmallInteger, nullable=False),
+    sa.Column("subject", sa.Text),
+    sa.Column("data", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("source", sa.Text),
+    sa.Column("source_id", sa.Text),
+    sa.Column("correlation_id", sa.Text),
+    sa.Column("causation_id", sa.Text),
+    sa.Column("occurred_at", Instant),
+    sa.Column("recorded_at", Instant, nullable=False),
+    sa.Column("traceparent", sa.Text),
+    sa.UniqueConstraint("id"),
+    sa.UniqueConstraint("workspace", "version"),
+    sa.CheckConstraint("source_id IS NULL OR source IS NOT NULL", name="source_of_source_id"),
+    sa.Index("ix_events_workspace_position", "workspace", "position"),
+    sa.Index("ix_events_type_position", "type", "position", **_where(NOT_A_WRITE.text)),
+    sa.Index("ix_events_waiver", "workspace", "position", **_where(IS_WAIVER.text)),
+    sa.Index("ix_events_cycle_start", "subject", **_where(IS_CYCLE_START.text)),
+    sa.Index("ix_events_recorded_at", "recorded_at"),
+    sa.Index("ix_events_correlation_id", "correlation_id", **_where("correlation_id IS NOT NULL")),
+    sa.Index("uq_events_source_source_id", "source", "source_id", unique=True, **_where("source_id IS NOT NULL")),
+    sqlite_autoincrement=True,
+)
+"""The log. ``subject``: the path of a write, the cycle of a ``CycleStarted``, else the restart that is spoken of."""
+
+workspaces = sa.Table(
+    "workspaces",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("fleet", sa.Text, nullable=False),
+    sa.Column("version", NUMBER, nullable=False),
+    sa.Column("phase", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("pending_first_at", Instant),
+    sa.Column("pending_last_at", Instant),
+    sa.Column("pending_count", NUMBER, nullable=False),
+    sa.Column("pending_requests", NUMBER, nullable=False),
+    sa.Column("due_at", Instant),
+    sa.Column("ready_at", Instant),
+    sa.Column("held_until", Instant),
+    sa.Column("fence", NUMBER, nullable=False),
+    sa.Column("lease_until", Instant),
+    sa.Index("ix_workspaces_fleet_id", "fleet", "id"),
+    sa.Index("ix_workspaces_due_at", "due_at", **_where("due_at IS NOT NULL")),
+    sa.Index("ix_workspaces_ready_at", "ready_at", **_where("ready_at IS NOT NULL")),
+    sa.Index("ix_workspaces_held_until", "held_until", **_where("held_until IS NOT NULL")),
+    sa.Index("ix_workspaces_lease_until", "lease_until", **_where("lease_until IS NOT NULL")),
+    postgresql_with={"fillfactor": 50},  # room in the page for the row's next versions: it changes with every write
+)
+"""One row each: the folded state without its lease, and what queries and locks need of it as columns."""
+
+restarts = sa.Table(
+    "restarts",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("workspace", ID, nullable=False),
+    sa.Column("fleet", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("from_position", NUMBER, nullable=False),
+    sa.Column("to_position", NUMBER, nullable=False),
+    sa.Column("writes", NUMBER, nullable=False),
+    sa.Column("requests", NUMBER, nullable=False),
+    sa.Column("files", NUMBER, nullable=False),
+    sa.Column("opened_at", Instant, nullable=False),
+    sa.Column("last_write_at", Instant),
+    sa.Column("due_at", Instant, nullable=False),
+    sa.Column("queued_at", Instant, nullable=False),
+    sa.Column("queued_position", NUMBER, nullable=False),
+    sa.Column("quiet_ms", NUMBER, nullable=False),
+    sa.Column("max_wait_ms", NUMBER, nullable=False),
+    sa.Column("max_count", NUMBER, nullable=False),
+    sa.Column("edge", sa.Text, nullable=False),
+    sa.Column("min_interval_ms", NUMBER, nullable=False),
+    sa.Column("policy_version", NUMBER, nullable=False),
+    sa.Column("attempts", NUMBER, nullable=False),
+    sa.Column("shadow", sa.Boolean, nullable=False),
+    sa.Column("cycle", sa.Text),
+    sa.Column("first_started_at", Instant),
+    sa.Column("started_at", Instant),
+    sa.Column("ended_at", Instant),
+    sa.Column("retry_at", Instant),
+    sa.Column("error", sa.Text),
+    # Not unique: a given-up restart and the one that follows it may end at the same position.
+    sa.Index("ix_restarts_workspace_to_position", "workspace", "to_position"),
+    sa.Index("ix_restarts_workspace_queued_position", "workspace", "queued_position"),
+    sa.Index("ix_restarts_fleet_queued_position", "fleet", "queued_position"),
+    sa.Index("ix_restarts_state_queued_position", "state", "queued_position"),
+    sa.Index("ix_restarts_queued_position", "queued_position"),
+    sa.Index("ix_restarts_queued_at", "queued_at"),
+    sa.Index("ix_restarts_writes", "writes"),
+)
+"""The read model of each restart, written in the transaction of the event that changes it."""
+
+policies = sa.Table(
+    "policies",
+    metadata,
+    sa.Column("scope", sa.Text, primary_key=True),
+    sa.Column("policy", sa.Text, nullable=False),
+    sa.Column("version", NUMBER, nullable=False),
+)
+"""The stored policy layers: ``settings``, ``default``, ``fleet:NAME``."""
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("actor", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("answer", sa.Text, nullable=False),
+    sa.Column("remembered_at", Instant, nullable=False),
+    sa.Index("ix_idempotency_keys_remembered_at", "remembered_at"),
+)
+"""What was answered to each actor's idempotency keys."""
+
+heartbeats = sa.Table(
+    "heartbeats",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("at", Instant, nullable=False),
+)
+"""When something that must go on was last seen to: ``tick``."""
+
+counters = sa.Table(
+    "counters",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("position", NUMBER, nullable=False),
+    sa.Column("sums", sa.Text, nullable=False),
+)
+"""Sums over the log up to a position, so that a scrape reads only what came since. One row: ``log``."""

@@ -1,0 +1,91 @@
+"""Running statements on one connection, with the drivers' errors turned into the product's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql, sqlite
+
+from orchestrator.errors import Conflict, MigrationsPending, OrchestratorError, StorageUnavailable
+
+Rows = Sequence[Mapping[str, Any]]
+
+_SCHEMA_MISSING = {"42P01", "42703"}  # undefined_table, undefined_column
+_REFUSED = {"42501"}  # insufficient_privilege
+_SCHEMA_MISSING_WORDS = ("no such table", "no such column", "has no column named")
+_UNAVAILABLE = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
+
+
+class Statements:
+    """One connection inside a transaction. Every error of the database leaves as one of ours.
+
+    ``failure`` keeps the first: PostgreSQL answers the COMMIT of a failed transaction with a silent
+    rollback, so whoever commits must look at it.
+    """
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+        self.failure: OrchestratorError | None = None
+
+    @property
+    def dialect(self) -> str:
+        """Return ``postgresql`` or ``sqlite``."""
+        return self.connection.dialect.name
+
+    def run(self, statement: sa.Executable, rows: Rows | None = None) -> sa.CursorResult[*tuple[Any, ...]]:
+        """Execute, once for each of ``rows`` where they are given.
+
+        Raises ``Conflict`` where a unique value is taken, ``MigrationsPending`` where a table is missing
+        and ``StorageUnavailable`` for all other trouble that is not a mistake in this program.
+        """
+        try:
+            return self.connection.execute(statement, rows)
+        except exc.SQLAlchemyError as error:
+            self.failure = ours = own_error(error)
+            raise ours from error
+
+    def upsert(self, table: sa.Table, rows: Rows) -> None:
+        """Insert rows, or replace those with the same primary key."""
+        if not rows:
+            return
+        new = self.insert(table)
+        keys = [column.name for column in table.primary_key]
+        changed = {name: new.excluded[name] for name in rows[0] if name not in keys}
+        self.run(new.on_conflict_do_update(index_elements=keys, set_=changed), rows)
+
+    def insert(self, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+        """Return the insert of this database, which knows ON CONFLICT."""
+        return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
+
+    def json(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[Any]:
+        """Return a column of JSON text as something that can be indexed by name."""
+        if self.dialect == "sqlite":
+            return sa.type_coerce(column, sa.JSON)
+        return sa.cast(column, postgresql.JSON)
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Turn what the database raises inside, at connecting and at COMMIT too, into the product's own errors."""
+    try:
+        yield
+    except exc.SQLAlchemyError as error:
+        raise own_error(error) from error
+
+
+def own_error(error: exc.SQLAlchemyError) -> OrchestratorError:
+    """Return the product's error for one of the database's; a mistake in this program is raised again as it is."""
+    code = str(getattr(getattr(error, "orig", None), "sqlstate", ""))
+    said = str(getattr(error, "orig", None) or error).strip()
+    if isinstance(error, exc.IntegrityError):
+        return Conflict(f"another transaction took the same unique value first: {said}; read again and decide again")
+    if code in _SCHEMA_MISSING or any(words in said for words in _SCHEMA_MISSING_WORDS):
+        return MigrationsPending(f"the database lacks what this version needs: {said}; run `orchestrator migrate`")
+    plain = isinstance(error, exc.DatabaseError) and type(error) is exc.DatabaseError
+    if isinstance(error, _UNAVAILABLE) or code in _REFUSED or plain:
+        return StorageUnavailable(f"the database does not serve now: {said}; try again")
+    raise error

@@ -1,0 +1,137 @@
+"""Running one program to its end, or to a deadline or a stop, with its whole process group."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from workers.executors.bounded_output import BoundedOutput
+from workers.launch import Launch, start_failure
+from workers.process_group import end_group, has_ended, signal_group
+
+STOP_GRACE_S = 3.0
+"""Longest grace once a worker stops: its whole stop takes at most 15 s (CONTRACT section 6)."""
+
+_LOOK_S = 0.05
+_LAST_LOOK_S = 0.005
+"""Once the pipe is closed the program is most likely about to end."""
+_CHUNK = 64 * 1024
+_LAST_CHUNKS = 64
+"""Bounds what is read after the end: a program that left the group may hold the pipe and write for ever."""
+
+
+class Ended(StrEnum):
+    """What ended a run."""
+
+    ITSELF = "itself"
+    DEADLINE = "deadline"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What came of it. ``returncode`` as subprocess has it (negative: a signal), None if it could not be ended.
+
+    ``left`` names pids of the group that could not be ended: normally none.
+    """
+
+    ended: Ended
+    returncode: int | None
+    output: str
+    left: list[int]
+
+
+def run(launch: Launch, *, deadline_s: float, stopped: Callable[[], bool]) -> Run:
+    """Start the program and return when it and its group have ended.
+
+    ``deadline_s`` is on ``time.monotonic()``. What a program leaves behind in its group is
+    ended too; what moved into a session of its own (a daemon) is not.
+    Raises ``PermanentError`` or ``TransientError`` if it cannot be started.
+    """
+    try:
+        reader, writer = os.pipe()
+    except OSError as error:
+        raise start_failure(launch.argv[0], error) from error
+    os.set_blocking(reader, False)
+    pump = _Pump(reader)
+    try:
+        try:
+            process = launch.spawn(stdout=writer, stderr=writer)
+        finally:
+            os.close(writer)
+        return _finish(process, launch, pump, deadline_s, stopped)
+    finally:
+        pump.close()
+        os.close(reader)
+
+
+def _finish(
+    process: subprocess.Popen[bytes], launch: Launch, pump: _Pump, deadline_s: float, stopped: Callable[[], bool]
+) -> Run:
+    ended = Ended.STOP
+    left: list[int] = []
+    try:
+        ended = _await_end(process, pump, deadline_s, stopped)
+        stopping = ended is Ended.STOP
+        grace_s = min(launch.grace_s, STOP_GRACE_S) if stopping else launch.grace_s
+        hurried = (lambda: False) if stopping else stopped
+        left = end_group(process.pid, grace_s=grace_s, hurried=hurried, pause=pump.pause)
+    finally:
+        signal_group(process.pid, signal.SIGKILL)
+        returncode = process.wait() if process.pid not in left else None
+    pump.drain()
+    return Run(ended=ended, returncode=returncode, output=pump.output.text(), left=left)
+
+
+def _await_end(process: subprocess.Popen[bytes], pump: _Pump, deadline_s: float, stopped: Callable[[], bool]) -> Ended:
+    while not has_ended(process.pid):
+        if stopped():
+            return Ended.STOP
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            return Ended.DEADLINE
+        pump.read(min(left_s, _LOOK_S if pump.is_open else _LAST_LOOK_S))
+    return Ended.ITSELF
+
+
+class _Pump:
+    """Reads the pipe while somebody waits, so that no program ever blocks on a full one."""
+
+    def __init__(self, reader: int) -> None:
+        self.output = BoundedOutput()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(reader, selectors.EVENT_READ)
+        self.is_open = True
+        self._reader = reader
+
+    def read(self, longest_s: float) -> bool:
+        """Read one piece, waiting for it at most so long. Returns whether there was one."""
+        if not self._selector.select(longest_s):
+            return False
+        piece = os.read(self._reader, _CHUNK)
+        if not piece:
+            self._selector.unregister(self._reader)
+            self.is_open = False
+        self.output.feed(piece)
+        return bool(piece)
+
+    def pause(self, span_s: float) -> None:
+        """Wait so long, reading."""
+        until_s = time.monotonic() + span_s
+        while (left_s := until_s - time.monotonic()) > 0:
+            self.read(left_s)
+
+    def drain(self) -> None:
+        """Read what is there, without waiting."""
+        for _ in range(_LAST_CHUNKS):
+            if not self.read(0):
+                return
+
+    def close(self) -> None:
+        self._selector.close()

@@ -1,0 +1,81 @@
+"""The part of a target that names a program: ``argv``, ``cwd``, ``env``, ``grace``; and how its child is launched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.errors import InvalidTarget
+from orchestrator.ports import Order
+from workers.executors import target_fields as fields
+from workers.launch import Launch
+
+PROGRAM_FIELDS = frozenset({"argv", "cwd", "env", "grace"})
+
+_SETTINGS_PREFIX = "ORCHESTRATOR_"
+_OURS = ("WORKSPACE", "RESTART", "CYCLE", "FENCE", "REASON")
+_PASSED_ON = frozenset({"ORCHESTRATOR_URL"})
+"""Not a secret, and what a child needs to report writes of its own."""
+
+
+def normalise_program(target: Mapping[str, Any], *, default_grace: str) -> dict[str, Any]:
+    """Return the four fields checked and with defaults. ``cwd`` is left out where it was not given.
+
+    Raises ``InvalidTarget`` that names the field.
+    """
+    normal: dict[str, Any] = {
+        "argv": fields.argv(fields.required(target, "argv"), "argv"),
+        "env": _normalise_env(target.get("env", {})),
+        "grace": fields.duration(target.get("grace", default_grace), "grace"),
+    }
+    if "cwd" in target:
+        normal["cwd"] = fields.text(target["cwd"], "cwd")
+    return normal
+
+
+def launch_of(order: Order) -> Launch:
+    """Return the launch of the order's own program."""
+    return Launch(
+        argv=order.target["argv"],
+        env=child_environment(order),
+        cwd=order.target.get("cwd"),
+        grace_s=fields.seconds(order.target["grace"]),
+    )
+
+
+def child_environment(order: Order) -> dict[str, str]:
+    """Return the worker's environment, less the product's settings, plus the target's ``env`` and the order's own.
+
+    The settings stay behind because they hold the database's and the broker's passwords.
+    """
+    settings = {name for name in os.environ if name.startswith(_SETTINGS_PREFIX)} - _PASSED_ON
+    inherited = {name: value for name, value in os.environ.items() if name not in settings}
+    return {
+        **inherited,
+        **order.target.get("env", {}),
+        "ORCHESTRATOR_WORKSPACE": order.workspace,
+        "ORCHESTRATOR_RESTART": order.restart,
+        "ORCHESTRATOR_CYCLE": order.cycle,
+        "ORCHESTRATOR_FENCE": str(order.fence),
+        "ORCHESTRATOR_REASON": _printable(order.reason),
+    }
+
+
+def _normalise_env(value: object) -> dict[str, str]:
+    env = fields.mapping(value, "env")
+    return {_env_name(name): fields.text(env[name], f"env.{name}", empty=True) for name in sorted(env)}
+
+
+def _env_name(name: str) -> str:
+    field = f"env.{name}"
+    fields.text(name, field)
+    if "=" in name:
+        raise InvalidTarget(f"target field {field!r}: a variable's name cannot hold '='", field=field)
+    if name in {_SETTINGS_PREFIX + ours for ours in _OURS}:
+        raise InvalidTarget(f"target field {field!r} is set by the orchestrator; choose another name", field=field)
+    return name
+
+
+def _printable(reason: str) -> str:
+    return reason.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,54 @@
+"""What to start: one program with its arguments, folder, environment and grace."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestrator.errors import ExecutionError, PermanentError, TransientError
+
+_PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY, errno.EINTR})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """A program to start. ``env`` is the child's whole environment; ``grace_s`` lies between TERM and KILL."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    grace_s: float
+    cwd: str | None = None
+
+    def spawn(self, *, stdout: int | None, stderr: int | None) -> subprocess.Popen[bytes]:
+        """Start it as the leader of a session of its own, with nothing to read on stdin.
+
+        Raises what ``start_failure`` makes of an ``OSError``.
+        """
+        try:
+            return subprocess.Popen(
+                list(self.argv),
+                cwd=self.cwd,
+                env=dict(self.env),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise start_failure(self.argv[0], error) from error
+
+
+def start_failure(program: str, error: OSError) -> ExecutionError:
+    """Say why a program could not be started, and whether another try may help.
+
+    Short of memory, processes or descriptors: ``TransientError``. Not found, not executable,
+    no such folder and the like: ``PermanentError``.
+    """
+    place = f" ({os.fsdecode(error.filename)})" if error.filename else ""
+    sentence = f"cannot start {program!r}: {error.strerror}{place}"
+    if error.errno in _PASSING:
+        return TransientError(f"{sentence}; the machine is short of something, it is tried again")
+    return PermanentError(f"{sentence}; correct argv, cwd or env of the workspace's target")

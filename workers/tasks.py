@@ -1,0 +1,89 @@
+"""The Celery tasks, each a doorbell to the service: what they do is decided again from the database."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import datetime, timedelta
+
+import structlog
+from celery import Celery
+
+from orchestrator.errors import Unavailable
+from orchestrator.ports import Doorbell, EventStore, Ids
+from orchestrator.service.drain import Drainer
+from orchestrator.service.tick import Looked, look
+from workers.app import DRAIN_TASK, FORGET_TASK, TICK_TASK
+
+_log = structlog.get_logger("orchestrator")
+
+_ANSWERS_KEPT = timedelta(days=7)
+"""How long an Idempotency-Key is honoured."""
+
+_SHARE_OF_TICK = 0.9
+"""A tick sleeps inside its interval until the next due instant, and ends before the next tick comes."""
+
+
+class Ticker:
+    """Carries out ticks. One at a time in a process: a second one finds the first at work and returns."""
+
+    def __init__(self, store: EventStore, doorbell: Doorbell, ids: Ids, drainer: Drainer, *, tick_s: float) -> None:
+        self._store, self._doorbell, self._ids, self._drainer = store, doorbell, ids, drainer
+        self._tick_s = tick_s
+        self._at_work = threading.Lock()
+        self._stopping = threading.Event()
+
+    def tick(self) -> None:
+        """Look, and look again at each instant inside the interval at which something comes due."""
+        if not self._at_work.acquire(blocking=False):
+            return
+        try:
+            self._tick(time.monotonic() + self._tick_s * _SHARE_OF_TICK)
+        except Unavailable as error:
+            _log.warning("tick.skipped", error=str(error))
+        finally:
+            self._at_work.release()
+
+    def _tick(self, until_s: float) -> None:
+        while not self._stopping.is_set():
+            looked = look(self._store, self._doorbell, self._ids, free_slots=lambda: self._drainer.slots.free)
+            wait_s = _until(looked)
+            if wait_s is None or time.monotonic() + wait_s > until_s or self._stopping.wait(wait_s):
+                return
+
+    def forget_answers(self) -> None:
+        """Delete idempotency answers that nobody will ask for again."""
+        try:
+            with self._store.read() as reader:
+                now: datetime = reader.now()
+            forgotten = self._store.forget_answers(now - _ANSWERS_KEPT)
+        except Unavailable as error:
+            _log.warning("forget.skipped", error=str(error))
+        else:
+            _log.info("idempotency.forgotten", answers=forgotten)
+
+    def stop(self) -> None:
+        """End a tick that sleeps."""
+        self._stopping.set()
+
+
+def _until(looked: Looked) -> float | None:
+    if looked.next_at is None:
+        return None
+    return max(0.005, (looked.next_at - looked.now).total_seconds())
+
+
+def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer) -> None:
+    """Give the Celery app its three tasks."""
+
+    @app.task(name=TICK_TASK)
+    def tick() -> None:
+        ticker.tick()
+
+    @app.task(name=DRAIN_TASK)
+    def drain(workspace: str) -> None:
+        drainer.drain()
+
+    @app.task(name=FORGET_TASK)
+    def forget_answers() -> None:
+        ticker.forget_answers()
