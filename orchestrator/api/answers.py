@@ -162,7 +162,13 @@ SCHEMAS: dict[str, Schema] = {
     "Restart": _object(closed=False, **_RESTART),
     RESTARTS: _pages(_ref("Restart")),
     STORY: _object(
-        closed=False, explanation=_TEXT, cycles=_list(_ANY_OBJECT), top_paths=_list(_ANY_OBJECT), **_RESTART
+        closed=False,
+        explanation=_TEXT,
+        cycles=_list(_ANY_OBJECT),
+        counts=_ANY_OBJECT,
+        top_paths=_list(_ANY_OBJECT),
+        actors=_list(_ANY_OBJECT),
+        **{**_RESTART, "requests": _list(_ANY_OBJECT)},
     ),
     "Event": _object(
         position=_WHOLE,

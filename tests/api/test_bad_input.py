@@ -17,6 +17,9 @@ from orchestrator.storage.migrate import upgrade
 from tests.api.conftest import Api, served
 
 WRITES = "/v1/workspaces/ws/writes"
+DEFAULT = "/v1/policies/default"
+STREAM = "/v1/events/stream"
+BATCH = "/v1/writes"
 WORKSPACE = "/v1/workspaces/ws"
 JSON = {"content-type": "application/json"}
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -40,6 +43,22 @@ def body(**fields: Any) -> dict[str, Any]:
 
 def raw(content: bytes, headers: dict[str, str] = JSON) -> dict[str, Any]:
     return {"content": content, "headers": headers}
+
+
+def chunked(count: int) -> dict[str, Any]:
+    return {"content": (b"a" * 65536 for _ in range(count)), "headers": JSON}
+
+
+def typed(content_type: str) -> dict[str, Any]:
+    return raw(b"{}", {"content-type": content_type})
+
+
+def sim(**fields: Any) -> dict[str, Any]:
+    return {"json": {"executor": "simulated", **fields}}
+
+
+def headed(headers: dict[str, str], **fields: Any) -> dict[str, Any]:
+    return {"json": fields, "headers": headers}
 
 
 # name: (method, path, what is sent, status, what the problem points at)
@@ -90,7 +109,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], int, str]] = {
     "chunked body over 1 MiB": (
         "POST",
         WRITES,
-        {"content": (b"a" * 65536 for _ in range(64)), "headers": JSON},
+        chunked(64),
         413,
         WHOLE,
     ),
@@ -99,7 +118,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], int, str]] = {
     "another charset": (
         "POST",
         WRITES,
-        raw(b"{}", {"content-type": "application/json; charset=latin-1"}),
+        typed("application/json; charset=latin-1"),
         415,
         "Content-Type",
     ),
@@ -108,86 +127,86 @@ CASES: dict[str, tuple[str, str, dict[str, Any], int, str]] = {
     "CloudEvents": (
         "POST",
         "/v1/writes",
-        raw(b"{}", {"content-type": "application/cloudevents+json"}),
+        typed("application/cloudevents+json"),
         415,
         "Content-Type",
     ),
-    "batch that is no array": ("POST", "/v1/writes", body(workspace="ws", path="a"), 422, WHOLE),
-    "empty batch": ("POST", "/v1/writes", raw(b"\n\n", NDJSON), 422, WHOLE),
-    "batch of strings": ("POST", "/v1/writes", {"json": ["{}"]}, 422, WHOLE),
-    "batch over 10,000": ("POST", "/v1/writes", raw(b"{}\n" * 10_001, NDJSON), 413, WHOLE),
+    "batch that is no array": ("POST", BATCH, body(workspace="ws", path="a"), 422, WHOLE),
+    "empty batch": ("POST", BATCH, raw(b"\n\n", NDJSON), 422, WHOLE),
+    "batch of strings": ("POST", BATCH, {"json": ["{}"]}, 422, WHOLE),
+    "batch over 10,000": ("POST", BATCH, raw(b"{}\n" * 10_001, NDJSON), 413, WHOLE),
     "empty idempotency key": (
         "POST",
         WRITES,
-        {**body(path="a"), "headers": {"Idempotency-Key": ""}},
+        headed({"Idempotency-Key": ""}, path="a"),
         400,
         "Idempotency-Key",
     ),
     "long idempotency key": (
         "POST",
         WRITES,
-        {**body(path="a"), "headers": {"Idempotency-Key": "k" * 256}},
+        headed({"Idempotency-Key": "k" * 256}, path="a"),
         400,
         "Idempotency-Key",
     ),
     "unknown executor": ("PUT", WORKSPACE, body(executor="magic"), 422, "/executor"),
     "process outside of up": ("PUT", WORKSPACE, body(executor="process", target={"argv": ["x"]}), 422, "/executor"),
     "no executor": ("PUT", WORKSPACE, body(), 422, "/executor"),
-    "target refused": ("PUT", WORKSPACE, body(executor="simulated", target={"delay": -1}), 422, "/target/delay"),
-    "unknown target field": ("PUT", WORKSPACE, body(executor="simulated", target={"spin": 1}), 422, "/target/spin"),
-    "fleet out of its alphabet": ("PUT", WORKSPACE, body(executor="simulated", fleet="a b"), 422, "/fleet"),
-    "label of a wrong type": ("PUT", WORKSPACE, body(executor="simulated", labels={"a": 1}), 422, "/labels/a"),
-    "label too long": ("PUT", WORKSPACE, body(executor="simulated", labels={"a": "b" * 257}), 422, "/labels/a"),
-    "label with NUL": ("PUT", WORKSPACE, body(executor="simulated", labels={"a": "\0"}), 422, "/labels/a"),
+    "target refused": ("PUT", WORKSPACE, sim(target={"delay": -1}), 422, "/target/delay"),
+    "unknown target field": ("PUT", WORKSPACE, sim(target={"spin": 1}), 422, "/target/spin"),
+    "fleet out of its alphabet": ("PUT", WORKSPACE, sim(fleet="a b"), 422, "/fleet"),
+    "label of a wrong type": ("PUT", WORKSPACE, sim(labels={"a": 1}), 422, "/labels/a"),
+    "label too long": ("PUT", WORKSPACE, sim(labels={"a": "b" * 257}), 422, "/labels/a"),
+    "label with NUL": ("PUT", WORKSPACE, sim(labels={"a": "\0"}), 422, "/labels/a"),
     "too many labels": (
         "PUT",
         WORKSPACE,
-        body(executor="simulated", labels={str(n): "" for n in range(65)}),
+        sim(labels={str(n): "" for n in range(65)}),
         422,
         "/labels",
     ),
-    "negative duration": ("PUT", WORKSPACE, body(executor="simulated", policy={"quiet": "-1s"}), 422, "/policy/quiet"),
-    "absurd duration": ("PUT", WORKSPACE, body(executor="simulated", policy={"quiet": "9999d"}), 422, "/policy/quiet"),
-    "no duration": ("PUT", WORKSPACE, body(executor="simulated", policy={"quiet": "soon"}), 422, "/policy/quiet"),
+    "negative duration": ("PUT", WORKSPACE, sim(policy={"quiet": "-1s"}), 422, "/policy/quiet"),
+    "absurd duration": ("PUT", WORKSPACE, sim(policy={"quiet": "9999d"}), 422, "/policy/quiet"),
+    "no duration": ("PUT", WORKSPACE, sim(policy={"quiet": "soon"}), 422, "/policy/quiet"),
     "zero where it makes no sense": (
         "PUT",
         WORKSPACE,
-        body(executor="simulated", policy={"lease": 0}),
+        sim(policy={"lease": 0}),
         422,
         "/policy/lease",
     ),
     "zero attempts": (
         "PUT",
         WORKSPACE,
-        body(executor="simulated", policy={"max_attempts": 0}),
+        sim(policy={"max_attempts": 0}),
         422,
         "/policy/max_attempts",
     ),
     "unknown policy field": (
         "PUT",
         WORKSPACE,
-        body(executor="simulated", policy={"quite": "1s"}),
+        sim(policy={"quite": "1s"}),
         422,
         "/policy/quite",
     ),
     "broken rule": (
-        *("PUT", WORKSPACE, body(executor="simulated", policy={"rules": [{"match": "a", "action": "eat"}]}), 422),
+        *("PUT", WORKSPACE, sim(policy={"rules": [{"match": "a", "action": "eat"}]}), 422),
         "/policy/rules/0/action",
     ),
-    "absurd default policy": ("PUT", "/v1/policies/default", body(max_wait="0s"), 422, "/max_wait"),
-    "policy that is no object": ("PUT", "/v1/policies/default", {"json": []}, 422, WHOLE),
+    "absurd default policy": ("PUT", DEFAULT, body(max_wait="0s"), 422, "/max_wait"),
+    "policy that is no object": ("PUT", DEFAULT, {"json": []}, 422, WHOLE),
     "fleet of a policy": ("PUT", "/v1/policies/fleets/a%20b", body(quiet="1s"), 422, "fleet"),
     "If-Match that is no tag": (
         "PUT",
-        "/v1/policies/default",
-        {**body(), "headers": {"If-Match": "7"}},
+        DEFAULT,
+        headed({"If-Match": "7"}),
         400,
         "If-Match",
     ),
     "If-Match of another version": (
         "PUT",
-        "/v1/policies/default",
-        {**body(), "headers": {"If-Match": '"99"'}},
+        DEFAULT,
+        headed({"If-Match": '"99"'}),
         412,
         WHOLE,
     ),
@@ -227,7 +246,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], int, str]] = {
         "Last-Event-ID",
     ),
     "Last-Event-ID from another log": (
-        *("GET", "/v1/events/stream", {"headers": {"Last-Event-ID": "9999999"}}, 400, "Last-Event-ID"),
+        *("GET", STREAM, {"headers": {"Last-Event-ID": "9999999"}}, 400, "Last-Event-ID"),
     ),
     "unknown address": ("GET", "/v2", {}, 404, WHOLE),
     "slash at the end": ("GET", "/v1/workspaces/", {}, 404, WHOLE),
@@ -270,7 +289,7 @@ def test_cursor_belongs_to_its_query(api: Api) -> None:
 
 
 def test_allow_names_the_methods(api: Api) -> None:
-    answer = api.http.patch("/v1/policies/default")
+    answer = api.http.patch(DEFAULT)
 
     assert answer.status_code == 405
     assert answer.headers["allow"]

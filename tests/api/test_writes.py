@@ -8,8 +8,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx2
-
 from tests.api.conftest import Api, served
 
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -224,13 +222,13 @@ def test_wait_ends_with_its_time(api: Api) -> None:
 def test_many_waits_hold_no_threads(api: Api) -> None:
     write = api.write()
     with ThreadPoolExecutor(60) as pool:
-        waiting = [pool.submit(httpx2.get, f"{api.url}/v1/writes/{write['id']}?wait=30", timeout=40) for _ in range(60)]
+        waiting = [pool.submit(api.get, f"/v1/writes/{write['id']}", wait=15) for _ in range(60)]
         began = time.monotonic()
         for _ in range(5):
             api.write()
         took = time.monotonic() - began
         api.restart_all()
-        assert {answer.result().json()["status"] for answer in waiting} == {"covered"}
+        assert {answer.result()["status"] for answer in waiting} == {"covered"}
 
     assert took < 5
 

@@ -58,17 +58,11 @@ def paths_left(url: str) -> list[str]:
     return left
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE events SET data = '{}'",
-        "UPDATE events SET actor = 'somebody else' WHERE position = 1",
-        "DELETE FROM events",
-        "DELETE FROM events WHERE position = 2",
-    ],
-)
-def test_update_and_delete_are_refused(url: str, engine: sa.Engine, statement: str) -> None:
-    refused(engine, statement)
+def test_update_and_delete_are_refused(url: str, engine: sa.Engine) -> None:
+    refused(engine, "UPDATE events SET data = '{}'")
+    refused(engine, "UPDATE events SET actor = 'somebody else' WHERE position = 1")
+    refused(engine, "DELETE FROM events")
+    refused(engine, "DELETE FROM events WHERE position = 2")
     assert paths_left(url) == ["a", "b"]
 
 
@@ -102,22 +96,15 @@ def test_sqlite_refuses_replacing_and_old_positions(sqlite_url: str, words: str)
     assert paths_left(sqlite_url) == ["a", "b"]
 
 
-@pytest.mark.parametrize(
-    "statements",
-    [
-        ("TRUNCATE events",),
-        ("TRUNCATE events CASCADE",),
-        ("SET session_replication_role = replica", "UPDATE events SET data = '{}'"),
-        ("SET session_replication_role = replica", "DELETE FROM events"),
-        ("SET session_replication_role = replica", "TRUNCATE events"),
-    ],
-)
-def test_postgres_refuses_truncate_and_replica_mode(postgres_url: str, statements: tuple[str, ...]) -> None:
+def test_postgres_refuses_truncate_and_replica_mode(postgres_url: str) -> None:
     store = open_store(postgres_url)
     log(store, file_written("a"), file_written("b"))
     store.close()
     engine = postgres_engine(database_url(postgres_url))
-    refused(engine, *statements)
+    refused(engine, "TRUNCATE events")
+    refused(engine, "TRUNCATE events CASCADE")
+    for statement in ("UPDATE events SET data = '{}'", "DELETE FROM events", "TRUNCATE events"):
+        refused(engine, "SET session_replication_role = replica", statement)
     engine.dispose()
     assert paths_left(postgres_url) == ["a", "b"]
 
