@@ -40,4 +40,4 @@ def once(
         return answer, False
     if stored.fingerprint != request.fingerprint:
         raise KeyReused(f"Idempotency-Key {request.key!r} was used before with another request; use a new key")
-    return msgspec.convert(msgspec.json.decode(stored.answer), kind), True
+    return msgspec.json.decode(stored.answer, type=kind), True

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,3 +25,11 @@ def acts_in(ledger: Path, workspace: str) -> list[Act]:
     entries = [json.loads(line) for line in lines]
     acts = [Act(entry["workspace"], entry["cycle"], entry["fence"]) for entry in entries]
     return [act for act in acts if act.workspace == workspace]
+
+
+@contextmanager
+def nobody_writes(ledger: Path) -> Iterator[None]:
+    """Keep the ledger's lock for a moment: a process that is frozen in it holds it against everybody."""
+    with ledger.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

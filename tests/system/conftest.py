@@ -19,7 +19,7 @@ from tests.system.deployment import Deployment, Embedded, Production, running
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add the ends of all processes' logs to the report of a test that failed."""
     report = yield
-    if report.failed and isinstance(item, pytest.Function):
+    if report.when == "call" and report.failed and isinstance(item, pytest.Function):
         for value in item.funcargs.values():
             if isinstance(value, Deployment):
                 report.sections.append(("the processes' logs", value.tails()))

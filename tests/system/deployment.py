@@ -49,9 +49,8 @@ class Deployment(ABC):
     of the deployment can show that none came later.
     """
 
-    url: str
-
     def __init__(self, folder: Path) -> None:
+        self.url = ""
         self.folder = folder
         self.ledger = folder / "ledger.ndjson"
         self.expected: dict[str, int] = {}
@@ -64,6 +63,11 @@ class Deployment(ABC):
     @abstractmethod
     def start(self) -> None:
         """Start everything, and return when it serves."""
+
+    def _serve(self, url: str) -> None:
+        if self.url:
+            self.client.close()
+        self.url, self.client = url, Client(url)
 
     @abstractmethod
     def settings(self) -> dict[str, str]:
@@ -209,7 +213,7 @@ class Embedded(Deployment):
     def start_up(self, *more: str) -> OrchestratorProcess:
         """Start ``up`` on this deployment's data folder and wait until it serves."""
         up = self.run("up", "up", "--data", str(self.data), "--port", "0", *more)
-        self.client = Client(up.url())
+        self._serve(up.url())
         return up
 
 
@@ -241,7 +245,7 @@ class Production(Deployment):
 
     def start_api(self) -> None:
         """Start the API on a free port and wait until it serves."""
-        self.client = Client(self.run("api", "api").url())
+        self._serve(self.run("api", "api").url())
 
 
 @contextmanager

@@ -88,6 +88,7 @@ class OrchestratorProcess:
         wait_until(lambda: stopped.status() == psutil.STATUS_STOPPED, what=f"{self.name} is stopped")
 
     def thaw(self) -> None:
+        """Let a frozen process go on."""
         self.signal(signal.SIGCONT)
 
     def wait(self, timeout_s: float) -> int:
