@@ -83,9 +83,7 @@ def open_services(
     )
 
 
-def _auto_registration(
-    settings: Settings, executors: Mapping[str, Executor], *, embedded: bool
-) -> AutoRegistration:
+def _auto_registration(settings: Settings, executors: Mapping[str, Executor], *, embedded: bool) -> AutoRegistration:
     """Return with what a first write registers. Raises ``InvalidInput`` for an executor that needs a target."""
     name = "simulated" if embedded and settings.auto_register is None else settings.auto_register_executor
     if name is None:

@@ -25,7 +25,9 @@ def configure_logs(*, form: str = "auto", level: str = "info") -> None:
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
             exception_formatter=structlog.dev.plain_traceback,  # the rich one prints locals, targets among them
-        ) if console else structlog.processors.JSONRenderer()
+        )
+        if console
+        else structlog.processors.JSONRenderer()
     )
     errors: list[structlog.typing.Processor] = [] if console else [structlog.processors.format_exc_info]
     structlog.configure(

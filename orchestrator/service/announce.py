@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -55,17 +55,21 @@ def announce(recorded: Iterable[ev.Recorded]) -> None:
         line(_NAMES.get(type(event.data), event.type), workspace=event.workspace, position=event.position, **fields)
 
 
-def announce_write(event: ev.Recorded, decision: str, due_at: datetime | None, state: WorkspaceState) -> None:
-    """Write the line of one write: folded or not, into what, and how many wait with it."""
+def announce_writes(
+    events: Sequence[ev.Recorded], decision: str, due_at: datetime | None, state: WorkspaceState
+) -> None:
+    """Write the line of the writes of one workspace that came together and led to the same."""
+    last = events[-1]
     _log.info(
         f"write.{decision}",
-        workspace=event.workspace,
-        position=event.position,
-        path=to_plain(event.data)["path"],
+        workspace=state.workspace,
+        writes=len(events),
+        path=to_plain(last.data)["path"],
+        position=last.position,
         pending=state.pending_writes,
         restart=state.restart.id if state.restart else None,
         due_at=format_instant(due_at) if due_at else None,
-        actor=event.actor,
+        actor=last.actor,
     )
 
 

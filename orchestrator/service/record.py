@@ -15,7 +15,7 @@ from orchestrator.domain.policy import DEFAULT_FLEET, Action, Policies, Policy, 
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import KeyReused, NotFound, OrchestratorError
 from orchestrator.ports import EventStore, Ids, Target, Transaction
-from orchestrator.service.announce import announce, announce_write
+from orchestrator.service.announce import announce, announce_writes
 from orchestrator.service.append import append_all, policy_of, save
 from orchestrator.service.idempotency import RequestKey, once
 
@@ -59,11 +59,15 @@ class AcceptedWrite:
 
 @dataclass(frozen=True, kw_only=True)
 class RefusedWrite:
-    """A write that was not stored: ``error`` is the name of the error's class, ``detail`` its sentence."""
+    """A write that was not stored: ``error`` is the name of the error's class, ``detail`` its sentence.
+
+    ``field`` names what was refused, or is empty.
+    """
 
     index: int
     error: str
     detail: str
+    field: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +108,8 @@ class _Batch:
             try:
                 self._prepare(index, write)
             except OrchestratorError as error:
-                self.refused.append(RefusedWrite(index=index, error=type(error).__name__, detail=str(error)))
+                name, at = type(error).__name__, getattr(error, "field", "")
+                self.refused.append(RefusedWrite(index=index, error=name, detail=str(error), field=at))
 
     def _prepare(self, index: int, write: Write) -> None:
         fact = _fact(write, None)
@@ -239,12 +244,13 @@ def record_writes(
 
 def _announce(recorded: Sequence[Recorded], answer: RecordedBatch, batches: Sequence[_Batch]) -> None:
     by_id = {write.id: write for write in answer.accepted.values()}
+    announce(event for event in recorded if event.id not in by_id)
+    alike: dict[tuple[str, WriteDecision], list[Recorded]] = {}
     for event in recorded:
-        if event.id in by_id and batches:
-            write = by_id[event.id]
-            announce_write(event, write.decision.value, write.due_at, batches[0].states[write.workspace])
-        else:
-            announce([event])
+        if event.id in by_id:
+            alike.setdefault((by_id[event.id].workspace, by_id[event.id].decision), []).append(event)
+    for (workspace, decision), events in alike.items():
+        announce_writes(events, decision.value, by_id[events[-1].id].due_at, batches[0].states[workspace])
 
 
 def _fact(write: Write, policy: Policy | None) -> FileWritten:

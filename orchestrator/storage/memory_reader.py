@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from itertools import islice
 
@@ -121,11 +121,15 @@ class MemoryReader:
         oldest_first = sorted((at, name) for name, at in due.items() if at is not None and at <= now)
         return [name for _, name in oldest_first[:limit]]
 
-    def ready_workspaces(self, limit: int) -> list[str]:
+    def ready_workspaces(self, limit: int, *, except_fleets: Collection[str] = ()) -> list[str]:
         """Return workspaces that a worker may start now, the longest ready first."""
         now = self._content.store_time(self._clock.now())
-        ready = ((stored.state.ready_at, name) for name, stored in self._content.workspaces.items())
-        longest_first = sorted((at, name) for at, name in ready if at is not None and at <= now)
+        states = {name: stored.state for name, stored in self._content.workspaces.items()}
+        longest_first = sorted(
+            (state.ready_at, name)
+            for name, state in states.items()
+            if state.ready_at is not None and state.ready_at <= now and fleet_of(state) not in except_fleets
+        )
         return [name for _, name in longest_first[:limit]]
 
     def next_instant(self) -> datetime | None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action, Edge
-from orchestrator.domain.restart_record import RestartState
+from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.state import Phase, Window, WorkspaceState
 from orchestrator.ports import EventFilter, EventStore, RestartFilter, Waived, WorkspaceFilter
 from tests.storage.samples import at, cycle_started, event, file_written, log, put, record, requested, state, waived
 
 
-def keep(store: EventStore, *records: ev.EventData | object) -> None:
+def keep(store: EventStore, *records: RestartRecord) -> None:
     with store.write() as transaction:
-        transaction.save_restarts(list(records))  # type: ignore[arg-type]
+        transaction.save_restarts(records)
 
 
 def ids(store: EventStore, wanted: RestartFilter) -> list[str]:
@@ -61,9 +59,15 @@ def test_restarts_are_listed_newest_first_by_page(store: EventStore) -> None:
     assert ids(store, RestartFilter(before=1)) == []
 
 
-@pytest.mark.parametrize(
-    ("wanted", "found"),
-    [
+def test_restarts_are_filtered(store: EventStore) -> None:
+    keep(
+        store,
+        record(1),
+        record(2, workspace="other", fleet="blue"),
+        record(3, fleet="blue", state=RestartState.GAVE_UP),
+        record(4, cause=ev.Cause.MANUAL),
+    )
+    for wanted, found in (
         (RestartFilter(workspace="other"), ["rst_2"]),
         (RestartFilter(fleet="blue"), ["rst_3", "rst_2"]),
         (RestartFilter(state=RestartState.GAVE_UP), ["rst_3"]),
@@ -72,17 +76,8 @@ def test_restarts_are_listed_newest_first_by_page(store: EventStore) -> None:
         (RestartFilter(until=at(3)), ["rst_2", "rst_1"]),
         (RestartFilter(since=at(2), until=at(4), fleet="blue", workspace="ws"), ["rst_3"]),
         (RestartFilter(fleet="green"), []),
-    ],
-)
-def test_restarts_are_filtered(store: EventStore, wanted: RestartFilter, found: list[str]) -> None:
-    keep(
-        store,
-        record(1),
-        record(2, workspace="other", fleet="blue"),
-        record(3, fleet="blue", state=RestartState.GAVE_UP),
-        record(4, cause=ev.Cause.MANUAL),
-    )
-    assert ids(store, wanted) == found
+    ):
+        assert ids(store, wanted) == found, wanted
 
 
 def test_restarts_are_found_by_a_path_in_their_range(store: EventStore) -> None:
@@ -128,13 +123,12 @@ def test_the_restart_that_holds_a_position(store: EventStore) -> None:
         assert reader.restart_holding("nobody", 1) is None
 
 
-@pytest.mark.parametrize("unsettled", [RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING])
-def test_an_unsettled_restart_holds_its_range(store: EventStore, unsettled: RestartState) -> None:
-    keep(store, record(1, from_position=1, to_position=3, state=unsettled))
-    with store.read() as reader:
-        held = reader.restart_holding("ws", 2)
-        assert held is not None
-        assert held.id == "rst_1"
+def test_an_unsettled_restart_holds_its_range(store: EventStore) -> None:
+    for unsettled in (RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING):
+        holding = record(1, from_position=1, to_position=3, state=unsettled)
+        keep(store, holding)
+        with store.read() as reader:
+            assert reader.restart_holding("ws", 2) == holding
 
 
 def test_the_waiver_that_holds_a_position(store: EventStore) -> None:

@@ -71,6 +71,14 @@ def test_the_longest_ready_first(clocked_store: EventStore) -> None:
         assert reader.ready_workspaces(1) == ["a"]
 
 
+def test_fleets_that_are_full_are_passed_over(clocked_store: EventStore) -> None:
+    put(clocked_store, state("a", "full", restart=unsettled(at(-2))), state("b", "free", restart=unsettled(at(-1))))
+    with clocked_store.read() as reader:
+        assert reader.ready_workspaces(1) == ["a"]
+        assert reader.ready_workspaces(1, except_fleets={"full"}) == ["b"]
+        assert reader.ready_workspaces(1, except_fleets={"full", "free"}) == []
+
+
 def test_what_is_due_stays_due_when_the_clock_steps_back(clocked_store: EventStore, set_clock: SetClock) -> None:
     put(clocked_store, state("due"), state("ready", restart=unsettled(NOON)), due_at=NOON)
     log(clocked_store, file_written())

@@ -1,0 +1,81 @@
+"""The HTTP API: its rooms put together (CONTRACT section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.responses import JSONResponse
+
+from orchestrator.api import fates, health, ingest, metrics, operate, policies, queries, stream
+from orchestrator.api.gate import Gate, need_database
+from orchestrator.api.openapi import install_openapi
+from orchestrator.api.problems import install_problems
+from orchestrator.api.request_context import RequestContext
+from orchestrator.api.tail import LogTail
+from orchestrator.bootstrap import Services
+
+_DESCRIPTION = "Restarts a workspace once, at the right moment, after a burst of file writes, and says why."
+
+index = APIRouter(include_in_schema=False)
+
+
+def create_app(services: Services) -> FastAPI:
+    """Return the API over a wired process. It does not own the services: whoever opened them closes them."""
+    app = FastAPI(
+        title="restart-orchestrator",
+        version=version("restart-orchestrator"),
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan,
+    )
+    app.state.services = services
+    app.state.gate = Gate(services.store)
+    app.state.tail = LogTail(services.store)
+    app.state.streams = stream.OpenStreams()
+    app.state.health = health.Health(services)
+    for room in (stream, ingest, fates, operate, queries, policies):
+        app.include_router(room.router, dependencies=[Depends(need_database)])
+    for router in (health.router, metrics.router, index):
+        app.include_router(router)
+    install_problems(app)
+    install_openapi(app)
+    app.add_middleware(RequestContext)
+    return app
+
+
+async def stop_waiting(app: FastAPI) -> None:
+    """End the streams and the held answers, which would keep a server from stopping."""
+    tail: LogTail = app.state.tail
+    await tail.stop()
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    await stop_waiting(app)
+    app.state.health.close()
+
+
+@index.get("/")
+async def links() -> JSONResponse:
+    """Say what there is."""
+    return JSONResponse(
+        {
+            "name": "restart-orchestrator",
+            "version": version("restart-orchestrator"),
+            "links": {
+                "description": "/openapi.json",
+                "workspaces": "/v1/workspaces",
+                "restarts": "/v1/restarts",
+                "events": "/v1/events",
+                "stream": "/v1/events/stream",
+                "ready": "/readyz",
+                "metrics": "/metrics",
+            },
+        }
+    )

@@ -1,0 +1,84 @@
+"""What became of writes and requests; the answer can be held until it is final."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+
+from orchestrator.api import answers
+from orchestrator.api.openapi import describe, problems
+from orchestrator.api.queries import QueryFields
+from orchestrator.api.services import Wired
+from orchestrator.api.tail import LogTail
+from orchestrator.audit.fate import Fate, fate_of
+from orchestrator.audit.views import fate_view
+from orchestrator.bootstrap import Services
+from orchestrator.errors import NotFound
+
+MOST_IDS = 100
+MOST_WAIT_S = 60.0
+
+router = APIRouter(tags=["writes"])
+
+Id = Annotated[str, Field(max_length=200)]
+
+
+class FateQuery(QueryFields):
+    """How long to hold the answer."""
+
+    wait: Annotated[float, Field(ge=0, le=MOST_WAIT_S, allow_inf_nan=False, description="Seconds")] = 0.0
+
+
+class FatesQuery(QueryFields):
+    """Which writes and requests."""
+
+    id: Annotated[list[Id], Field(min_length=1, max_length=MOST_IDS, description="May be repeated")]
+
+
+@router.get(
+    "/v1/writes",
+    operation_id="getWrites",
+    summary="What became of some writes or requests",
+    responses={200: describe(answers.FATES, "Those that exist, and the ids that do not"), **problems(422, 500, 503)},
+)
+def get_writes(services: Wired, query: Annotated[FatesQuery, Query()]) -> JSONResponse:
+    """Return fates in the order of the ids; an unknown id is named in ``missing``."""
+    items: list[Any] = []
+    missing: list[str] = []
+    with services.store.read() as reader:
+        for write in query.id:
+            try:
+                items.append(fate_view(fate_of(reader, write)))
+            except NotFound:
+                missing.append(write)
+    return JSONResponse({"items": items, "missing": missing})
+
+
+@router.get(
+    "/v1/writes/{write}",
+    operation_id="getWrite",
+    summary="What became of one write or request",
+    responses={200: describe(answers.FATE, "As it stands, or final"), **problems(404, 422, 500, 503)},
+)
+async def get_write(
+    services: Wired, request: Request, write: str, query: Annotated[FateQuery, Query()]
+) -> JSONResponse:
+    """Return a fate. With ``wait``, hold the answer until it is final; no thread and no connection is held."""
+    tail: LogTail = request.app.state.tail
+    deadline = time.monotonic() + query.wait
+    while True:
+        position, fate = await run_in_threadpool(_look, services, write)
+        left = deadline - time.monotonic()
+        if fate.final or left <= 0 or tail.stopping or await request.is_disconnected():
+            return JSONResponse(fate_view(fate))
+        await tail.wait_beyond(position, min(left, 1.0))
+
+
+def _look(services: Services, write: str) -> tuple[int, Fate]:
+    with services.store.read() as reader:
+        return reader.last_position(), fate_of(reader, write)

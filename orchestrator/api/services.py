@@ -1,0 +1,37 @@
+"""How a route gets at what the process was wired with."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+
+from orchestrator.api.names import NAME_PATTERN
+from orchestrator.bootstrap import Services
+from orchestrator.service.append import Author
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+async def services_of(request: Request) -> Services:
+    """Return the process's services."""
+    services: Services = request.app.state.services
+    return services
+
+
+async def traceparent_of(request: Request) -> str | None:
+    """Return the W3C trace context that came with the request, if it is well formed."""
+    found = request.headers.get("traceparent")
+    return found if found is not None and _TRACEPARENT.fullmatch(found) else None
+
+
+async def author_of(request: Request) -> Author:
+    """Return in whose name the request acts. Until keys exist that is the process's own actor."""
+    services = await services_of(request)
+    return Author(actor=services.actor, traceparent=await traceparent_of(request))
+
+
+Wired = Annotated[Services, Depends(services_of)]
+By = Annotated[Author, Depends(author_of)]
+WorkspaceId = Annotated[str, Path(pattern=NAME_PATTERN, description="A workspace's id")]
