@@ -13,7 +13,7 @@ import psutil
 
 from tests.waiting import wait_until
 
-ORCHESTRATOR = (sys.executable, "-m", "tests.system.interim")
+ORCHESTRATOR = Path(sys.executable).with_name("orchestrator")
 
 _LISTENING = re.compile(r"Listening on (http://\S+)")
 _START_TIMEOUT_S = 30.0
@@ -29,7 +29,7 @@ class OrchestratorProcess:
         self.name, self.log = name, log
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
-                [*ORCHESTRATOR, *args],
+                [str(ORCHESTRATOR), *args],
                 env=dict(env),
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
