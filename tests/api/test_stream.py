@@ -41,11 +41,11 @@ def frames(lines: Iterator[str]) -> Iterator[dict[str, str]]:
             fields[name] = value
 
 
-def test_stream_has_what_the_log_has(any_api: Api) -> None:
-    any_api.write()
-    any_api.restart_all()
-    logged = any_api.get("/v1/events")["items"]
-    with lines_of(any_api, after=0) as lines:
+def test_stream_has_what_the_log_has(api: Api) -> None:
+    api.write()
+    api.restart_all()
+    logged = api.get("/v1/events")["items"]
+    with lines_of(api, after=0) as lines:
         found = list(islice(frames(lines), len(logged)))
 
     assert [json.loads(frame["data"]) for frame in found] == logged
