@@ -1,0 +1,97 @@
+"""The command line (CONTRACT section 6). Exit codes: 0 good, 1 found wrong, 2 used wrongly, 130 interrupted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from orchestrator import __version__
+from orchestrator.cli import act, demo, export, policy, processes, read, watching
+from orchestrator.cli.output import emit, fail, note
+from orchestrator.errors import OrchestratorError
+from orchestrator.logs import configure_logs
+
+__all__ = ["app", "main"]
+
+_USED_WRONGLY = 2
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="orchestrator",
+    help="Restart a workspace once, at the right moment, after a burst of file writes, and say why.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+app.command("up")(processes.up)
+app.command("api")(processes.api)
+app.command("worker")(processes.worker)
+app.command("beat")(processes.beat)
+app.command("migrate")(processes.migrate)
+app.command("write")(act.write)
+app.command("restart")(act.restart)
+app.command("hold")(act.hold)
+app.command("release")(act.release)
+app.command("cancel")(act.cancel)
+app.command("register")(act.register)
+app.command("watch")(watching.watch)
+app.command("workspaces")(read.workspaces)
+app.command("restarts")(read.restarts)
+app.command("why")(read.why_command)
+app.command("tail")(read.tail)
+app.command("demo")(demo.demo)
+app.add_typer(policy.app, name="policy", help="Show, change or check the numbers that decide when.")
+app.add_typer(export.app, name="audit", help="What an auditor takes away.")
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Restart a workspace once, at the right moment, after a burst of file writes, and say why."""
+    if version:
+        emit(f"restart-orchestrator {__version__}\n")
+        raise typer.Exit
+    _help_without_command(context)
+    configure_logs(level="warning")
+
+
+@policy.app.callback(invoke_without_command=True)
+def start_policy(context: typer.Context) -> None:
+    """Show, change or check the numbers that decide when."""
+    _help_without_command(context)
+
+
+@export.app.callback(invoke_without_command=True)
+def start_audit(context: typer.Context) -> None:
+    """What an auditor takes away."""
+    _help_without_command(context)
+
+
+def _help_without_command(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        note(context.get_help())
+        raise typer.Exit(_USED_WRONGLY)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code. Every error made on purpose is one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a path may hold what the terminal's encoding lacks
+    try:
+        code = app(args=None if arguments is None else list(arguments), prog_name="orchestrator", standalone_mode=False)
+    except OrchestratorError as error:
+        fail(str(error))
+        return _USED_WRONGLY
+    except typer.TyperException as error:
+        fail(f"{error.format_message()} (orchestrator --help says more)")
+        return _USED_WRONGLY
+    except (KeyboardInterrupt, typer.Abort):
+        return _INTERRUPTED
+    return code if isinstance(code, int) else 0

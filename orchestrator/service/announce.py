@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -49,24 +49,33 @@ _QUIET_FIELDS = frozenset({"labels", "target", "policy", "output"})
 def announce(recorded: Iterable[ev.Recorded]) -> None:
     """Write one line for each event."""
     for event in recorded:
-        fields = {key: value for key, value in to_plain(event.data).items() if key not in _QUIET_FIELDS}
+        fields = {key: _first_line(value) for key, value in to_plain(event.data).items() if key not in _QUIET_FIELDS}
         fields |= _lengths(event.data)
         line = _log.warning if isinstance(event.data, _LOUD) else _log.info
         line(_NAMES.get(type(event.data), event.type), workspace=event.workspace, position=event.position, **fields)
 
 
-def announce_write(event: ev.Recorded, decision: str, due_at: datetime | None, state: WorkspaceState) -> None:
-    """Write the line of one write: folded or not, into what, and how many wait with it."""
+def announce_writes(
+    events: Sequence[ev.Recorded], decision: str, due_at: datetime | None, state: WorkspaceState
+) -> None:
+    """Write the line of the writes of one workspace that came together and led to the same."""
+    last = events[-1]
     _log.info(
         f"write.{decision}",
-        workspace=event.workspace,
-        position=event.position,
-        path=to_plain(event.data)["path"],
+        workspace=state.workspace,
+        writes=len(events),
+        path=to_plain(last.data)["path"],
+        position=last.position,
         pending=state.pending_writes,
         restart=state.restart.id if state.restart else None,
         due_at=format_instant(due_at) if due_at else None,
-        actor=event.actor,
+        actor=last.actor,
     )
+
+
+def _first_line(value: object) -> object:
+    """Cut a text to its first line: an executor's message goes on with what its command printed."""
+    return value.partition("\n")[0] if isinstance(value, str) else value
 
 
 def _lengths(data: ev.EventData) -> dict[str, int]:

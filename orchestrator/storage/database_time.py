@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from orchestrator.ports import Clock
 from orchestrator.storage.schema import Instant, events
 
-LAST_RECORDED_AT = sa.select(events.c.recorded_at).order_by(events.c.position.desc()).limit(1).scalar_subquery()
+_LAST_POSITION = sa.select(sa.func.max(events.c.position)).scalar_subquery()
+LAST_RECORDED_AT = sa.select(events.c.recorded_at).where(events.c.position == _LAST_POSITION).scalar_subquery()
 
 
 class HostClock:

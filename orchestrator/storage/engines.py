@@ -7,6 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from orchestrator.storage.bounded_connection import BoundedConnection
+
 _SQLITE_PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",  # NORMAL may lose the last commits when the power fails
@@ -48,18 +50,31 @@ def sqlite_engine(url: sa.URL, *, busy_timeout_ms: int = 5_000) -> sa.Engine:
     return engine
 
 
-def postgres_engine(url: sa.URL) -> sa.Engine:
-    """Return an engine whose sessions never wait without a bound: for a connection, a lock or an answer."""
-    settings = " ".join(f"-c {name}={value}" for name, value in _POSTGRES_SETTINGS.items())
-    return sa.create_engine(
+def postgres_engine(url: sa.URL, *, answer_within_s: float = BoundedConnection.answer_within_s) -> sa.Engine:
+    """Return an engine whose sessions never wait without a bound: for a connection, a lock or an answer.
+
+    ``?options=-c ...`` of the URL comes after these settings, so an operator's own word wins.
+    """
+    settings = [f"-c {name}={value}" for name, value in _POSTGRES_SETTINGS.items()]
+    given = url.query.get("options", ())
+    settings += [given] if isinstance(given, str) else given
+    engine = sa.create_engine(
         url,
         isolation_level="READ COMMITTED",
-        connect_args={**_POSTGRES_CONNECTION, "options": settings},
+        connect_args={**_POSTGRES_CONNECTION, "options": " ".join(settings)},
         pool_size=10,
         max_overflow=10,
         pool_timeout=2.0,
         pool_pre_ping=True,
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(dialect: object, record: object, arguments: Any, options: Any) -> BoundedConnection:
+        connection = BoundedConnection.connect(*arguments, **options)
+        connection.answer_within_s = answer_within_s
+        return connection
+
+    return engine
 
 
 def migration_engine(url: sa.URL) -> sa.Engine:

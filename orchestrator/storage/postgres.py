@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 
 from orchestrator.errors import StorageUnavailable
+from orchestrator.storage.bounded_connection import BoundedConnection
 from orchestrator.storage.database_time import ServerTime
 from orchestrator.storage.engines import postgres_engine
 from orchestrator.storage.event_store import SqlEventStore
@@ -23,10 +24,13 @@ APPEND_LOCK = 7_311_423_940_867_843
 
 
 class PostgresEventStore(SqlEventStore):
-    """``EventStore`` in a PostgreSQL database, given as ``postgresql://...``. Time is the server's."""
+    """``EventStore`` in a PostgreSQL database, given as ``postgresql://...``. Time is the server's.
 
-    def __init__(self, url: str) -> None:
-        engine = postgres_engine(database_url(url))
+    ``answer_within_s`` bounds the wait for a server that has stopped answering at all.
+    """
+
+    def __init__(self, url: str, *, answer_within_s: float = BoundedConnection.answer_within_s) -> None:
+        engine = postgres_engine(database_url(url), answer_within_s=answer_within_s)
         super().__init__(engine, ServerTime())
         # One snapshot for all statements of a reader, as SQLite has it: sums and what they sum must agree.
         self._snapshots = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)

@@ -25,10 +25,13 @@ _WRITER_WAITS_S = 5.0
 
 
 class SqliteEventStore(SqlEventStore):
-    """``EventStore`` in one SQLite file, given as ``sqlite:///PATH``."""
+    """``EventStore`` in one SQLite file, given as ``sqlite:///PATH``.
 
-    def __init__(self, url: str, clock: Clock | None = None) -> None:
-        engine = sqlite_engine(database_url(url))
+    ``busy_timeout_ms`` bounds the wait for another process that writes.
+    """
+
+    def __init__(self, url: str, clock: Clock | None = None, *, busy_timeout_ms: int = 5_000) -> None:
+        engine = sqlite_engine(database_url(url), busy_timeout_ms=busy_timeout_ms)
         super().__init__(engine, HostTime(clock or HostClock()))
         self._immediate = engine.execution_options(sqlite_begin="IMMEDIATE")
         self._writer = threading.Lock()

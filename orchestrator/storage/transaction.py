@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 import sqlalchemy as sa
 
 from orchestrator.domain.events import NewEvent, Recorded
 from orchestrator.domain.policy import Action, Policies, PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord
-from orchestrator.errors import Conflict
+from orchestrator.errors import Conflict, StorageUnavailable
 from orchestrator.ports import Running, StoredAnswer, StoredWorkspace
 from orchestrator.storage import lookups, rows
 from orchestrator.storage.schema import (
@@ -65,13 +66,15 @@ class SqlTransaction:
         if not new:
             return []
         sourced = [rows.sourced(event) for event in new]
-        statement = sa.insert(events).returning(events.c.position, sort_by_parameter_order=True)
+        # SQLite draws positions in the order of VALUES; SQLAlchemy, asked to sort there, sends row by row.
+        sort = self._sql.dialect != "sqlite"
+        statement = sa.insert(events).returning(events.c.id, events.c.position, sort_by_parameter_order=sort)
         result = self._sql.run(statement, [rows.event_row(event, recorded_at=self.now) for event in sourced])
-        positions = result.scalars().all()
-        return [
-            rows.recorded(event, position=position, recorded_at=self.now)
-            for event, position in zip(sourced, positions, strict=True)
-        ]
+        positions: dict[str, int] = {row.id: row.position for row in result}
+        recorded = [rows.recorded(event, position=positions[event.id], recorded_at=self.now) for event in sourced]
+        if any(after.position <= before.position for before, after in pairwise(recorded)):
+            raise StorageUnavailable("the database drew positions out of order; nothing was stored")
+        return recorded
 
     def save(self, changed: Sequence[StoredWorkspace]) -> None:
         """Write the rows of held workspaces. Raises ``Conflict`` for one that this transaction does not hold."""

@@ -1,0 +1,153 @@
+"""The API's caller: repeats what is safe to repeat, and turns every failure into one sentence."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx2
+import uuid_utils
+
+from orchestrator.errors import InvalidInput, NotFound, OrchestratorError, PreconditionFailed, Unavailable
+
+_TIMEOUT_S = 30.0
+_CONNECT_S = 5.0
+_PAUSES_S = (0.2, 0.5, 1.0)
+"""Between the tries of one request. Every request is safe to repeat: it carries a key, or ids, or is a PUT."""
+
+_BUSY = frozenset({429, 503})
+
+
+class Refused(OrchestratorError):
+    """The server refused the request for good: the same one again will be refused again.
+
+    ``problem`` is the whole answer (RFC 9457), with the members that this kind of problem adds.
+    """
+
+    def __init__(self, message: str, problem: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.problem = problem
+
+
+class Client:
+    """Calls one server. Every method raises ``OrchestratorError`` with the sentence the server gave."""
+
+    def __init__(self, url: str, *, retries: int = len(_PAUSES_S)) -> None:
+        """Raise ``InvalidInput`` for what is no URL of a server; nothing is connected yet."""
+        self._url = url.rstrip("/")
+        self._pauses_s = _PAUSES_S[:retries]
+        parsed = _parsed(url)
+        timeout = httpx2.Timeout(_TIMEOUT_S, connect=_CONNECT_S)
+        # The default loads all certificates of the system, which takes 60 ms (measured) and is of no use without TLS.
+        verify: bool | ssl.SSLContext = True if parsed.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        accept = {"Accept": "application/json"}
+        self._http = httpx2.Client(base_url=parsed, timeout=timeout, headers=accept, verify=verify)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def get(self, path: str) -> tuple[Any, str | None]:
+        """Return the answer and its ETag."""
+        answer = self._send("GET", path, None, {})
+        return _json(answer), answer.headers.get("ETag")
+
+    def post(self, path: str, body: Mapping[str, Any] | list[dict[str, Any]]) -> Any:
+        """Post with an idempotency key, so that a retry is answered as the first try was."""
+        return _json(self._send("POST", path, body, {"Idempotency-Key": new_id()}))
+
+    def put(self, path: str, body: Mapping[str, Any], *, if_match: str | None = None) -> Any:
+        """Put; with ``if_match`` only if nobody has changed it since. Raises ``PreconditionFailed``."""
+        return _json(self._send("PUT", path, body, {"If-Match": if_match} if if_match else {}))
+
+    def _send(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> httpx2.Response:
+        for pause_s in (*self._pauses_s, None):
+            try:
+                answer = self._once(method, path, body, headers)
+            except httpx2.RequestError as error:
+                if pause_s is None or isinstance(error, httpx2.ConnectError):
+                    raise Unavailable(self._unreachable(error)) from None
+            else:
+                if answer.status_code not in _BUSY or pause_s is None:
+                    return _checked(answer, self._url)
+            time.sleep(pause_s)
+        raise AssertionError("the last try returns or raises")
+
+    def _once(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> httpx2.Response:
+        if body is None:
+            return self._http.request(method, path, headers=headers)
+        # ASCII, because a name that is not UTF-8 can only be sent as an escape.
+        content = json.dumps(body, ensure_ascii=True, separators=(",", ":")).encode()
+        return self._http.request(
+            method, path, content=content, headers={**headers, "Content-Type": "application/json"}
+        )
+
+    def _unreachable(self, error: httpx2.RequestError) -> str:
+        return (
+            f"no server answers at {self._url} ({str(error) or type(error).__name__}); "
+            "start one with `orchestrator up`, or name another with --url or ORCHESTRATOR_URL"
+        )
+
+
+def segment(name: str) -> str:
+    """Return a name as one segment of a path."""
+    return quote(name, safe="")
+
+
+def new_id() -> str:
+    """Return an id that no one else uses."""
+    return uuid_utils.uuid7().hex
+
+
+def _parsed(url: str) -> httpx2.URL:
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise InvalidInput(f"--url: {url!r} is no URL ({error}); write http://127.0.0.1:8321", field="url") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise InvalidInput(f"--url: {url!r} is no http URL; write http://127.0.0.1:8321", field="url")
+    return parsed
+
+
+def _checked(answer: httpx2.Response, url: str) -> httpx2.Response:
+    if answer.is_success:
+        return answer
+    problem = _problem(answer)
+    said = problem.get("detail") or problem.get("title")
+    detail = said if isinstance(said, str) else f"{url} answered {answer.status_code} {answer.reason_phrase}"
+    if answer.status_code == 404:
+        raise NotFound(detail)
+    if answer.status_code == 412:
+        raise PreconditionFailed(detail)
+    if answer.status_code in _BUSY or answer.status_code >= 500:
+        raise Unavailable(detail)
+    raise Refused(detail, problem)
+
+
+def _problem(answer: httpx2.Response) -> dict[str, Any]:
+    """Return the problem document; empty if the server sent none."""
+    if "json" not in answer.headers.get("Content-Type", ""):
+        return {}
+    try:
+        problem = answer.json()
+    except ValueError:
+        return {}
+    return problem if isinstance(problem, dict) else {}
+
+
+def _json(answer: httpx2.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        raise Unavailable(
+            f"{answer.url} did not answer with JSON: is that restart-orchestrator? Name it with --url"
+        ) from None

@@ -1,0 +1,50 @@
+"""Options that several commands share, so that they are called and explained the same everywhere."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.domain.durations import parse_duration
+from orchestrator.domain.encoding import parse_instant
+from orchestrator.errors import InvalidInput
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url", metavar="URL", help="Database to read; else ORCHESTRATOR_DATABASE_URL, else --data."
+    ),
+]
+Data = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="Data folder of `orchestrator up` [ORCHESTRATOR_DATA].")
+]
+Url = Annotated[
+    str, typer.Option("--url", metavar="URL", envvar="ORCHESTRATOR_URL", help="The API to act on.", show_default=True)
+]
+DEFAULT_URL = "http://127.0.0.1:8321"
+
+
+def parse_moment(text: str, now: datetime, *, name: str) -> datetime:
+    """Return an instant given as RFC 3339, or as a duration before ``now`` (``10m``). Raises ``InvalidInput``."""
+    try:
+        return parse_instant(text)
+    except ValueError:
+        pass
+    try:
+        return now - timedelta(milliseconds=parse_duration(text, field=name))
+    except InvalidInput:
+        raise InvalidInput(
+            f"{name}: {text!r} is no instant; write 2026-11-23T12:00:00Z, or 10m for ten minutes ago", field=name
+        ) from None
+
+
+def parse_pair(text: str, *, name: str) -> tuple[str, str]:
+    """Return both sides of ``key=value``. Raises ``InvalidInput``."""
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise InvalidInput(f"{name}: {text!r} is not KEY=VALUE", field=name)
+    return key, value

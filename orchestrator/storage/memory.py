@@ -1,0 +1,115 @@
+"""The store in memory: the same contract without a database, for embedding, simulation and quick tests.
+
+A product, not a mock: it passes the contract suite. A commit copies what it changes (the rows of all workspaces,
+say), which suits thousands of them; nothing outlives the process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from orchestrator.errors import StorageUnavailable
+from orchestrator.ports import Clock, Counters, Reader, Transaction
+from orchestrator.storage.database_time import HostClock
+from orchestrator.storage.memory_content import Content, with_lease
+from orchestrator.storage.memory_log import MemoryLog
+from orchestrator.storage.memory_reader import MemoryReader
+from orchestrator.storage.memory_transaction import MemoryTransaction
+from orchestrator.storage.rows import fleet_of
+
+_WRITER_WAITS_S = 5.0
+
+
+class MemoryEventStore:
+    """``EventStore`` in this process' memory. Safe for use by many threads: one writes, any number read."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or HostClock()
+        self._log = MemoryLog()
+        self._content = Content()
+        self._writer = threading.Lock()
+
+    def write(
+        self, workspaces: Collection[str] = (), *, skip_locked: bool = False
+    ) -> AbstractContextManager[Transaction]:
+        """Open a writing transaction. One lock is everybody's, so ``skip_locked`` finds nothing to skip."""
+        return self._transaction(lambda content: set(workspaces))
+
+    def write_open_windows(self, fleet: str | None) -> AbstractContextManager[Transaction]:
+        """Open a writing transaction that holds every workspace of the fleet (None: all) with an open window."""
+        return self._transaction(
+            lambda content: {
+                name
+                for name, stored in content.workspaces.items()
+                if stored.due_at is not None and fleet in (None, fleet_of(stored.state))
+            }
+        )
+
+    @contextmanager
+    def _transaction(self, wanted: Callable[[Content], Collection[str]]) -> Iterator[Transaction]:
+        with self._writing():
+            try:
+                transaction = MemoryTransaction(self._log, self._content, wanted(self._content), self._clock.now())
+                yield transaction
+                if transaction.failure is not None:
+                    raise StorageUnavailable("the transaction had failed and was rolled back") from transaction.failure
+                self._content = transaction.committed()
+            finally:
+                self._log.truncate(self._content.length)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        if not self._writer.acquire(timeout=_WRITER_WAITS_S):
+            raise StorageUnavailable(f"other writers kept the store for {_WRITER_WAITS_S:g} s; try again")
+        try:
+            yield
+        finally:
+            self._writer.release()
+
+    @contextmanager
+    def read(self) -> Iterator[Reader]:
+        """Open a reading transaction."""
+        yield MemoryReader(self._log, self._content, self._clock)
+
+    def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> set[str]:
+        """Renew leases, given as workspace -> (fence, lease in ms); return the workspaces still held."""
+        with self._writing():
+            now = self._content.store_time(self._clock.now())
+            renewed = {}
+            for name, (fence, lease_ms) in held.items():
+                stored = self._content.workspaces.get(name)
+                if stored is not None and stored.state.cycle is not None and stored.state.fence == fence:
+                    renewed[name] = with_lease(stored, now + timedelta(milliseconds=lease_ms))
+            self._content = replace(self._content, workspaces={**self._content.workspaces, **renewed})
+            return set(renewed)
+
+    def ticked(self) -> None:
+        """Note that a tick ended now."""
+        with self._writing():
+            self._content = replace(self._content, last_tick_at=self._clock.now())
+
+    def save_counters(self, counters: Counters, *, expected_position: int) -> bool:
+        """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
+        with self._writing():
+            if self._content.counters.position != expected_position:
+                return False
+            self._content = replace(self._content, counters=counters)
+            return True
+
+    def forget_answers(self, before: datetime) -> int:
+        """Delete idempotency answers remembered before that instant; return how many."""
+        with self._writing():
+            kept = {key: value for key, value in self._content.answers.items() if value.at >= before}
+            forgotten = len(self._content.answers) - len(kept)
+            self._content = replace(self._content, answers=kept)
+            return forgotten
+
+    def check(self) -> None:
+        """Do nothing: memory is always there and has no migrations."""
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to release."""

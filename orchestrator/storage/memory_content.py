@@ -1,0 +1,46 @@
+"""What the in-memory store holds: one value, replaced as a whole at every commit, so that readers need no lock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from orchestrator.domain.policy import PolicyLayer
+from orchestrator.domain.restart_record import RestartRecord
+from orchestrator.ports import Counters, StoredAnswer, StoredWorkspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remembered:
+    """An answer to an idempotency key, and when it was given."""
+
+    answer: StoredAnswer
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """One committed state. ``length`` says how much of the shared log belongs to it."""
+
+    length: int = 0
+    last_recorded_at: datetime | None = None
+    workspaces: Mapping[str, StoredWorkspace] = field(default_factory=dict)
+    restarts: Mapping[str, RestartRecord] = field(default_factory=dict)
+    policies: Mapping[str, PolicyLayer] = field(default_factory=dict)
+    answers: Mapping[tuple[str, str], Remembered] = field(default_factory=dict)
+    counters: Counters = field(default_factory=lambda: Counters(position=0, sums={}))
+    last_tick_at: datetime | None = None
+
+    def store_time(self, clock: datetime) -> datetime:
+        """Return max(clock, the last ``recorded_at``)."""
+        return clock if self.last_recorded_at is None else max(clock, self.last_recorded_at)
+
+
+def with_lease(stored: StoredWorkspace, until: datetime) -> StoredWorkspace:
+    """Return a workspace whose open cycle has its lease until that instant."""
+    restart = stored.state.restart
+    if restart is None or restart.cycle is None:
+        return stored
+    renewed = replace(restart, cycle=replace(restart.cycle, lease_until=until))
+    return replace(stored, state=replace(stored.state, restart=renewed))

@@ -1,0 +1,185 @@
+"""One reading transaction on the in-memory store: a look at one committed content."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from itertools import islice
+
+from orchestrator.domain.events import FileWritten, Recorded
+from orchestrator.domain.policy import Policies
+from orchestrator.domain.restart_record import RestartRecord
+from orchestrator.domain.state import Phase
+from orchestrator.ports import (
+    Backlog,
+    Clock,
+    Counters,
+    EventFilter,
+    RestartFilter,
+    StoredWorkspace,
+    Waived,
+    WorkspaceFilter,
+)
+from orchestrator.storage.memory_content import Content
+from orchestrator.storage.memory_log import MemoryLog
+from orchestrator.storage.reader import HOLDING, waived_by
+from orchestrator.storage.rows import fleet_of
+
+
+class MemoryReader:
+    """``Reader`` over a content and the shared log below its length."""
+
+    def __init__(self, log: MemoryLog, content: Content, clock: Clock) -> None:
+        self._log = log
+        self._content = content
+        self._clock = clock
+
+    def now(self) -> datetime:
+        """Return the clock."""
+        return self._clock.now()
+
+    def workspace(self, workspace: str) -> StoredWorkspace | None:
+        """Return a workspace's row, removed ones too."""
+        return self._content.workspaces.get(workspace)
+
+    def workspaces(self, wanted: WorkspaceFilter) -> list[StoredWorkspace]:
+        """Return a page of workspaces."""
+        ids = sorted(name for name in self._content.workspaces if name > wanted.after)
+        stored = (self._content.workspaces[name] for name in ids)
+        return list(islice((one for one in stored if _is_wanted(one, wanted)), wanted.limit))
+
+    def policies(self) -> Policies:
+        """Return the stored policy layers."""
+        return Policies(layers=self._content.policies)
+
+    def event(self, event: str) -> Recorded | None:
+        """Return an event by its id."""
+        return self._log.by_id(event, length=self._content.length)
+
+    def events(self, wanted: EventFilter) -> list[Recorded]:
+        """Return a page of the log."""
+        last = self._content.length if wanted.to_position is None else min(wanted.to_position, self._content.length)
+        found = self._log.between(wanted.after + 1, last, wanted.workspace)
+        return list(islice((event for event in found if not wanted.types or event.type in wanted.types), wanted.limit))
+
+    def last_position(self) -> int:
+        """Return the newest position; 0 for an empty log."""
+        return self._content.length
+
+    def restart(self, restart: str) -> RestartRecord | None:
+        """Return a restart by its id."""
+        return self._content.restarts.get(restart)
+
+    def restarts(self, wanted: RestartFilter) -> list[RestartRecord]:
+        """Return a page of restart history."""
+        newest_first = sorted(self._content.restarts.values(), key=lambda record: -record.queued_position)
+        found = (record for record in newest_first if self._matches(record, wanted))
+        return list(islice(found, wanted.limit))
+
+    def _matches(self, record: RestartRecord, wanted: RestartFilter) -> bool:
+        return (
+            wanted.workspace in (None, record.workspace)
+            and wanted.fleet in (None, record.fleet)
+            and wanted.state in (None, record.state)
+            and wanted.cause in (None, record.cause)
+            and (wanted.since is None or record.queued_at >= wanted.since)
+            and (wanted.until is None or record.queued_at < wanted.until)
+            and (wanted.before is None or record.queued_position < wanted.before)
+            and (wanted.path is None or self._wrote(record, wanted.path))
+        )
+
+    def _wrote(self, record: RestartRecord, path: str) -> bool:
+        last = min(record.to_position, self._content.length)
+        held = self._log.between(record.from_position, last, record.workspace)
+        return any(isinstance(event.data, FileWritten) and event.data.path == path for event in held)
+
+    def restart_holding(self, workspace: str, position: int) -> RestartRecord | None:
+        """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""
+        holding = (
+            record
+            for record in self._content.restarts.values()
+            if record.workspace == workspace
+            and record.state in HOLDING
+            and record.from_position <= position <= record.to_position
+        )
+        return max(holding, key=lambda record: record.queued_position, default=None)
+
+    def waived(self, workspace: str, position: int) -> Waived | None:
+        """Return the waived range that holds ``position``, if one does."""
+        later = self._log.between(position + 1, self._content.length, workspace)
+        return next((found for event in later if (found := waived_by(event, position))), None)
+
+    def cycle_start(self, cycle: str) -> Recorded | None:
+        """Return the ``CycleStarted`` of a cycle."""
+        return self._log.cycle_start(cycle, length=self._content.length)
+
+    def due_workspaces(self, limit: int) -> list[str]:
+        """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""
+        now = self._content.store_time(self._clock.now())
+        due = {name: min(_tick_instants(stored), default=None) for name, stored in self._content.workspaces.items()}
+        oldest_first = sorted((at, name) for name, at in due.items() if at is not None and at <= now)
+        return [name for _, name in oldest_first[:limit]]
+
+    def ready_workspaces(self, limit: int, *, except_fleets: Collection[str] = ()) -> list[str]:
+        """Return workspaces that a worker may start now, the longest ready first."""
+        now = self._content.store_time(self._clock.now())
+        states = {name: stored.state for name, stored in self._content.workspaces.items()}
+        longest_first = sorted(
+            (state.ready_at, name)
+            for name, state in states.items()
+            if state.ready_at is not None and state.ready_at <= now and fleet_of(state) not in except_fleets
+        )
+        return [name for _, name in longest_first[:limit]]
+
+    def next_instant(self) -> datetime | None:
+        """Return the earliest future instant at which the tick or a worker may have something to do."""
+        now = self._content.store_time(self._clock.now())
+        instants = (at for stored in self._content.workspaces.values() for at in _instants(stored))
+        return min((at for at in instants if at > now), default=None)
+
+    def backlog(self) -> Backlog:
+        """Return what waits."""
+        states = [stored.state for stored in self._content.workspaces.values()]
+        waiting = [(stored.due_at, stored.state.ready_at) for stored in self._content.workspaces.values()]
+        return Backlog(
+            now=self.now(),
+            pending_writes=sum(state.pending_writes for state in states),
+            pending_workspaces=sum(state.pending for state in states),
+            oldest_due_at=min((at for pair in waiting for at in pair if at is not None), default=None),
+            running=sum(state.cycle is not None for state in states),
+            phases=Counter(state.phase for state in states),
+        )
+
+    def counters(self) -> Counters:
+        """Return the kept sums; position 0 and none if there are none yet."""
+        return self._content.counters
+
+    def last_tick_at(self) -> datetime | None:
+        """Return when a tick last ended, by the clock."""
+        return self._content.last_tick_at
+
+
+def _tick_instants(stored: StoredWorkspace) -> Iterator[datetime]:
+    """Yield the instants at which the tick has something to do."""
+    hold, cycle = stored.state.hold, stored.state.cycle
+    instants = (stored.due_at, hold.until if hold else None, cycle.lease_until if cycle else None)
+    return (at for at in instants if at is not None)
+
+
+def _instants(stored: StoredWorkspace) -> Iterator[datetime]:
+    yield from _tick_instants(stored)
+    if stored.state.ready_at is not None:
+        yield stored.state.ready_at
+
+
+def _is_wanted(stored: StoredWorkspace, wanted: WorkspaceFilter) -> bool:
+    state = stored.state
+    if wanted.phase is None and state.phase is Phase.REMOVED and not wanted.removed:
+        return False
+    labels = state.registration.labels if state.registration else {}
+    return (
+        wanted.phase in (None, state.phase)
+        and wanted.fleet in (None, fleet_of(state))
+        and (wanted.label is None or labels.get(wanted.label[0]) == wanted.label[1])
+    )

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import structlog
+
+from orchestrator.cli import main
+from orchestrator.domain import commands as cmd
+from orchestrator.storage.opening import open_store
+from tests.history import History, TestClock
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run a command in this process."""
+    handlers = logging.getLogger().handlers
+
+    def ran(*arguments: str) -> Ran:
+        capsys.readouterr()
+        code = main(arguments)
+        printed = capsys.readouterr()
+        return Ran(code, printed.out, printed.err)
+
+    yield ran
+    # The command has sent the logs of this process to the stream that it was captured with.
+    logging.getLogger().handlers = handlers
+    structlog.reset_defaults()
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A database with a covered burst, a pending write and a held workspace, and the ids in it."""
+
+    data: Path
+    url: str
+    restart: str
+    covered: str
+    pending: str
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory, migrate_database: Callable[[str], None]) -> Recorded:
+    """Real history in a SQLite database that the tests only read."""
+    data = tmp_path_factory.mktemp("recorded")
+    url = f"sqlite:///{data / 'orchestrator.db'}"
+    migrate_database(url)
+    clock = TestClock()
+    store = open_store(url, clock)
+    history = History(store, clock)
+    history.register("ws", fleet="blue", quiet="5s")
+    history.register("held")
+    history.change(cmd.Hold(reason="freeze"), "held")
+    [covered, *_] = history.write("src/a.py", "src/[b].py", "sp\x1b[31mace.py")
+    history.at(5)
+    restart = history.queued()
+    history.start()
+    history.at(7)
+    history.succeed()
+    history.at(8)
+    [pending] = history.write("src/late.py")
+    store.close()
+    return Recorded(data=data, url=url, restart=restart, covered=covered.id, pending=pending.id)

@@ -1,0 +1,258 @@
+"""The commands that act, against a real server: ``orchestrator up`` in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.servers.process import free_port
+from tests.waiting import wait_until
+
+ORCHESTRATOR = [sys.executable, "-m", "orchestrator"]
+pytestmark = pytest.mark.xdist_group("up")
+
+SLOW = ("quiet=10m", "max_wait=1h")
+"""A policy under which nothing is restarted while a test looks."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running `orchestrator up`."""
+
+    url: str
+    data: Path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("up")) as server:
+        yield server
+
+
+@contextmanager
+def running(data: Path, port: int = 0) -> Iterator[Server]:
+    with (data / "up.log").open("w") as log:
+        command = [*ORCHESTRATOR, "up", "--data", str(data), "--port", str(port)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    assert process.stdout is not None
+    banner = ""
+    while not re.search(r"http://\S+\n", banner):
+        line = process.stdout.readline()
+        assert line, (data / "up.log").read_text()
+        banner += line
+    found = re.search(r"http://\S+", banner)
+    assert found is not None
+    yield Server(found.group(), data)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def act(run: Run, server: Server, *arguments: str) -> Any:
+    ran = run(*arguments, "--url", server.url, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    return json.loads(ran.out)
+
+
+def read(run: Run, server: Server, *arguments: str) -> Any:
+    ran = run(*arguments, "--data", str(server.data), "--json")
+    assert (ran.code, ran.err) == (0, "")
+    return json.loads(ran.out)
+
+
+def register(run: Run, server: Server, workspace: str, *more: str) -> Any:
+    policy = [word for number in SLOW for word in ("--policy", number)]
+    return act(run, server, "register", workspace, "--executor", "simulated", *policy, *more)
+
+
+def test_register_write_and_ask_what_became_of_it(run: Run, server: Server) -> None:
+    registered = register(run, server, "one", "--fleet", "blue", "--label", "tier=web", "--target", '{"delay": "0s"}')
+    assert (registered["fleet"], registered["labels"]) == ("blue", {"tier": "web"})
+    assert registered["policy"] == {"quiet": "10m", "max_wait": "1h"}
+
+    name = os.fsdecode(b"caf\xe9.py")
+    answer = act(run, server, "write", "one", "a.py", name, "--op", "created")
+    assert (answer["accepted"], answer["rejected"]) == (2, [])
+    fate = read(run, server, "why", answer["results"][1]["id"])
+    assert (fate["status"], fate["path"], fate["op"]) == ("pending", "caf%E9.py", "created")
+
+
+def test_restart_is_carried_out_and_explained(run: Run, server: Server) -> None:
+    register(run, server, "now")
+    request = act(run, server, "restart", "now", "--reason", "because I say so")["id"]
+    fate = wait_until(
+        lambda: (found := read(run, server, "why", request))["status"] == "covered" and found, what="it is covered"
+    )
+
+    explanation = read(run, server, "why", fate["restart"])["explanation"]
+    assert re.fullmatch(r"Restarted because local:\S+ asked: because I say so\.", explanation)
+
+
+def test_hold_release_and_cancel(run: Run, server: Server) -> None:
+    register(run, server, "two")
+    assert act(run, server, "hold", "two", "--reason", "freeze", "--for", "10m")["state"] == "held"
+    act(run, server, "restart", "two", "--reason", "later", "--trigger", "mutation")
+    [held] = read(run, server, "workspaces", "--state", "held")["items"]
+    assert (held["id"], held["hold"]["reason"], held["pending_requests"]) == ("two", "freeze", 1)
+    assert act(run, server, "release", "two", "--reason", "over")["changed"] is True
+    assert run("release", "two", "--url", server.url).out == "two was not held\n"
+
+    settled = wait_until(
+        lambda: read(run, server, "restarts", "--workspace", "two", "--state", "succeeded")["items"], what="a restart"
+    )[0]["id"]
+    ran = run("cancel", settled, "--reason", "too late", "--url", server.url)
+    assert (ran.code, ran.out) == (2, "")
+    assert "already settled" in ran.err
+
+
+def test_policy_set_merges_replaces_and_clears(run: Run, server: Server) -> None:
+    def layer(*arguments: str) -> Any:
+        return act(run, server, "policy", "set", *arguments)["policy"]
+
+    assert layer("--fleet", "red", "quiet=2s", "max_count=7") == {"quiet": "2s", "max_count": 7}
+    assert layer("--fleet", "red", "quiet=3s") == {"quiet": "3s", "max_count": 7}
+    assert layer("--fleet", "red", "quiet=") == {"max_count": 7}
+    assert layer("--fleet", "red", "--replace", 'rules=[{"match": "docs/**", "action": "record"}]') == {
+        "rules": [{"match": ["docs/**"], "action": "record"}]
+    }
+    register(run, server, "three", "--label", "a=b")
+    assert layer("--workspace", "three", "max_wait=5s", "quiet=1s") == {"quiet": "1s", "max_wait": "5s"}
+    [three] = read(run, server, "workspaces", "--label", "a=b")["items"]
+    assert (three["executor"], three["policy_in_force"]["quiet"]) == ("simulated", "1s")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["restart", "nope", "--reason", "x"], "'nope' is not registered"),
+        (["restart", "a b", "--reason", "x"], "workspace"),
+        (["restart", "nope", "--reason", "x", "--trigger", "probe"], "use manual or mutation"),
+        (["restart", "nope"], "Missing option '--reason'"),
+        (["hold", "nope", "--reason", "x", "--until", "soon"], "'soon' is no instant"),
+        (["hold", "nope", "--reason", "x", "--for", "-5m"], "--for"),
+        (["cancel", "rst_nope", "--reason", "x"], "rst_nope"),
+        (["register", "w", "--executor", "nope"], "'nope' is not installed"),
+        (["register", "w", "--executor", "simulated", "--target", "{"], "is no JSON"),
+        (["register", "w", "--executor", "simulated", "--policy", "quiet"], "is not KEY=VALUE"),
+        (["register", "w", "--executor", "simulated", "--policy", "quiet=-2s"], "quiet"),
+        (["policy", "set", "nope=1"], "nope"),
+        (["policy", "set"], "nothing to set"),
+        (["policy", "set", "--workspace", "nope", "quiet=1s"], "nope"),
+        (["watch", "/nowhere", "--workspace", "w"], "/nowhere"),
+        (["write", "a b", "x"], "workspace"),
+        (["write", "nope", ""], "path"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_2(arguments: list[str], words: str, run: Run, server: Server) -> None:
+    ran = run(*arguments, "--url", server.url)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("orchestrator: error: ")
+    assert ran.err.count("\n") == 1
+    assert words in ran.err
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1", "http://", "http://127.0.0.1:99999", "http://[::1"])
+def test_bad_url(url: str, run: Run) -> None:
+    ran = run("release", "ws", "--url", url)
+
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert "--url" in ran.err
+
+
+def test_no_server(run: Run) -> None:
+    ran = run("release", "ws", "--url", f"http://127.0.0.1:{free_port()}")
+
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert "start one with `orchestrator up`" in ran.err
+
+
+class _Web(BaseHTTPRequestHandler):
+    """A web server that is not ours: every POST is answered with a page."""
+
+    def do_POST(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_another_server(run: Run) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Web) as web:
+        Thread(target=web.serve_forever, daemon=True).start()
+        ran = run("release", "ws", "--url", f"http://127.0.0.1:{web.server_port}")
+        web.shutdown()
+
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "is that restart-orchestrator?" in ran.err
+
+
+@contextmanager
+def watching(url: str, folder: Path, workspace: str) -> Iterator[subprocess.Popen[str]]:
+    command = [*ORCHESTRATOR, "watch", str(folder), "--workspace", workspace, "--url", url, "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "watching" in process.stderr.readline()
+        yield process
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+
+
+def test_watch_sends_each_write_and_ends_at_ctrl_c(run: Run, server: Server, tmp_path: Path) -> None:
+    register(run, server, "seen")
+    with watching(server.url, tmp_path, "seen") as process:
+        (tmp_path / "a.py").write_text("1")
+        assert process.stdout is not None
+        sent = json.loads(process.stdout.readline())
+
+    assert sent == {"workspace": "seen", "accepted": 1, "paths": ["a.py"]}
+    [seen] = [item for item in read(run, server, "workspaces")["items"] if item["id"] == "seen"]
+    assert seen["pending_writes"] == 1
+
+
+def test_watch_drops_what_is_refused_for_good(server: Server, tmp_path: Path) -> None:
+    with watching(server.url, tmp_path, "a b") as process:
+        (tmp_path / "a.py").write_text("1")
+        assert process.stderr is not None
+        assert "dropped" in process.stderr.readline()
+
+
+def test_watch_keeps_writes_until_the_server_is_there(tmp_path: Path) -> None:
+    folder, data, port = tmp_path / "watched", tmp_path / "data", free_port()
+    folder.mkdir()
+    data.mkdir()
+    with watching(f"http://127.0.0.1:{port}", folder, "later") as process:
+        (folder / "a.py").write_text("1")
+        assert process.stderr is not None
+        assert process.stdout is not None
+        assert "no server answers" in process.stderr.readline()
+        with running(data, port):
+            assert json.loads(process.stdout.readline())["paths"] == ["a.py"]
+
+
+def test_reader_that_goes_away_ends_the_command_quietly(run: Run, server: Server) -> None:
+    command = [*ORCHESTRATOR, "tail", "--follow", "--after", "0", "--data", str(server.data)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        act(run, server, "write", "gone", "x")
+        assert process.wait(10) == 0
+        assert process.stderr.read() == ""

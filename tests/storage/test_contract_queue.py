@@ -1,0 +1,187 @@
+"""What every store promises of the queue: open windows, due and ready workspaces, leases, heartbeats, what waits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from orchestrator.domain.state import Hold, Phase, Window, WorkspaceState
+from orchestrator.ports import Backlog, Counters, EventStore, Running, StoredWorkspace
+from tests.storage.conftest import SetClock
+from tests.storage.samples import NOON, at, cycle, file_written, log, put, state, unsettled
+
+
+def running(workspace: str, lease_until: datetime, fence: int = 1, fleet: str = "") -> WorkspaceState:
+    return state(workspace, fleet, fence=fence, restart=unsettled(running=cycle(lease_until)))
+
+
+def test_open_windows_are_held_and_nothing_else(store: EventStore) -> None:
+    put(store, state("blue-2", "blue"), state("blue-1", "blue"), state("red", "red"), due_at=at(5))
+    put(store, state("blue-closed", "blue"))
+    with store.write_open_windows("blue") as transaction:
+        assert transaction.locked() == ("blue-1", "blue-2")
+        stored = transaction.workspace("blue-1")
+        assert stored == StoredWorkspace(state=state("blue-1", "blue"), due_at=at(5))
+        transaction.save([StoredWorkspace(state=state("blue-1", "blue"), due_at=None)])
+    with store.write_open_windows(None) as transaction:
+        assert transaction.locked() == ("blue-2", "red")
+
+
+def test_what_the_tick_has_to_do_oldest_first(clocked_store: EventStore) -> None:
+    put(clocked_store, state("due"), due_at=at(-3))
+    put(clocked_store, state("due-now"), due_at=NOON)
+    put(clocked_store, state("due-later"), due_at=at(0.000001))
+    put(clocked_store, state("held-passed", hold=Hold(reason="r", until=at(-2))))
+    put(
+        clocked_store,
+        state("held-on", hold=Hold(reason="r", until=at(2))),
+        state("held", hold=Hold(reason="r", until=None)),
+    )
+    put(clocked_store, running("lease-passed", at(-1)), running("lease-on", at(1)))
+    both = replace(running("both", at(-4)), hold=Hold(reason="r", until=at(-1.5)))
+    put(clocked_store, both)
+    with clocked_store.read() as reader:
+        assert reader.due_workspaces(10) == ["both", "due", "held-passed", "lease-passed", "due-now"]
+        assert reader.due_workspaces(2) == ["both", "due"]
+        assert reader.next_instant() == at(0.000001)
+
+
+def test_the_next_instant_is_the_earliest_of_all_kinds(clocked_store: EventStore, set_clock: SetClock) -> None:
+    with clocked_store.read() as reader:
+        assert reader.next_instant() is None
+    put(clocked_store, state("due"), due_at=at(4))
+    put(clocked_store, state("held", hold=Hold(reason="r", until=at(3))))
+    put(clocked_store, running("running", at(2)), state("ready", restart=unsettled(at(1))))
+    for expected in (at(1), at(2), at(3), at(4), None):
+        with clocked_store.read() as reader:
+            assert reader.next_instant() == expected
+        set_clock.step(1)
+
+
+def test_the_longest_ready_first(clocked_store: EventStore) -> None:
+    put(clocked_store, state("b", restart=unsettled(at(-1))), state("a", restart=unsettled(at(-2))))
+    put(clocked_store, state("now", restart=unsettled(NOON)), state("later", restart=unsettled(at(0.000001))))
+    put(
+        clocked_store,
+        running("running", at(5)),
+        state("held", restart=unsettled(at(-9)), hold=Hold(reason="r", until=None)),
+    )
+    with clocked_store.read() as reader:
+        assert reader.ready_workspaces(10) == ["a", "b", "now"]
+        assert reader.ready_workspaces(1) == ["a"]
+
+
+def test_fleets_that_are_full_are_passed_over(clocked_store: EventStore) -> None:
+    put(clocked_store, state("a", "full", restart=unsettled(at(-2))), state("b", "free", restart=unsettled(at(-1))))
+    with clocked_store.read() as reader:
+        assert reader.ready_workspaces(1) == ["a"]
+        assert reader.ready_workspaces(1, except_fleets={"full"}) == ["b"]
+        assert reader.ready_workspaces(1, except_fleets={"full", "free"}) == []
+
+
+def test_what_is_due_stays_due_when_the_clock_steps_back(clocked_store: EventStore, set_clock: SetClock) -> None:
+    put(clocked_store, state("due"), state("ready", restart=unsettled(NOON)), due_at=NOON)
+    log(clocked_store, file_written())
+    set_clock.step(-60)
+    with clocked_store.read() as reader:
+        assert reader.now() == at(-60)
+        assert reader.due_workspaces(10) == ["due", "ready"]
+        assert reader.ready_workspaces(10) == ["ready"]
+
+
+def test_due_and_ready_by_the_stores_own_clock(store: EventStore) -> None:
+    with store.read() as reader:
+        now = reader.now()
+    put(store, state("due"), state("ready", restart=unsettled(now - timedelta(seconds=1))), due_at=now)
+    soon = now + timedelta(minutes=5)
+    put(store, state("later", restart=unsettled(soon)), due_at=soon + timedelta(minutes=1))
+    with store.read() as reader:
+        assert reader.due_workspaces(10) == ["due", "ready"]
+        assert reader.ready_workspaces(10) == ["ready"]
+        assert reader.next_instant() == soon
+
+
+def test_leases_are_renewed_for_the_right_fence_of_an_open_cycle(store: EventStore) -> None:
+    put(store, running("mine", NOON, fence=4), running("lost", NOON, fence=5), state("ended", fence=4))
+    with store.read() as reader:
+        before = reader.now()
+    renewed = store.renew_leases(
+        {"mine": (4, 30_000), "lost": (4, 30_000), "ended": (4, 30_000), "unknown": (4, 30_000)}
+    )
+    assert renewed == {"mine"}
+    assert store.renew_leases({}) == set()
+    with store.read() as reader:
+        mine, lost = reader.workspace("mine"), reader.workspace("lost")
+        assert mine is not None
+        assert mine.state.cycle is not None
+        until = mine.state.cycle.lease_until
+        assert before + timedelta(seconds=30) <= until <= reader.now() + timedelta(seconds=30)
+        assert mine.state == running("mine", until, fence=4)
+        assert lost == StoredWorkspace(state=running("lost", NOON, fence=5), due_at=None)
+
+
+def test_a_renewed_lease_holds_when_the_clock_steps_back(clocked_store: EventStore, set_clock: SetClock) -> None:
+    put(clocked_store, running("mine", at(30)))
+    log(clocked_store, file_written())
+    set_clock.step(-3_600)
+    assert clocked_store.renew_leases({"mine": (1, 30_000)}) == {"mine"}
+    with clocked_store.read() as reader:
+        assert reader.due_workspaces(10) == []
+
+
+def test_open_cycles_are_counted_by_fleet(store: EventStore) -> None:
+    put(store, running("a", NOON, fleet="blue"), running("b", NOON, fleet="red"), state("c", "blue"))
+    with store.write() as transaction:
+        assert transaction.running("blue") == Running(total=2, in_fleet=1)
+        assert transaction.running("green") == Running(total=2, in_fleet=0)
+
+
+def test_the_backlog(store: EventStore) -> None:
+    with store.read() as reader:
+        empty = reader.backlog()
+        assert replace(empty, now=NOON) == Backlog(
+            now=NOON, pending_writes=0, pending_workspaces=0, oldest_due_at=None, running=0
+        )
+    put(store, state("open", window=Window(writes=3)), due_at=at(7))
+    put(store, state("asked", window=Window(requests=1)), due_at=at(6))
+    put(store, replace(running("runs", at(30)), window=Window(writes=2)), state("idle"), state("gone", removed=True))
+    with store.read() as reader:
+        assert replace(reader.backlog(), now=NOON) == Backlog(
+            now=NOON,
+            pending_writes=5,
+            pending_workspaces=3,
+            oldest_due_at=at(6),
+            running=1,
+            phases={Phase.WINDOW_OPEN: 2, Phase.RUNNING: 1, Phase.IDLE: 1, Phase.REMOVED: 1},
+        )
+    put(store, state("queued", restart=unsettled(at(5))))
+    with store.read() as reader:
+        assert reader.backlog().oldest_due_at == at(5)
+
+
+def test_the_last_tick(store: EventStore) -> None:
+    with store.read() as reader:
+        assert reader.last_tick_at() is None
+        before = reader.now()
+    store.ticked()
+    with store.read() as reader:
+        first = reader.last_tick_at()
+        assert first is not None
+        assert before <= first <= reader.now()
+    store.ticked()
+    with store.read() as reader:
+        second = reader.last_tick_at()
+        assert second is not None
+        assert second > first
+
+
+def test_counters_are_compared_and_set(store: EventStore) -> None:
+    with store.read() as reader:
+        assert reader.counters() == Counters(position=0, sums={})
+    first, second = Counters(position=5, sums={"writes": 3}), Counters(position=9, sums={"writes": 4, "é": 1})
+    assert not store.save_counters(second, expected_position=5)
+    assert store.save_counters(first, expected_position=0)
+    assert not store.save_counters(second, expected_position=0)
+    assert store.save_counters(second, expected_position=5)
+    with store.read() as reader:
+        assert reader.counters() == second

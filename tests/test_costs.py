@@ -1,0 +1,90 @@
+"""What each request and each tick costs in statements, so that a costlier one is noticed.
+
+BEGIN and COMMIT are not counted. PostgreSQL needs one statement more a writing transaction: the append lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+import sqlalchemy as sa
+
+from orchestrator.bootstrap import TimeOrderedIds
+from orchestrator.ports import EventStore
+from orchestrator.service.record import AutoRegistration, Write, record_writes
+from orchestrator.service.tick import look
+from orchestrator.storage.opening import open_store
+
+IDS = TimeOrderedIds()
+
+
+class Silent:
+    """A doorbell that nobody hears."""
+
+    def ring(self, workspace: str) -> None:
+        """Do nothing."""
+
+
+@dataclass
+class Costed:
+    """A store with one known workspace, and what writing a transaction costs it beyond its own statements."""
+
+    store: EventStore
+    append_lock: int
+
+    def write(self, paths: int, workspaces: int = 1) -> None:
+        """Record so many new paths in each of so many workspaces."""
+        named = [f"ws-{number}" for number in range(workspaces)]
+        writes = [
+            Write(workspace=name, path=f"p{path}", source_id=IDS.new("w")) for name in named for path in range(paths)
+        ]
+        record_writes(self.store, writes, actor="me", ids=IDS, auto=AutoRegistration(executor="simulated"))
+
+    def look(self) -> None:
+        """Look once, as a tick does."""
+        look(self.store, Silent(), IDS, free_slots=lambda: 4)
+
+
+@pytest.fixture(params=["sqlite_url", "postgres_url"])
+def costed(request: pytest.FixtureRequest) -> Iterator[Costed]:
+    """A store of each database."""
+    store = open_store(request.getfixturevalue(request.param))
+    costed = Costed(store=store, append_lock=request.param == "postgres_url")
+    costed.write(1, workspaces=10)
+    yield costed
+    store.close()
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """Give the statements that any engine sends inside the block."""
+    sent: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        if not statement.startswith("BEGIN"):
+            sent.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize(("paths", "workspaces"), [(1, 1), (60, 1), (6, 10)])
+def test_writes_cost_the_same_however_many_come_together(costed: Costed, paths: int, workspaces: int) -> None:
+    with statements() as sent:
+        costed.write(paths, workspaces)
+    # lock the rows, read the instant, the policies, what came before; insert the facts, write the rows
+    assert len(sent) == 6 + costed.append_lock, sent
+
+
+def test_an_idle_look(costed: Costed) -> None:
+    costed.look()
+    with statements() as sent:
+        costed.look()
+    # what is due, what may start, the mark (its instant, its row), the next instant, now
+    assert len(sent) == 6, sent
