@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.api import health
 from orchestrator.storage.migrate import upgrade
 from tests.api.conftest import Api, served
 from tests.conftest import PrivatePostgres
 from tests.servers.process import free_port
 from tests.waiting import wait_until
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look anew each time, so that no test has to wait."""
+    monkeypatch.setattr(health, "KEPT_S", 0.0)
 
 
 def ready(api: Api) -> tuple[int, dict[str, Any]]:
@@ -34,17 +42,13 @@ def test_ready_once_there_was_a_tick(any_api: Api) -> None:
     assert ready(any_api)[1]["checks"]["beat"]["age_s"] < 10
 
 
-def test_late_beat_is_degraded(api: Api) -> None:
-    from datetime import UTC, datetime, timedelta
-
-    from orchestrator.api.health import beat_check
-
+def test_late_beat_is_degraded() -> None:
     now = datetime(2026, 11, 24, tzinfo=UTC)
 
-    assert beat_check(now - timedelta(seconds=9), now, 1_000).ok
-    assert not beat_check(now - timedelta(seconds=11), now, 1_000).ok
-    assert beat_check(now - timedelta(seconds=49), now, 5_000).ok
-    assert not beat_check(now - timedelta(seconds=51), now, 5_000).ok
+    assert health.beat_check(now - timedelta(seconds=9), now, 1_000).ok
+    assert not health.beat_check(now - timedelta(seconds=11), now, 1_000).ok
+    assert health.beat_check(now - timedelta(seconds=49), now, 5_000).ok
+    assert not health.beat_check(now - timedelta(seconds=51), now, 5_000).ok
 
 
 def test_unreachable_broker_at_start_is_degraded_and_writes_are_stored(sqlite_url: str) -> None:

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
-import httpx2
 import pytest
 
 from orchestrator.api import stream
@@ -41,12 +41,12 @@ def frames(lines: Iterator[str]) -> Iterator[dict[str, str]]:
             fields[name] = value
 
 
-def test_stream_has_what_the_log_has(any_api: Api) -> None:
-    any_api.write()
-    any_api.restart_all()
-    logged = any_api.get("/v1/events")["items"]
-    with lines_of(any_api, after=0) as lines:
-        found = [frame for frame, _ in zip(frames(lines), logged, strict=False)]
+def test_stream_has_what_the_log_has(api: Api) -> None:
+    api.write()
+    api.restart_all()
+    logged = api.get("/v1/events")["items"]
+    with lines_of(api, after=0) as lines:
+        found = list(islice(frames(lines), len(logged)))
 
     assert [json.loads(frame["data"]) for frame in found] == logged
     assert [frame["id"] for frame in found] == [str(event["position"]) for event in logged]
@@ -70,7 +70,7 @@ def test_filtered_stream_passes_over_the_rest(api: Api) -> None:
             api.write("ws")
             api.write("other", path=f"f{number}")
         api.http.post("/v1/workspaces/other/hold", json={"reason": "enough"})
-        found = [json.loads(frame["data"]) for frame, _ in zip(frames(lines), range(4), strict=False)]
+        found = [json.loads(frame["data"]) for frame in islice(frames(lines), 4)]
 
     assert [event["data"].get("path") for event in found] == ["f0", "f1", "f2", None]
 
@@ -119,7 +119,7 @@ def last_position(api: Api) -> int:
 def test_idle_stream_is_kept_open(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "HEARTBEAT_S", 0.1)
     with lines_of(api) as lines:
-        comments = [line for line, _ in zip((line for line in lines if line.startswith(":")), range(3), strict=False)]
+        comments = list(islice((line for line in lines if line.startswith(":")), 3))
 
     assert comments[1:] == [": still here", ": still here"]
 
@@ -152,16 +152,3 @@ def test_stop_of_the_server_ends_streams_and_held_answers(sqlite_url: str) -> No
         assert time.monotonic() - began < 3
 
     assert not any(line.startswith("data") for line in rest)
-
-
-def test_stream_of_a_slow_reader_holds_up_nobody(api: Api) -> None:
-    """A client that reads nothing fills its own buffers; writes and other streams go on."""
-    with httpx2.Client(base_url=api.url, timeout=20) as lazy, lazy.stream("GET", STREAM, params={"after": 0}):
-        batch = [{"workspace": "ws", "path": "p" * 400 + str(number)} for number in range(2_000)]
-        for _ in range(2):
-            assert api.http.post("/v1/writes", json=batch).status_code == 202
-        with lines_of(api, after=last_position(api)) as lines:
-            api.write(path="news")
-            frame = next(frames(lines))
-
-    assert json.loads(frame["data"])["data"]["path"] == "news"
