@@ -53,7 +53,9 @@ class History:
     @property
     def cycles(self) -> list[Cycle]:
         ends = {
-            event.data.cycle: (event.data, event.recorded_at) for event in self.events if isinstance(event.data, CycleEnd)
+            event.data.cycle: (event.data, event.recorded_at)
+            for event in self.events
+            if isinstance(event.data, CycleEnd)
         }
         return [Cycle(start, *ends.get(start.cycle, (None, None))) for start in self.starts]
 
