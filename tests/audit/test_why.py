@@ -148,10 +148,7 @@ def test_manual_request_names_who_asked_and_why(history: History) -> None:
 )
 def test_other_requests(history: History, trigger: Trigger, words: str) -> None:
     history.register()
-    if trigger is Trigger.PROBE:
-        history.report_unhealthy("r")
-    else:
-        history.request("r", trigger)
+    history.probe("r") if trigger is Trigger.PROBE else history.request("r", trigger)
     restart = history.queued()
 
     assert story(history, restart).explanation == (
@@ -325,14 +322,3 @@ def test_story_as_json_begins_with_id_and_explanation(history: History) -> None:
 def test_unknown_restart(history: History) -> None:
     with pytest.raises(NotFound, match="rst_nope"):
         story(history, "rst_nope")
-
-
-def test_window_over_midnight_names_the_days(history: History) -> None:
-    history.register(quiet="1h", max_wait="1d")
-    history.at(9 * 3_600 + 57 * 60)
-    history.write("a")
-    history.at(10 * 3_600)
-    history.write("b")
-    history.at(11 * 3_600)
-
-    assert "between 2026-11-23 23:59:01 and 2026-11-24 00:02:01" in story(history, history.queued()).explanation

@@ -127,8 +127,10 @@ def test_a_manual_request_is_folded_in_the_very_tick_that_gives_up() -> None:
 
 @pytest.mark.parametrize("times", [1, 5])
 def test_cycles_given_back_at_shutdown_are_not_attempts_spent(times: int) -> None:
-    run = scenario(max_attempts=1).at(0).write("a").at(15).tick()
+    run = scenario(max_attempts=2).at(0).write("a").at(15).tick()
     for second in range(times):
         run.at(15 + second).start().then(ev.CycleStarted).shut_down()
         run.then(that(ev.CycleAbandoned, reason=ev.Abandonment.SHUTDOWN))
-    run.at(30).start().then(that(ev.CycleStarted, attempt=times + 1)).at(31).succeed().then_pending()
+    run.at(30).start().then(that(ev.CycleStarted, attempt=times + 1))
+    run.at(31).fail(jitter=0.2).then(that(ev.CycleFailed, retry_at=32))
+    run.at(32).start().at(33).fail().then(ev.CycleFailed, that(ev.RestartGaveUp, attempts=times + 2))

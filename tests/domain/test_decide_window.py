@@ -240,6 +240,14 @@ def test_recorded_writes_are_in_no_count_and_cause_nothing() -> None:
     run.then(that(ev.RestartQueued, writes=1, files=1, to_position=2))
 
 
+def test_a_child_that_ended_by_itself_covers_nothing_and_opens_no_window() -> None:
+    run = scenario().at(0).write("a")
+    before = run.state
+    run.at(5).record([ev.ProcessExited(exit_code=1, signal=None, respawn_after_ms=1_000)])
+    assert run.state == before
+    assert run.log[-1].version is None
+
+
 def test_a_doubled_tick_finds_nothing_left() -> None:
     scenario().at(0).write("a").at(15).tick().then(ev.RestartQueued).tick().then_nothing()
 
