@@ -98,7 +98,7 @@ class History:
         self.operator.cancel(record, reason, Author(actor=self.author))
 
     def tick(self, workspace: str = "ws") -> None:
-        look_at(self.store, self.ids, workspace)
+        look_at(self.store, self.ids, [workspace])
 
     def state(self, workspace: str = "ws") -> WorkspaceState:
         with self.store.read() as reader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -23,6 +23,9 @@ _log = structlog.get_logger("orchestrator")
 
 PAGE = 100
 """How many workspaces a look handles before it rings for the first of them."""
+
+_TOGETHER = 20
+"""How many share a transaction: a commit is most of what one costs, and others wait for its locks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,8 @@ def look(store: EventStore, doorbell: Doorbell, ids: Ids, *, free_slots: Callabl
         still_due = sum(1 for result in seen.values() if result is not Seen.CHANGED)
         with store.read() as reader:
             found = [name for name in reader.due_workspaces(PAGE + still_due) if name not in seen]
-        seen |= {name: _look_at(store, ids, name, skip_locked=True) for name in found}
+        for start in range(0, len(found), _TOGETHER):
+            seen |= _look_at_some(store, ids, found[start : start + _TOGETHER])
         bells.ring()
         if len(found) < PAGE:
             break
@@ -78,18 +82,25 @@ def look(store: EventStore, doorbell: Doorbell, ids: Ids, *, free_slots: Callabl
         )
 
 
-def look_at(store: EventStore, ids: Ids, workspace: str, *, skip_locked: bool = True) -> Seen:
-    """Look at one workspace in one transaction.
+def look_at(store: EventStore, ids: Ids, workspaces: Sequence[str], *, skip_locked: bool = True) -> dict[str, Seen]:
+    """Look at some workspaces in one transaction; return what each look came to.
 
-    Without ``skip_locked`` a row that another transaction holds is waited for. Raises ``StorageUnavailable``.
+    Without ``skip_locked`` rows that another transaction holds are waited for. Raises ``StorageUnavailable``.
     """
-    with store.write([workspace], skip_locked=skip_locked) as tx:
-        stored = tx.workspace(workspace)
-        if stored is None:
-            return Seen.BUSY
-        _, recorded = fold_if_due(tx, stored.state, ids, tx.policies())
-    announce(recorded)
-    return Seen.CHANGED if recorded else Seen.NOTHING
+    seen: dict[str, Seen] = {}
+    announced: list[Recorded] = []
+    with store.write(workspaces, skip_locked=skip_locked) as tx:
+        policies = tx.policies()
+        for workspace in workspaces:
+            stored = tx.workspace(workspace)
+            if stored is None:
+                seen[workspace] = Seen.BUSY
+                continue
+            _, recorded = fold_if_due(tx, stored.state, ids, policies)
+            seen[workspace] = Seen.CHANGED if recorded else Seen.NOTHING
+            announced += recorded
+    announce(announced)
+    return seen
 
 
 def fold_if_due(
@@ -110,9 +121,19 @@ def _may_fold(state: WorkspaceState, policies: Policies, now: datetime) -> bool:
     return found is not None and found.at <= now
 
 
-def _look_at(store: EventStore, ids: Ids, workspace: str, *, skip_locked: bool) -> Seen:
+def _look_at_some(store: EventStore, ids: Ids, workspaces: Sequence[str]) -> dict[str, Seen]:
+    """Look at some together; if that fails, at each alone, so that one defect stops nobody else."""
     try:
-        return look_at(store, ids, workspace, skip_locked=skip_locked)
+        return look_at(store, ids, workspaces)
+    except Unavailable:
+        raise
+    except Exception:  # noqa: BLE001 (whose it is is found and logged one by one)
+        return {name: _look_at_one(store, ids, name, skip_locked=True) for name in workspaces}
+
+
+def _look_at_one(store: EventStore, ids: Ids, workspace: str, *, skip_locked: bool) -> Seen:
+    try:
+        return look_at(store, ids, [workspace], skip_locked=skip_locked)[workspace]
     except Unavailable:
         raise
     except Exception:  # noqa: BLE001 (one workspace's defect must not stop every other one)
@@ -129,7 +150,7 @@ def _wait_for_busy(store: EventStore, ids: Ids, seen: dict[str, Seen]) -> bool:
     changed = False
     for workspace in [name for name, result in seen.items() if result is Seen.BUSY]:
         try:
-            seen[workspace] = _look_at(store, ids, workspace, skip_locked=False)
+            seen[workspace] = _look_at_one(store, ids, workspace, skip_locked=False)
         except Unavailable as error:  # a row that is held for long must not keep the tick from its end
             _log.warning("tick.passed_over", workspace=workspace, error=str(error))
             break
