@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
 from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
 
 
 def configure_logs(*, form: str = "auto", level: str = "info") -> None:
@@ -33,7 +35,7 @@ def configure_logs(*, form: str = "auto", level: str = "info") -> None:
     structlog.configure(
         processors=[*shared, *errors, render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Stderr())),  # one write a line
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -51,8 +53,35 @@ def configure_logs(*, form: str = "auto", level: str = "info") -> None:
 
 def _first_line(record: logging.LogRecord) -> bool:
     """Cut what libraries log while a broker is away to its first line: one a tick, without a stack."""
-    if isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], OSError | KombuError):
+    if isinstance(record.exc_info, tuple) and _is_broker_away(record.exc_info[1]):
         record.exc_info = None
     if record.name.startswith(("celery", "kombu")):
         record.msg, record.args = record.getMessage().partition("\n")[0], ()
     return True
+
+
+def _is_broker_away(error: BaseException | None) -> bool:
+    """Return whether trouble with a connection is behind ``error``; beat wraps it in an error of its own."""
+    while error is not None:
+        if isinstance(error, OSError | KombuError | RedisError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+class _Stderr:
+    """Standard error that never raises: a log that nobody can read any more must not stop a restart."""
+
+    def write(self, text: str) -> int:
+        """Write one line, or lose it: there is no other place to say so."""
+        try:
+            return sys.stderr.write(text)
+        except (OSError, ValueError):  # its reader is gone, its disk is full, or it was closed
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, or not."""
+        try:
+            sys.stderr.flush()
+        except (OSError, ValueError):  # as above
+            return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import structlog
 
@@ -12,7 +13,7 @@ from orchestrator.service.lease import LeaseBook
 
 _log = structlog.get_logger("orchestrator")
 
-_LOOK_EVERY_S = 0.25
+_TRY_AGAIN_S = 0.5
 
 
 class LeaseRenewer:
@@ -30,16 +31,26 @@ class LeaseRenewer:
     def stop(self) -> None:
         """End the thread; leases that are still held run out."""
         self._stop.set()
+        self._leases.wake()
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        waited_s = 0.0
-        while not self._stop.wait(_LOOK_EVERY_S):
-            waited_s += _LOOK_EVERY_S
-            if waited_s < self._leases.renew_every_s():
+        tried_s, again_s = time.monotonic(), float("inf")
+        while not self._stop.is_set():
+            wait_s = tried_s + min(self._leases.renew_every_s(), again_s) - time.monotonic()
+            if wait_s > 0:
+                self._leases.wait_for_take(wait_s)  # a lease that is taken meanwhile may be a shorter one
                 continue
-            waited_s = 0.0
-            try:
-                self._leases.renew(self._store)
-            except Unavailable as error:
-                _log.warning("lease.not_renewed", leases=len(self._leases.held()), error=str(error))
+            again_s = float("inf") if self._renew() else _TRY_AGAIN_S
+            tried_s = time.monotonic()
+
+    def _renew(self) -> bool:
+        try:
+            self._leases.renew(self._store)
+        except Unavailable as error:
+            _log.warning("lease.not_renewed", leases=len(self._leases.held()), error=str(error))
+            return False
+        except Exception:  # noqa: BLE001 (a thread that died here would lose every lease of the process)
+            _log.exception("lease.not_renewed", leases=len(self._leases.held()))
+            return False
+        return True

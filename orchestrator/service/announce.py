@@ -49,7 +49,7 @@ _QUIET_FIELDS = frozenset({"labels", "target", "policy", "output"})
 def announce(recorded: Iterable[ev.Recorded]) -> None:
     """Write one line for each event."""
     for event in recorded:
-        fields = {key: value for key, value in to_plain(event.data).items() if key not in _QUIET_FIELDS}
+        fields = {key: _first_line(value) for key, value in to_plain(event.data).items() if key not in _QUIET_FIELDS}
         fields |= _lengths(event.data)
         line = _log.warning if isinstance(event.data, _LOUD) else _log.info
         line(_NAMES.get(type(event.data), event.type), workspace=event.workspace, position=event.position, **fields)
@@ -71,6 +71,11 @@ def announce_writes(
         due_at=format_instant(due_at) if due_at else None,
         actor=last.actor,
     )
+
+
+def _first_line(value: object) -> object:
+    """Cut a text to its first line: an executor's message goes on with what its command printed."""
+    return value.partition("\n")[0] if isinstance(value, str) else value
 
 
 def _lengths(data: ev.EventData) -> dict[str, int]:

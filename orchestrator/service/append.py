@@ -8,7 +8,7 @@ from datetime import datetime
 
 from orchestrator.domain.commands import Command
 from orchestrator.domain.decide import decide
-from orchestrator.domain.due import due
+from orchestrator.domain.due import due, window_due
 from orchestrator.domain.events import ClockRegressed, EventData, NewEvent, Recorded
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.policy import DEFAULT_FLEET, Policies, Policy, PolicyPatch
@@ -38,6 +38,23 @@ def policy_of(state: WorkspaceState, policies: Policies) -> Policy:
     if state.registration is None:
         return policies.in_force(DEFAULT_FLEET, PolicyPatch())
     return policies.in_force(state.registration.fleet, state.registration.policy)
+
+
+def expected_at(state: WorkspaceState, policy: Policy) -> datetime | None:
+    """Return when what waits is restarted as things stand: None while a hold has no end, or with nothing to do.
+
+    A queued or retrying restart takes everything along; while one runs, the rest waits for the next.
+    """
+    if state.restart is not None and state.restart.cycle is None:
+        at = state.restart.ready_at
+    else:
+        found = window_due(state, policy)
+        if found is None:
+            return None
+        at = found.at
+    if state.hold is None:
+        return at
+    return None if state.hold.until is None else max(at, state.hold.until)
 
 
 def carry_out(

@@ -5,37 +5,27 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import structlog
 
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
-from orchestrator.domain.decide import may_start
-from orchestrator.domain.policy import Policy
-from orchestrator.domain.state import WorkspaceState
-from orchestrator.errors import InvalidInput, Unavailable
-from orchestrator.ports import EventStore, Executor, Ids, Order, Transaction
+from orchestrator.errors import Unavailable
+from orchestrator.ports import EventStore, Executor, Ids, Order
 from orchestrator.service.announce import announce
-from orchestrator.service.append import Author, carry_out, policy_of
+from orchestrator.service.append import Author, carry_out
+from orchestrator.service.claim import Claim, Claimer
 from orchestrator.service.execute import Cancelled, execute
 from orchestrator.service.lease import HeldLease, LeaseBook
 from orchestrator.service.tick import fold_if_due
 
 _log = structlog.get_logger("orchestrator")
 
-_PAGE = 50
 _RECORD_AGAIN_S = 0.5
-_RECORD_AGAIN_MOST_S = 5.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """A cycle that this worker has started and must end. ``shadow`` ones are over already."""
-
-    state: WorkspaceState
-    started: ev.CycleStarted
-    policy: Policy
+_RECORD_AT_STOP_S = 5.0
+"""How long cycles that were cancelled may take to end and to be recorded."""
+_HUNG_AFTER_S = 30.0
+"""An executor that is still at work so long after its deadline hangs; its lease is left to run out."""
 
 
 class Slots:
@@ -79,10 +69,11 @@ class Drainer:
         running_most: int | None = None,
     ) -> None:
         self._store, self._executors, self._ids = store, executors, ids
-        self.worker, self._jitter, self._running_most = worker, jitter, running_most
+        self.worker, self._jitter = worker, jitter
+        self._claimer = Claimer(store=store, executors=executors, ids=ids, worker=worker, running_most=running_most)
         self.slots = Slots(slots)
         self.leases = LeaseBook()
-        self._stopping = threading.Event()
+        self._stopping, self._closed = threading.Event(), threading.Event()
         self._idle = threading.Condition()
         self._busy = 0
 
@@ -90,7 +81,7 @@ class Drainer:
         """Take a slot, or return; then run cycle after cycle, oldest due first, while one is due.
 
         Returns how many cycles were started. Which workspace rang does not matter: the database says
-        which has waited longest.
+        which has waited longest. While the database is away nothing is started; the next bell tries again.
         """
         if self._stopping.is_set() or not self.slots.take():
             return 0
@@ -107,7 +98,11 @@ class Drainer:
     def _drain(self) -> int:
         cycles, iteration, last = 0, 0, ""
         while not self._stopping.is_set():
-            claim = self._claim_oldest(last, iteration)
+            try:
+                claim = self._claimer.claim_oldest(last, iteration)
+            except Unavailable as error:
+                _log.warning("drain.skipped", error=str(error))
+                break
             if claim is None:
                 break
             iteration, last = claim.started.iteration, claim.state.workspace
@@ -117,12 +112,16 @@ class Drainer:
         return cycles
 
     def stop(self, *, grace_s: float) -> None:
-        """Claim nothing more, give running cycles ``grace_s``, then cancel them and wait for their end."""
+        """Claim nothing more, give running cycles ``grace_s``, then cancel them and wait for their end.
+
+        Takes at most ``grace_s`` and 5 s; what has not been recorded by then is left to the lease.
+        """
         self._stopping.set()
         if not self._wait_idle(grace_s):
             _log.warning("worker.cancelling", cycles=[lease.cycle for lease in self.leases.held()])
             self.cancel()
-            self._wait_idle(_RECORD_AGAIN_MOST_S)
+            self._wait_idle(_RECORD_AT_STOP_S)
+        self._closed.set()
 
     def cancel(self) -> None:
         """Tell every running cycle to end now."""
@@ -133,61 +132,6 @@ class Drainer:
         with self._idle:
             return self._idle.wait_for(lambda: self._busy == 0, timeout=timeout_s)
 
-    def _claim_oldest(self, last: str, iteration: int) -> Claim | None:
-        """Start the cycle that has waited longest; pass over fleets that are full."""
-        full: set[str] = set()
-        refused: set[str] = set()
-        while True:
-            with self._store.read() as reader:
-                ready = [name for name in reader.ready_workspaces(_PAGE, except_fleets=full) if name not in refused]
-            if not ready:
-                return None
-            for workspace in ready:
-                claim = self._claim(workspace, iteration + 1 if workspace == last else 1)
-                if isinstance(claim, Claim):
-                    return claim
-                refused.add(workspace)
-                if claim is not None:
-                    full.add(claim)
-
-    def _claim(self, workspace: str, iteration: int) -> Claim | str | None:
-        """Start a cycle of ``workspace``; return the claim, or the name of its fleet if that is full."""
-        with self._store.write([workspace], skip_locked=True) as tx:
-            stored = tx.workspace(workspace)
-            if stored is None or stored.state.registration is None:
-                return None
-            policies = tx.policies()
-            state, policy = stored.state, policy_of(stored.state, policies)
-            command = self._start_command(tx, state, policy, iteration)
-            if not may_start(state, policy, tx.now, command.capacity):
-                free = may_start(state, policy, tx.now, cmd.Capacity())
-                return stored.state.registration.fleet if free else None
-            after, recorded = carry_out(tx, state, command, Author(), self._ids, policies)
-        announce(recorded)
-        started = recorded[0].data
-        return Claim(state=after, started=started, policy=policy) if isinstance(started, ev.CycleStarted) else None
-
-    def _start_command(self, tx: Transaction, state: WorkspaceState, policy: Policy, iteration: int) -> cmd.StartCycle:
-        registration, restart = state.registration, state.restart
-        executor = self._executors.get(registration.executor) if registration else None
-        grown = restart is None or restart.to_position != state.last_position
-        capacity = cmd.Capacity()
-        if self._running_most is not None or policy.max_concurrent is not None:
-            running = tx.running(registration.fleet if registration else "")
-            capacity = cmd.Capacity(
-                running=running.total, running_most=self._running_most, running_in_fleet=running.in_fleet
-            )
-        return cmd.StartCycle(
-            cycle_id=self._ids.new("cyc"),
-            worker=self.worker,
-            iteration=iteration,
-            files=tx.count_paths(state.workspace, state.from_position, state.last_position)
-            if grown or restart is None
-            else restart.files,
-            fenced=executor.fenced if executor else False,
-            capacity=capacity,
-        )
-
     def _run(self, claim: Claim) -> None:
         started = claim.started
         lease = HeldLease(
@@ -196,12 +140,15 @@ class Drainer:
             fence=started.fence,
             lease_ms=claim.policy.lease_ms,
             stop=threading.Event(),
+            renew_until_s=time.monotonic() + claim.policy.cycle_timeout_ms / 1000 + _HUNG_AFTER_S,
         )
         self.leases.take(lease)
         try:
-            if self._stopping.is_set():
+            if self._stopping.is_set():  # a stop that came after the claim has not seen this lease
                 lease.stop.set()
             result = self._execute(claim, lease)
+            if isinstance(result, Cancelled) and not self._stopping.is_set():
+                result = _lost(lease)
             self._record(claim, result)
         finally:
             self.leases.drop(lease)
@@ -213,37 +160,34 @@ class Drainer:
         if executor is None:
             text = f"worker {self.worker} has no executor {name!r}; install its plug-in, or change the workspace"
             return cmd.Failure(error_kind=ev.ErrorKind.PERMANENT, message=text, jitter=0.0)
-        try:  # an executor may know more fields than the version that stored the target
-            target = executor.normalise(registration.target if registration else {})
-        except InvalidInput as error:
-            return cmd.Failure(error_kind=ev.ErrorKind.PERMANENT, message=str(error), jitter=0.0)
         order = Order(
             workspace=claim.state.workspace,
             restart=claim.started.restart,
             cycle=claim.started.cycle,
             fence=claim.started.fence,
-            target=target,
+            target=registration.target if registration else {},
             reason=f"{claim.started.writes} writes to {claim.started.files} files",
-            deadline_s=time.monotonic() + claim.policy.cycle_timeout_ms / 1000,
+            deadline_s=lease.renew_until_s - _HUNG_AFTER_S,
             stop=lease.stop,
         )
         return execute(executor, order, self._jitter)
 
     def _record(self, claim: Claim, result: cmd.Success | cmd.Failure | Cancelled) -> None:
-        """Record the end of a cycle; while the database is away, try again until it is back or we stop.
+        """Record the end of a cycle; while the database is away, try again until it is back or we are closed.
 
-        If we stop before it is back, the lease passes and the cycle is rescued elsewhere.
+        If we are closed before it is back, the lease passes and the cycle is rescued elsewhere.
         """
-        wait_s = _RECORD_AGAIN_S
         while True:
             try:
                 self._finish(claim, result)
                 return
             except Unavailable as error:
-                _log.warning("cycle.end_not_recorded", cycle=claim.started.cycle, error=str(error), again_in_s=wait_s)
-                if self._stopping.wait(wait_s):
-                    return
-                wait_s = min(wait_s * 2, _RECORD_AGAIN_MOST_S)
+                _log.warning("cycle.end_not_recorded", cycle=claim.started.cycle, error=str(error))
+            except Exception:  # noqa: BLE001 (trying again would not help; the lease passes, the slot goes on)
+                _log.exception("cycle.end_not_recorded", workspace=claim.state.workspace, cycle=claim.started.cycle)
+                return
+            if self._closed.wait(_RECORD_AGAIN_S):
+                return
 
     def _finish(self, claim: Claim, result: cmd.Success | cmd.Failure | Cancelled) -> None:
         started, workspace = claim.started, claim.state.workspace
@@ -256,6 +200,15 @@ class Drainer:
             stored = tx.workspace(workspace)
             if stored is None:
                 return
-            state, ended = carry_out(tx, stored.state, command, Author(), self._ids, tx.policies())
-            _, folded = fold_if_due(tx, state, self._ids)
+            policies = tx.policies()
+            state, ended = carry_out(tx, stored.state, command, Author(), self._ids, policies)
+            _, folded = fold_if_due(tx, state, self._ids, policies)
         announce([*ended, *folded])
+
+
+def _lost(lease: HeldLease) -> cmd.Failure:
+    """Return the end of a cycle that was told to stop though nobody stops: it counts towards ``max_attempts``."""
+    if time.monotonic() > lease.renew_until_s:
+        text = "the executor had not come back long after cycle_timeout"
+        return cmd.Failure(error_kind=ev.ErrorKind.TIMEOUT, message=text, jitter=0.0)
+    return cmd.Failure(error_kind=ev.ErrorKind.UNKNOWN, message="the lease was lost at work", jitter=0.0)

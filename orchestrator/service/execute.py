@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -13,6 +13,7 @@ from orchestrator.domain.durations import parse_duration
 from orchestrator.domain.events import ErrorKind
 from orchestrator.errors import (
     ExecutionCancelled,
+    InvalidTarget,
     PermanentError,
     ReadinessTimeout,
     TransientError,
@@ -35,34 +36,52 @@ class Cancelled:
 
 
 def execute(executor: Executor, order: Order, jitter: Callable[[], float]) -> Success | Failure | Cancelled:
-    """Return how the cycle ended. An executor that raises anything at all has failed the cycle, no more."""
+    """Return how the cycle ended. An executor that raises anything at all has failed the cycle, no more.
+
+    The order's target is completed by this executor: it may know more fields than the version that stored it.
+    """
     try:
+        order = replace(order, target=executor.normalise(order.target))
         before = executor.inspect(order)
         receipt = _act(executor, order)
         _await_ready(executor, order, receipt)
         after = executor.inspect(order)
-        return Success(generation_before=before, generation_after=after, output=receipt.output[:_OUTPUT_MOST])
+        return Success(
+            generation_before=_generation(before),
+            generation_after=_generation(after),
+            output=_storable(receipt.output, _OUTPUT_MOST),
+        )
     except ExecutionCancelled:
         return Cancelled()
     except Exception as error:  # noqa: BLE001 (a plug-in may raise anything; the workspace must not be locked out)
         kind = _kind_of(error)
         if kind is ErrorKind.UNKNOWN and not isinstance(error, UnknownOutcome):
             _log.exception("executor.raised", workspace=order.workspace, cycle=order.cycle)
-        message = str(error) or type(error).__name__
-        return Failure(error_kind=kind, message=message[:_MESSAGE_MOST], jitter=jitter())
+        message = _storable(error, _MESSAGE_MOST) or type(error).__name__
+        return Failure(error_kind=kind, message=message, jitter=jitter())
+
+
+def _generation(token: object) -> str | None:
+    return None if token is None else _storable(token, _MESSAGE_MOST)
+
+
+def _storable(said: object, most: int) -> str:
+    """Return what a plug-in said as text that every database keeps: no NUL, no half of a surrogate pair."""
+    return str(said)[:most].replace("\x00", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()
 
 
 def _act(executor: Executor, order: Order) -> Receipt:
     for tried in range(1, TRANSIENT_TRIES + 1):
+        if order.stop.is_set():  # an act that is not begun needs no undoing, and a lost lease forbids it
+            raise ExecutionCancelled(f"cycle {order.cycle} was told to stop")
         try:
             return executor.restart(order)
         except TransientError as error:
             wait_s = min(_TRANSIENT_WAIT_S * tried, order.deadline_s - time.monotonic())
             if tried == TRANSIENT_TRIES or wait_s <= 0:
                 raise
-            _log.info(
-                "executor.tried_again", workspace=order.workspace, cycle=order.cycle, tried=tried, error=str(error)
-            )
+            said = str(error).partition("\n")[0]  # what a command printed is no matter for the log
+            _log.info("executor.tried_again", workspace=order.workspace, cycle=order.cycle, tried=tried, error=said)
             _wait(order, wait_s)
     raise AssertionError("unreachable: the last try returns or raises")
 
@@ -95,6 +114,7 @@ def _kind_of(error: Exception) -> ErrorKind:
     kinds: dict[type[Exception], ErrorKind] = {
         TransientError: ErrorKind.TRANSIENT,
         PermanentError: ErrorKind.PERMANENT,
+        InvalidTarget: ErrorKind.PERMANENT,
         ReadinessTimeout: ErrorKind.TIMEOUT,
     }
     return next((kind for cls, kind in kinds.items() if isinstance(error, cls)), ErrorKind.UNKNOWN)

@@ -23,12 +23,23 @@ class RequestKey:
     fingerprint: str
 
 
+def _always(answer: object) -> bool:
+    return True
+
+
 def once(
-    tx: Transaction, actor: str, request: RequestKey | None, kind: type[AnswerT], compute: Callable[[], AnswerT]
+    tx: Transaction,
+    actor: str,
+    request: RequestKey | None,
+    kind: type[AnswerT],
+    compute: Callable[[], AnswerT],
+    *,
+    keep: Callable[[AnswerT], bool] = _always,
 ) -> tuple[AnswerT, bool]:
     """Return the answer, and whether it was given before.
 
     The answer is kept in the transaction that has the effect, so neither exists without the other.
+    ``keep`` says whether there was an effect at all.
     Raises ``KeyReused`` if the key came before with something else.
     """
     if request is None:
@@ -36,7 +47,9 @@ def once(
     stored = tx.answer(actor, request.key)
     if stored is None:
         answer = compute()
-        tx.remember(actor, request.key, StoredAnswer(fingerprint=request.fingerprint, answer=canonical_json(answer)))
+        if keep(answer):
+            kept = StoredAnswer(fingerprint=request.fingerprint, answer=canonical_json(answer))
+            tx.remember(actor, request.key, kept)
         return answer, False
     if stored.fingerprint != request.fingerprint:
         raise KeyReused(f"Idempotency-Key {request.key!r} was used before with another request; use a new key")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from dataclasses import dataclass
 
 import structlog
@@ -14,13 +16,18 @@ _log = structlog.get_logger("orchestrator")
 
 @dataclass(frozen=True, kw_only=True)
 class HeldLease:
-    """The right to run one workspace's cycle. ``stop`` ends the cycle's work: the lease is lost, or we stop."""
+    """The right to run one workspace's cycle. ``stop`` ends the cycle's work: the lease is lost, or we stop.
+
+    ``renew_until_s`` is on ``time.monotonic()``: an executor that has not come back by then hangs, and its
+    workspace is given to others.
+    """
 
     workspace: str
     cycle: str
     fence: int
     lease_ms: int
     stop: threading.Event
+    renew_until_s: float = math.inf
 
 
 class LeaseBook:
@@ -28,22 +35,24 @@ class LeaseBook:
 
     def __init__(self) -> None:
         self._held: dict[str, HeldLease] = {}
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._changes = 0
 
     def take(self, lease: HeldLease) -> None:
         """Note a lease that a ``CycleStarted`` has given us."""
-        with self._lock:
+        with self._changed:
             self._held[lease.workspace] = lease
+        self.wake()
 
     def drop(self, lease: HeldLease) -> None:
         """Forget a lease whose cycle has ended."""
-        with self._lock:
+        with self._changed:
             if self._held.get(lease.workspace) is lease:
                 del self._held[lease.workspace]
 
     def held(self) -> list[HeldLease]:
         """Return the leases that are held now."""
-        with self._lock:
+        with self._changed:
             return list(self._held.values())
 
     def stop_all(self) -> None:
@@ -53,16 +62,37 @@ class LeaseBook:
 
     def renew(self, store: EventStore) -> None:
         """Renew all; a cycle whose lease is lost is told to stop. Raises ``StorageUnavailable``."""
+        self._let_go_of_hung()
         leases = self.held()
         if not leases:
             return
         kept = store.renew_leases({lease.workspace: (lease.fence, lease.lease_ms) for lease in leases})
         still_held = {id(lease) for lease in self.held()}
         for lease in leases:
-            if lease.workspace not in kept and id(lease) in still_held:
+            if lease.workspace not in kept and id(lease) in still_held and not lease.stop.is_set():
                 _log.warning("lease.lost", workspace=lease.workspace, cycle=lease.cycle, fence=lease.fence)
                 lease.stop.set()
 
     def renew_every_s(self, *, most_s: float = 10.0) -> float:
         """Return how long the renewer may wait: a third of the shortest lease held."""
         return min((lease.lease_ms / 3000 for lease in self.held()), default=most_s)
+
+    def wait_for_take(self, timeout_s: float) -> None:
+        """Wait until a lease is taken, ``wake`` is called, or the time is over; what came before counts too."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._changes > 0, timeout=timeout_s)
+            self._changes = 0
+
+    def wake(self) -> None:
+        """End a ``wait_for_take``."""
+        with self._changed:
+            self._changes += 1
+            self._changed.notify_all()
+
+    def _let_go_of_hung(self) -> None:
+        now_s = time.monotonic()
+        for lease in self.held():
+            if now_s > lease.renew_until_s:
+                _log.error("lease.let_go", workspace=lease.workspace, cycle=lease.cycle, why="its executor hangs")
+                lease.stop.set()
+                self.drop(lease)

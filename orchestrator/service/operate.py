@@ -8,13 +8,12 @@ from datetime import datetime
 
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
-from orchestrator.domain.due import window_due
 from orchestrator.domain.restart_record import SETTLED, RestartRecord
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Conflict, NotFound
 from orchestrator.ports import EventStore, Ids, StoredWorkspace, Transaction
 from orchestrator.service.announce import announce
-from orchestrator.service.append import Author, append, carry_out, policy_of
+from orchestrator.service.append import Author, append, carry_out, expected_at, policy_of
 from orchestrator.service.idempotency import AnswerT, RequestKey, once
 
 
@@ -75,7 +74,8 @@ class Operator:
         """Record a request for a restart. Raises ``NotFound``."""
 
         def answer(tx: Transaction, state: WorkspaceState, recorded: list[ev.Recorded]) -> RequestedRestart:
-            return RequestedRestart(id=recorded[0].id, position=recorded[0].position, due_at=_due_at(tx, state))
+            due_at = expected_at(state, policy_of(state, tx.policies()))
+            return RequestedRestart(id=recorded[0].id, position=recorded[0].position, due_at=due_at)
 
         return self._carry_out(workspace, command, author, request, RequestedRestart, answer)
 
@@ -157,10 +157,3 @@ class Operator:
             answered = once(tx, author.actor, request, kind, compute)
         announce(events)
         return answered
-
-
-def _due_at(tx: Transaction, state: WorkspaceState) -> datetime | None:
-    if state.restart is not None and state.restart.cycle is None:
-        return state.restart.ready_at
-    found = window_due(state, policy_of(state, tx.policies()))
-    return found.at if found else None

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from orchestrator.domain.due import window_due
 from orchestrator.domain.events import FileWritten, NewEvent, Operation, Recorded, WorkspaceRegistered
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.paths import check_path, escape_path
@@ -16,7 +15,7 @@ from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import KeyReused, NotFound, OrchestratorError
 from orchestrator.ports import EventStore, Ids, Target, Transaction
 from orchestrator.service.announce import announce, announce_writes
-from orchestrator.service.append import append_all, policy_of, save
+from orchestrator.service.append import append_all, expected_at, policy_of, save
 from orchestrator.service.idempotency import RequestKey, once
 
 
@@ -189,10 +188,7 @@ class _Batch:
         state = self.states[write.workspace]
         if write.action is Action.RECORD:
             return write
-        if state.restart is not None and state.restart.cycle is None:
-            return replace(write, due_at=state.restart.ready_at)
-        found = window_due(state, policy_of(state, self.policies))
-        return replace(write, due_at=found.at if found else None)
+        return replace(write, due_at=expected_at(state, policy_of(state, self.policies)))
 
     def _replayed(self) -> Iterator[tuple[int, AcceptedWrite]]:
         for index, event in self.replays.items():
@@ -233,7 +229,8 @@ def record_writes(
             batches.append(batch)
             return answer
 
-        answer, replayed = once(tx, actor, request, RecordedBatch, compute)
+        # A request of which nothing was stored may come again once its cause is gone: an unknown workspace, say.
+        answer, replayed = once(tx, actor, request, RecordedBatch, compute, keep=lambda batch: bool(batch.accepted))
     _announce(recorded, answer, batches)
     if replayed:
         answer = replace(
@@ -304,7 +301,8 @@ def _decision(before: WorkspaceState, data: FileWritten) -> WriteDecision:
     if before.hold is not None:
         return WriteDecision.HELD
     waits = before.restart is not None and before.restart.cycle is None
-    return WriteDecision.FOLDED if waits or before.window.writes else WriteDecision.OPENED_WINDOW
+    joined = waits or before.window.writes + before.window.requests > 0
+    return WriteDecision.FOLDED if joined else WriteDecision.OPENED_WINDOW
 
 
 def _replay_decision(data: FileWritten) -> WriteDecision:

@@ -7,7 +7,7 @@ from typing import Any
 from tests.api.conftest import Api
 
 
-def walk(api: Api, path: str, **query: Any) -> list[Any]:
+def walk(api: Api, path: str, /, **query: Any) -> list[Any]:
     """Follow ``Link: rel="next"`` to the end."""
     found: list[Any] = []
     response = api.http.get(path, params=query)

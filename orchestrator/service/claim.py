@@ -1,0 +1,170 @@
+"""Claiming: which cycle a free slot starts next. Decided under the row's lock, committed before anything is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+import structlog
+
+from orchestrator.domain import commands as cmd
+from orchestrator.domain import events as ev
+from orchestrator.domain.decide import may_start
+from orchestrator.domain.policy import Policies, Policy, PolicyPatch
+from orchestrator.domain.state import Registration, WorkspaceState
+from orchestrator.errors import Unavailable
+from orchestrator.ports import EventStore, Executor, Ids, Transaction
+from orchestrator.service.announce import announce
+from orchestrator.service.append import Author, carry_out, policy_of
+
+_log = structlog.get_logger("orchestrator")
+
+_PAGE = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A cycle that this worker has started and must end. ``shadow`` ones are over already."""
+
+    state: WorkspaceState
+    started: ev.CycleStarted
+    policy: Policy
+
+
+class Refusal(Enum):
+    """Why a workspace that looked ready was not claimed."""
+
+    NOT_READY = "not_ready"
+    BUSY = "busy"
+    """Another transaction holds its row."""
+    FLEET_FULL = "fleet_full"
+    ALL_FULL = "all_full"
+    DEFECT = "defect"
+    """Its decision raised; that is logged."""
+
+
+@dataclass
+class _Search:
+    """What one search has found out: full fleets, and the workspaces that were refused."""
+
+    full: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    busy: list[str] = field(default_factory=list)
+
+
+class Claimer:
+    """Starts cycles in the name of one worker. ``running_most`` bounds the cycles of all workers together."""
+
+    def __init__(
+        self,
+        *,
+        store: EventStore,
+        executors: Mapping[str, Executor],
+        ids: Ids,
+        worker: str,
+        running_most: int | None,
+    ) -> None:
+        self._store, self._executors, self._ids = store, executors, ids
+        self._worker, self._running_most = worker, running_most
+
+    def claim_oldest(self, last: str = "", iteration: int = 0) -> Claim | None:
+        """Start the cycle that has waited longest; pass over fleets that are full, and rows that others hold.
+
+        The latter are waited for where nothing else could be started. ``last`` is the workspace that
+        the caller has drained, ``iteration`` times, before this. Raises ``StorageUnavailable``: what may have
+        been claimed is rescued.
+        """
+
+        def iteration_of(workspace: str) -> int:
+            return iteration + 1 if workspace == last else 1
+
+        search = _Search()
+        while ready := self._ready(search):
+            for workspace in ready:
+                found = self._claim(workspace, iteration_of(workspace), skip_locked=True)
+                if isinstance(found, Claim):
+                    return found
+                if found[0] is Refusal.ALL_FULL:
+                    return None
+                self._note(search, workspace, *found)
+                if found[0] is Refusal.FLEET_FULL:
+                    break  # the next page leaves the whole fleet out
+        for workspace in search.busy:
+            found = self._claim(workspace, iteration_of(workspace), skip_locked=False)
+            if isinstance(found, Claim):
+                return found
+        return None
+
+    def _ready(self, search: _Search) -> list[str]:
+        with self._store.read() as reader:
+            found = reader.ready_workspaces(_PAGE + len(search.refused), except_fleets=search.full)
+        return [name for name in found if name not in search.refused]
+
+    def _note(self, search: _Search, workspace: str, refusal: Refusal, fleet: str) -> None:
+        search.refused.add(workspace)
+        if refusal is Refusal.BUSY:
+            search.busy.append(workspace)
+        if refusal is Refusal.FLEET_FULL:
+            search.full.add(fleet)
+
+    def _claim(self, workspace: str, iteration: int, *, skip_locked: bool) -> Claim | tuple[Refusal, str]:
+        """Start a cycle of ``workspace``, or say why not, and in which fleet it is."""
+        try:
+            return self._start(workspace, iteration, skip_locked=skip_locked)
+        except Unavailable:
+            raise
+        except Exception:  # noqa: BLE001 (one workspace's defect must not keep a slot from every other one)
+            _log.exception("claim.failed", workspace=workspace)
+            return Refusal.DEFECT, ""
+
+    def _start(self, workspace: str, iteration: int, *, skip_locked: bool) -> Claim | tuple[Refusal, str]:
+        with self._store.write([workspace], skip_locked=skip_locked) as tx:
+            stored = tx.workspace(workspace)
+            if stored is None:
+                return Refusal.BUSY, ""
+            state, registration = stored.state, stored.state.registration
+            policies = tx.policies()
+            policy = policy_of(state, policies)
+            if registration is None or not may_start(state, policy, tx.now, cmd.Capacity()):
+                return Refusal.NOT_READY, ""
+            capacity = self._capacity(tx, registration, policy)
+            if not may_start(state, policy, tx.now, capacity):
+                return self._full(registration, policies, capacity), registration.fleet
+            command = self._start_command(tx, state, registration, iteration, capacity)
+            after, recorded = carry_out(tx, state, command, Author(), self._ids, policies)
+        announce(recorded)
+        started = recorded[0].data if recorded else None
+        if not isinstance(started, ev.CycleStarted):
+            return Refusal.NOT_READY, ""
+        return Claim(state=after, started=started, policy=policy)
+
+    def _capacity(self, tx: Transaction, registration: Registration, policy: Policy) -> cmd.Capacity:
+        if self._running_most is None and policy.max_concurrent is None:
+            return cmd.Capacity()
+        running = tx.running(registration.fleet)
+        return cmd.Capacity(running=running.total, running_most=self._running_most, running_in_fleet=running.in_fleet)
+
+    def _full(self, registration: Registration, policies: Policies, capacity: cmd.Capacity) -> Refusal:
+        """Say what is full. A bound that is the workspace's own says nothing of the others in its fleet."""
+        if capacity.running_most is not None and capacity.running >= capacity.running_most:
+            return Refusal.ALL_FULL
+        most = policies.in_force(registration.fleet, PolicyPatch()).max_concurrent
+        return Refusal.FLEET_FULL if most is not None and capacity.running_in_fleet >= most else Refusal.NOT_READY
+
+    def _start_command(
+        self, tx: Transaction, state: WorkspaceState, registration: Registration, iteration: int, capacity: cmd.Capacity
+    ) -> cmd.StartCycle:
+        executor, restart = self._executors.get(registration.executor), state.restart
+        if restart is not None and restart.to_position == state.last_position:
+            files = restart.files
+        else:
+            files = tx.count_paths(state.workspace, state.from_position, state.last_position)
+        return cmd.StartCycle(
+            cycle_id=self._ids.new("cyc"),
+            worker=self._worker,
+            iteration=iteration,
+            files=files,
+            fenced=executor.fenced if executor else False,
+            capacity=capacity,
+        )

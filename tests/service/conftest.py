@@ -1,0 +1,69 @@
+"""Real stores for the service, each the test's own; after every test its log is replayed (promise S10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from orchestrator.ports import EventStore
+from orchestrator.storage.memory import MemoryEventStore
+from orchestrator.storage.opening import open_store
+from orchestrator.storage.sqlite import SqliteEventStore
+from tests.history import History, TestClock
+from tests.replay import check_replay
+
+
+@contextmanager
+def checked(store: EventStore) -> Iterator[EventStore]:
+    """Give the store to a test, and check afterwards that its log folds into its rows."""
+    try:
+        yield store
+        check_replay(store)
+    finally:
+        store.close()
+
+
+@pytest.fixture
+def clock() -> TestClock:
+    return TestClock()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, clock: TestClock) -> Iterator[EventStore]:
+    """A store whose clock stands still until the test moves it."""
+    opened: EventStore
+    if request.param == "memory":
+        opened = MemoryEventStore(clock)
+    else:
+        opened = SqliteEventStore(request.getfixturevalue("sqlite_url"), clock)
+    with checked(opened) as given:
+        yield given
+
+
+@pytest.fixture
+def sqlite_store(sqlite_url: str, clock: TestClock) -> Iterator[EventStore]:
+    """SQLite on the clock that the test moves, for tests that reach into its file."""
+    with checked(SqliteEventStore(sqlite_url, clock)) as given:
+        yield given
+
+
+@pytest.fixture
+def postgres_store(postgres_url: str) -> Iterator[EventStore]:
+    """PostgreSQL, whose clock nobody moves."""
+    with checked(open_store(postgres_url)) as given:
+        yield given
+
+
+@pytest.fixture(params=["sqlite_url", "postgres_url"])
+def shared_store(request: pytest.FixtureRequest) -> Iterator[EventStore]:
+    """A database on its usual clock, for several threads at once."""
+    with checked(open_store(request.getfixturevalue(request.param))) as given:
+        yield given
+
+
+@pytest.fixture
+def history(store: EventStore, clock: TestClock) -> History:
+    """The world of one store, step by step, on the clock that the test moves."""
+    return History(store, clock)
