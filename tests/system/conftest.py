@@ -65,12 +65,7 @@ def production(
         yield deployment
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("embedded", marks=pytest.mark.xdist_group("system-embedded")),
-        pytest.param("production", marks=pytest.mark.xdist_group("system-production")),
-    ]
-)
+@pytest.fixture(params=["embedded", "production"])
 def deployment(request: pytest.FixtureRequest) -> Deployment:
     """The product in each of its two shapes."""
     found = request.getfixturevalue(request.param)

@@ -15,7 +15,8 @@ from tests.system.deployment import TICK_S, Deployment
 from tests.system.history import History
 from tests.waiting import wait_until
 
-PATIENT = {"quiet": "1s", "max_wait": "30s"}
+PATIENT_S = 0.8
+PATIENT = {"quiet": f"{PATIENT_S}s", "max_wait": "30s"}
 """A window that stays open over a burst of requests on a busy machine."""
 
 
@@ -36,7 +37,7 @@ def test_the_first_write_restarts(deployment: Deployment) -> None:
 
 
 def test_a_second_write_inside_the_window_is_folded_and_does_not_move_its_start(deployment: Deployment) -> None:
-    workspace = deployment.register(policy={"quiet": "30s", "max_wait": "1s"})
+    workspace = deployment.register(policy={"quiet": "30s", "max_wait": "700ms"})
 
     first, second = deployment.write(workspace, "a", "b")
 
@@ -46,7 +47,7 @@ def test_a_second_write_inside_the_window_is_folded_and_does_not_move_its_start(
     assert first["due_at"] == second["due_at"]
     assert queued.cause is ev.Cause.MAX_WAIT
     assert queued.opened_at == history.writes[0].recorded_at
-    assert queued.due_at - queued.opened_at == timedelta(seconds=1)
+    assert queued.due_at - queued.opened_at == timedelta(milliseconds=700)
     assert spans(history) == [2]
 
 
@@ -89,7 +90,7 @@ def test_two_workspaces_have_windows_of_their_own(deployment: Deployment) -> Non
         history = deployment.settled(workspace, restarts=1)
         (queued,) = history.queued
         assert queued.opened_at == queued.last_write_at == history.writes[0].recorded_at
-        assert queued.due_at - queued.opened_at == timedelta(seconds=1)
+        assert queued.due_at - queued.opened_at == timedelta(seconds=PATIENT_S)
 
 
 def test_a_slow_restart_of_one_workspace_never_delays_another(deployment: Deployment) -> None:
@@ -102,7 +103,7 @@ def test_a_slow_restart_of_one_workspace_never_delays_another(deployment: Deploy
 
     (queued,) = deployment.settled(fast, restarts=1).queued
     assert deployment.history(slow).running is not None
-    assert queued.due_at - queued.opened_at == timedelta(milliseconds=300)
+    assert queued.due_at - queued.opened_at == timedelta(milliseconds=200)
     deployment.client.remove(slow)
     deployment.settled(slow, restarts=1)
 
@@ -118,7 +119,7 @@ def test_fifty_writers_at_once_give_exactly_one_restart(deployment: Deployment) 
 
 
 def test_every_drained_iteration_has_a_new_later_stamp_that_is_recorded(deployment: Deployment) -> None:
-    workspace = deployment.register(delay="500ms", policy={"quiet": "50ms", "min_interval": "300ms"})
+    workspace = deployment.register(delay="350ms", policy={"quiet": "50ms", "min_interval": "200ms"})
     deployment.write(workspace, "first")
     cycle = deployment.await_running(workspace)
     for path in ("second", "third"):
@@ -134,7 +135,7 @@ def test_every_drained_iteration_has_a_new_later_stamp_that_is_recorded(deployme
 
 
 def test_what_arrives_during_a_cycle_is_covered_by_exactly_one_later_cycle(deployment: Deployment) -> None:
-    counts = {deployment.register(delay="800ms", policy={"min_interval": "800ms"}): count for count in (1, 25)}
+    counts = {deployment.register(delay="500ms", policy={"min_interval": "500ms"}): count for count in (1, 25)}
     for workspace in counts:
         deployment.write(workspace, "first")
     for workspace in counts:
@@ -156,8 +157,8 @@ def test_what_arrives_during_a_cycle_is_covered_by_exactly_one_later_cycle(deplo
 def test_a_write_past_the_spacing_into_a_running_slow_cycle_gives_one_more_never_a_chain(
     deployment: Deployment,
 ) -> None:
-    spacing, policy = timedelta(milliseconds=600), {"quiet": "50ms", "min_interval": "600ms"}
-    workspace = deployment.register(delay="1s", policy=policy)
+    spacing, policy = timedelta(milliseconds=500), {"quiet": "50ms", "min_interval": "500ms"}
+    workspace = deployment.register(delay="900ms", policy=policy)
     deployment.write(workspace, "first")
     running = deployment.await_running(workspace)
     deployment.change(workspace, delay="200ms", policy=policy)
@@ -175,13 +176,13 @@ def test_a_write_past_the_spacing_into_a_running_slow_cycle_gives_one_more_never
 
 def test_an_out_of_window_write_into_a_still_draining_cycle_waits_for_the_newest_stamp(deployment: Deployment) -> None:
     """The test that was never written: the gate counts from the drained iteration, not from the first cycle."""
-    spacing = timedelta(milliseconds=1000)
-    policy = {"quiet": "50ms", "min_interval": "1s"}
-    workspace = deployment.register(delay="1100ms", policy=policy)
+    spacing = timedelta(milliseconds=800)
+    policy = {"quiet": "50ms", "min_interval": "800ms"}
+    workspace = deployment.register(delay="900ms", policy=policy)
     deployment.write(workspace, "first")
     first = deployment.await_running(workspace)
     deployment.write(workspace, "second")
-    deployment.change(workspace, delay="500ms", policy=policy)
+    deployment.change(workspace, delay="400ms", policy=policy)
     second = deployment.await_running(workspace, after=first)
 
     deployment.write(workspace, "third")
@@ -199,8 +200,8 @@ def test_an_out_of_window_write_into_a_still_draining_cycle_waits_for_the_newest
 def test_a_probe_starts_nothing_during_a_cycle_or_while_settling_and_restarts_afterwards(
     deployment: Deployment,
 ) -> None:
-    settle = timedelta(milliseconds=700)
-    workspace = deployment.register(delay="500ms", policy={"min_interval": "100ms", "settle": "700ms"})
+    settle = timedelta(milliseconds=600)
+    workspace = deployment.register(delay="400ms", policy={"min_interval": "100ms", "settle": "600ms"})
     deployment.write(workspace, "first")
     deployment.await_running(workspace)
     during = deployment.client.probe(workspace)
@@ -221,7 +222,7 @@ def test_a_probe_starts_nothing_during_a_cycle_or_while_settling_and_restarts_af
 
 
 def test_five_probes_in_a_row_against_a_booting_workspace_give_no_extra_restart(deployment: Deployment) -> None:
-    workspace = deployment.register(delay="1s")
+    workspace = deployment.register(delay="700ms")
     deployment.write(workspace, "first")
     deployment.await_running(workspace)
 
@@ -248,7 +249,7 @@ def test_a_mutation_inside_the_settle_time_is_never_suppressed(deployment: Deplo
 
 
 def test_manual_requests_during_a_running_cycle_wait_and_then_run_once(deployment: Deployment) -> None:
-    workspace = deployment.register(delay="700ms", policy={"min_interval": "60s"})
+    workspace = deployment.register(delay="500ms", policy={"min_interval": "60s"})
     deployment.write(workspace, "first")
     running = deployment.await_running(workspace)
 

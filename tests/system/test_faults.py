@@ -25,8 +25,6 @@ from tests.system.processes import OrchestratorProcess
 from tests.system.swallowing_proxy import swallowing_proxy
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.xdist_group("system-faults")
-
 SLACK_S = 3.0
 """What a busy machine may add to a bound."""
 
