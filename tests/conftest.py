@@ -11,12 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import Scheduling
 
+from tests.scheduling import SharedDeploymentScheduling
 from tests.servers.postgres import PostgresServer, new_postgres
 from tests.servers.programs import find_postgres, find_redis, runnable
 from tests.servers.redis import RedisServer
 
 FOREIGN = ("ORCHESTRATOR_", "PG", "CELERY")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    """Keep tests that share a deployment together where ``./dev test`` asks for groups."""
+    return SharedDeploymentScheduling(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -85,6 +85,9 @@ class History:
         )
         return answer.id
 
+    def probe(self, detail: str, workspace: str = "ws") -> None:
+        self.operator.report_probe(workspace, cmd.ReportProbe(healthy=False, detail=detail), Author(actor=self.author))
+
     def change(self, command: cmd.Hold | cmd.Release | cmd.Remove, workspace: str = "ws") -> None:
         self.operator.change(workspace, command, Author(actor=self.author))
 

@@ -19,11 +19,11 @@ class ApiServer(uvicorn.Server):
 
     def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._app = app
+        self.app = app
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what waits, then what is left, within a few seconds."""
-        await stop_waiting(self._app)
+        await stop_waiting(self.app)
         await super().shutdown(sockets)
 
 

@@ -24,8 +24,10 @@ _TOP = 10
 _WRITES = ("FileWritten", "RestartRequested")
 _DECISIONS = (
     *("RestartQueued", "CycleStarted", "CycleSucceeded", "CycleFailed", "CycleAbandoned", "LateResultRejected"),
-    *("RestartGaveUp", "RestartCancelled", "WorkspaceHeld", "WorkspaceReleased"),
+    *("RestartGaveUp", "RestartCancelled"),
 )
+_ENDS = (ev.CycleSucceeded, ev.RestartGaveUp, ev.RestartCancelled)
+_HOLDS = ("WorkspaceHeld", "WorkspaceReleased")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +126,8 @@ def why(reader: Reader, restart: str) -> RestartStory:
     if record is None:
         raise NotFound(f"restart {restart!r} does not exist; `orchestrator restarts` lists them")
     held = _hold_now(reader, record)
-    decisions = _decisions(reader, record)
-    own = [event for event in decisions if ev_restart(event) == restart]
-    held_for = [event for event in decisions if isinstance(event.data, ev.WorkspaceHeld | ev.WorkspaceReleased)]
+    own = _decisions(reader, record)
+    holds = _holds(reader, record, own[-1].position if record.state in SETTLED else None)
     found = _range(reader, record)
     previous = _previous(reader, record)
     cycles = cycles_of(own)
@@ -134,19 +135,13 @@ def why(reader: Reader, restart: str) -> RestartStory:
         record,
         writes=_judged(found.writes, previous),
         requests=found.requests,
-        holds=holds_of(held_for, reader.now()),
+        holds=holds_of(holds, reader.now()),
         previous_started_at=cycles[0].previous_started_at if cycles else None,
         truncated=found.truncated,
     )
     late = _late(reader, record, own)
     facts = _facts(record, found, waits, late, own, held=held, previous=previous)
     return _story(record, found, cycles, facts)
-
-
-def ev_restart(event: ev.Recorded) -> str | None:
-    """Return the id of the restart that a decision is about, if it is about one."""
-    named: str | None = getattr(event.data, "restart", None)
-    return named
 
 
 def _story(record: RestartRecord, found: _Range, cycles: Sequence[CycleStory], facts: RestartFacts) -> RestartStory:
@@ -239,18 +234,21 @@ def _judged(writes: Sequence[ev.Recorded], previous: RestartRecord | None) -> li
 
 
 def _decisions(reader: Reader, record: RestartRecord) -> list[ev.Recorded]:
-    """Return the decisions about the workspace from the window's first event to the restart's end."""
+    """Return the decisions about the restart, from its queueing to its end."""
     found: list[ev.Recorded] = []
-    for event in _events(reader, record.workspace, _DECISIONS, after=record.from_position - 1):
+    for event in _events(reader, record.workspace, _DECISIONS, after=record.queued_position - 1):
+        if getattr(event.data, "restart", None) != record.id:
+            continue
         found.append(event)
-        if _ends(event, record):
+        if isinstance(event.data, _ENDS):
             break
     return found
 
 
-def _ends(event: ev.Recorded, record: RestartRecord) -> bool:
-    ends = isinstance(event.data, ev.CycleSucceeded | ev.RestartGaveUp | ev.RestartCancelled)
-    return ends and ev_restart(event) == record.id
+def _holds(reader: Reader, record: RestartRecord, to_position: int | None) -> list[ev.Recorded]:
+    """Return the holds and releases of the workspace from the window's first event to the restart's end."""
+    after = record.from_position - 1
+    return list(_events(reader, record.workspace, _HOLDS, after=after, to_position=to_position))
 
 
 def _range(reader: Reader, record: RestartRecord) -> _Range:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -42,7 +43,10 @@ class Client:
         self._pauses_s = _PAUSES_S[:retries]
         parsed = _parsed(url)
         timeout = httpx2.Timeout(_TIMEOUT_S, connect=_CONNECT_S)
-        self._http = httpx2.Client(base_url=parsed, timeout=timeout, headers={"Accept": "application/json"})
+        # The default loads all certificates of the system, which takes 60 ms (measured) and is of no use without TLS.
+        verify: bool | ssl.SSLContext = True if parsed.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        accept = {"Accept": "application/json"}
+        self._http = httpx2.Client(base_url=parsed, timeout=timeout, headers=accept, verify=verify)
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -39,6 +40,7 @@ _UP_WITHIN_S = 30.0
 _RESTARTED_WITHIN_S = 30.0
 _STOP_WITHIN_S = 16.0
 _LOOK_EVERY_S = 0.1
+_WIDEST = 100
 _URL = re.compile(r"http://127\.0\.0\.1:\d+")
 
 _SERVER = """\
@@ -82,8 +84,10 @@ def demo(*, as_json: Json = False) -> None:
             }
         )
         return
-    ascii_only = not terminal().encoding.lower().startswith("utf")
-    show(Text(""), *draw(played.story, played.writes, ascii_only=ascii_only), Text(""))
+    console = terminal()
+    ascii_only = not console.encoding.lower().startswith("utf")
+    width = min(console.width, _WIDEST)
+    show(Text(""), *draw(played.story, played.writes, width=width, ascii_only=ascii_only), Text(""))
     say(f"{counted(len(played.writes), 'write')}, {counted(len(played.restarts), 'restart')}.")
     say(played.story.explanation)
 
@@ -94,7 +98,7 @@ def _play(folder: Path) -> Played:
     note("starting `orchestrator up --watch` with a small HTTP server as its command ...")
     with _running_up(watched, data, folder / "up.log") as up:
         note(f"up at {up.url}; saving {FILES} files within {_BURST_S:g} s ...")
-        _save_burst(watched, up.process)
+        _save_burst(watched)
         note("saved; waiting for the restart ...")
         store = open_store(f"sqlite:///{data / 'orchestrator.db'}")
         try:
@@ -123,7 +127,13 @@ def _running_up(watched: Path, data: Path, log: Path) -> Iterator[_RunningUp]:
     with log.open("w") as errors:
         # A session of its own: a Ctrl-C in the terminal reaches the demo alone, which then ends `up` in order.
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True, start_new_session=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            env={name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")},
         )
     try:
         yield _RunningUp(process, _wait_for_url(process, log), log)
@@ -152,7 +162,7 @@ def _read_banner(stream: IO[str], found: list[str], seen: threading.Event) -> No
     seen.set()
 
 
-def _save_burst(folder: Path, process: subprocess.Popen[str]) -> None:
+def _save_burst(folder: Path) -> None:
     pause_s = _BURST_S / (FILES - 1)
     for number in range(FILES):
         (folder / f"module_{number:02}.py").write_text(f"VERSION = {time.time_ns()}\n")

@@ -62,6 +62,7 @@ class Lifecycle:
             dead = [name for name, part in parts.items() if not part.alive]
         if dead:
             _log.error("process.part_ended", parts=dead)
+        _log.info("process.stopping", at_most_s=STOP_MOST_S, now="a second signal ends at once")
         until_s = time.monotonic() + STOP_MOST_S
         overdue = threading.Timer(STOP_MOST_S, self._end_at_once)
         overdue.daemon = True

@@ -11,30 +11,36 @@ from orchestrator.audit.why import RestartStory
 from orchestrator.cli.output import instant
 from orchestrator.domain.explain import counted, length
 
-_LANES = 60
 _NAME = 9
+_BESIDE = 36
+"""Columns that a lane's name and label take beside it."""
+
+_NARROWEST, _WIDEST = 20, 60
 
 
 class Scale:
     """Maps instants of a span to columns."""
 
-    def __init__(self, start: datetime, end: datetime, columns: int = _LANES) -> None:
-        self._start, self._columns = start, columns
+    def __init__(self, start: datetime, end: datetime, columns: int) -> None:
+        self._start, self.columns = start, columns
         self.seconds = max(0.001, (end - start).total_seconds())
 
     def column(self, at: datetime) -> int:
         """Return the column of an instant; outside of the span the nearest one."""
         share = (at - self._start).total_seconds() / self.seconds
-        return min(self._columns - 1, max(0, int(share * self._columns)))
+        return min(self.columns - 1, max(0, int(share * self.columns)))
 
 
-def draw(story: RestartStory, writes: Sequence[datetime], *, ascii_only: bool = False) -> list[Text]:
-    """Return the lines of a restart's timeline; ``writes`` are the instants of the writes it answers for."""
+def draw(story: RestartStory, writes: Sequence[datetime], *, width: int, ascii_only: bool = False) -> list[Text]:
+    """Return the lines of a restart's timeline, at most ``width`` columns where that is 65 or more.
+
+    ``writes`` are the instants of the writes it answers for.
+    """
     tick, band, bar, mark = ("|", "-", "#", "^") if ascii_only else ("╷", "▒", "█", "▲")
     start = min([story.window.opened_at, *writes])
     ends = [cycle.ended_at or cycle.started_at for cycle in story.cycles]
     end = max([story.window.queued_at, *ends, *writes])
-    scale = Scale(start, end)
+    scale = Scale(start, end, min(_WIDEST, max(_NARROWEST, width - _BESIDE)))
     window = [(story.window.opened_at, story.window.due_at)]
     cycles = [(cycle.started_at, cycle.ended_at or cycle.started_at) for cycle in story.cycles]
     took = ", ".join(length(cycle.duration_ms) for cycle in story.cycles if cycle.duration_ms is not None)
@@ -54,9 +60,9 @@ def draw(story: RestartStory, writes: Sequence[datetime], *, ascii_only: bool = 
 
 
 def _axis(scale: Scale) -> Text:
-    row = [" "] * (_LANES + 8)
+    row = [" "] * (scale.columns + 8)
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        column = int(share * _LANES)
+        column = int(share * scale.columns)
         label = f"{scale.seconds * share:.1f}s"
         row[column : column + len(label)] = label
     return Text(f"{'':>{_NAME}}  {''.join(row).rstrip()}", style="dim")
@@ -68,11 +74,11 @@ def _lane(name: str, row: str, style: str, label: str) -> Text:
 
 def _points(scale: Scale, at: Sequence[datetime], char: str) -> str:
     columns = {scale.column(each) for each in at}
-    return "".join(char if column in columns else " " for column in range(_LANES))
+    return "".join(char if column in columns else " " for column in range(scale.columns))
 
 
 def _spans(scale: Scale, spans: Sequence[tuple[datetime, datetime]], char: str) -> str:
-    row = [" "] * _LANES
+    row = [" "] * scale.columns
     for since, until in spans:
         for column in range(scale.column(since), scale.column(until) + 1):
             row[column] = char

@@ -62,15 +62,17 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
     if watched is not None and not watched.directory.is_dir():
         raise InvalidInput(f"--watch: {watched.directory} is not a folder; name an existing one", field="watch")
     lock = _lock_data_folder(settings.data)
-    upgrade(settings.url)
     exits = _Exits()
     supervisor = ProcessSupervisor(settings.data / "process", exits.report)
     lifecycle = Lifecycle(at_once=supervisor.kill_now)
     services = open_services(settings, embedded=True, supervisor=supervisor)
     exits.services = services
-    record_floor(services.store, services.ids, settings.floor)
     try:
-        return _Up(settings, services, supervisor, watched).run(lifecycle)
+        # Bound before anything is recorded or migrated: a port that is taken must leave no trace.
+        server = HttpServer(create_app(services), host=settings.host, port=settings.port)
+        upgrade(settings.url)
+        record_floor(services.store, services.ids, settings.floor)
+        return _Up(settings, services, supervisor, server, watched).run(lifecycle)
     finally:
         services.store.close()
         lock.close()
@@ -91,10 +93,15 @@ class _Exits:
 
 class _Up:
     def __init__(
-        self, settings: Settings, services: Services, supervisor: ProcessSupervisor, watched: Watched | None
+        self,
+        settings: Settings,
+        services: Services,
+        supervisor: ProcessSupervisor,
+        server: HttpServer,
+        watched: Watched | None,
     ) -> None:
         self._settings, self._services, self._supervisor, self._watched = settings, services, supervisor, watched
-        self._server = HttpServer(create_app(services), host=settings.host, port=settings.port)
+        self._server = server
         self._worker = WorkerParts(services, embedded=True)
         self._beat = BeatThread(services.celery)
         self._watch_stop = threading.Event()

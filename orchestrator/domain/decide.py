@@ -25,7 +25,8 @@ def decide(state: WorkspaceState, command: cmd.Command, policy: Policy, now: dat
     """Return the events that ``command`` leads to, in the order in which they are recorded.
 
     Raises ``NotFound`` for a workspace that is not registered, ``Conflict`` for a restart that is not
-    queued or retrying, ``InvalidInput`` for a hold that ends in the past.
+    queued or retrying, ``InvalidInput`` for a hold that ends in the past and for a probe that comes as
+    a request.
     """
     match command:
         case cmd.Register(registration=registration):
@@ -45,8 +46,8 @@ def decide(state: WorkspaceState, command: cmd.Command, policy: Policy, now: dat
             return [ev.WorkspaceReleased(reason=reason, until=state.hold.until)] if state.hold else []
         case cmd.Remove(reason=reason):
             return _remove(state, reason)
-        case cmd.RequestRestart(trigger=trigger, reason=reason):
-            return [ev.RestartRequested(trigger=trigger, reason=reason)]
+        case cmd.RequestRestart():
+            return _request(command)
         case cmd.ReportProbe():
             return _probe(state, command, policy, now)
         case cmd.Cancel():
@@ -93,6 +94,12 @@ def _remove(state: WorkspaceState, reason: str) -> Events:
             )
         )
     return events
+
+
+def _request(command: cmd.RequestRestart) -> Events:
+    if command.trigger is ev.Trigger.PROBE:
+        raise InvalidInput("trigger: a probe is reported to /probes, where it can be suppressed", field="trigger")
+    return [ev.RestartRequested(trigger=command.trigger, reason=command.reason)]
 
 
 def _probe(state: WorkspaceState, command: cmd.ReportProbe, policy: Policy, now: datetime) -> Events:
@@ -241,6 +248,7 @@ def _started(
         from_position=restart.from_position,
         to_position=state.last_position,
         writes=state.pending_writes,
+        requests=state.pending_requests,
         files=command.files,
         started_at=now,
         previous_started_at=state.last_start_at,

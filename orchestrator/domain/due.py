@@ -79,7 +79,7 @@ def max_wait_ends(window: Window, policy: Policy) -> datetime | None:
 def _max_count_at(window: Window, policy: Policy) -> datetime | None:
     if window.writes < policy.max_count:
         return None
-    return window.max_count_at or window.last_write_at
+    return window.max_count_at if window.max_count_of == policy.max_count else window.last_write_at
 
 
 def _leading_at(state: WorkspaceState, policy: Policy) -> datetime | None:

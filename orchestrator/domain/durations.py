@@ -8,7 +8,8 @@ from decimal import Decimal, InvalidOperation
 from orchestrator.errors import InvalidInput
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
 _MAX_TEXT = 40
 
 LONGEST_MS = 30 * _UNITS_MS["d"]
@@ -42,7 +43,7 @@ def format_duration(ms: int) -> str:
 
 
 def _of_text(text: str, field: str) -> Decimal:
-    if re.fullmatch(r"\d+(\.\d+)?", text) and len(text) <= _MAX_TEXT:
+    if re.fullmatch(_NUMBER, text) and len(text) <= _MAX_TEXT:
         return _of_seconds(text, field)
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text or len(text) > _MAX_TEXT:

@@ -25,7 +25,8 @@ ValueT = TypeVar("ValueT")
 
 def format_instant(at: datetime) -> str:
     """Return RFC 3339 in UTC, always with six digits of a second."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not strftime: its %Y is not padded, and a caller's occurred_at may lie in any year.
+    return at.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_instant(text: str) -> datetime:
@@ -33,7 +34,10 @@ def parse_instant(text: str) -> datetime:
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
         raise ValueError(f"{text!r} names no offset from UTC; write it like 2026-11-23T12:00:00Z")
-    return at.astimezone(UTC)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{text!r} lies outside of the years 1 to 9999 in UTC") from None
 
 
 def canonical_json(value: Any) -> str:

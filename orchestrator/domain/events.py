@@ -226,6 +226,7 @@ class CycleStarted(EventData):
     from_position: int
     to_position: int
     writes: int
+    requests: int
     files: int
     started_at: datetime
     previous_started_at: datetime | None

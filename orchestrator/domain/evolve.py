@@ -45,9 +45,10 @@ def _file_written(
     if data.action is Action.RECORD:
         return state
     window, writes = state.window, state.window.writes + 1
-    max_count_at = window.max_count_at
-    if max_count_at is None and writes >= policy.max_count:
+    max_count_at, max_count_of = window.max_count_at, window.max_count_of
+    if writes >= policy.max_count != max_count_of:
         max_count_at = window.last_write_at if window.writes >= policy.max_count else at
+        max_count_of = policy.max_count
     opened = replace(
         window,
         opened_at=window.opened_at or at,
@@ -57,6 +58,7 @@ def _file_written(
         first_write_at=window.first_write_at or at,
         last_write_at=at,
         max_count_at=max_count_at,
+        max_count_of=max_count_of,
         **_quiet_and_max_wait(window, data, at),
     )
     return replace(state, window=opened, last_position=position)

@@ -6,6 +6,7 @@ Source: CONTRACT section 2 (``rules``) and section 5 (``path_encoding``).
 from __future__ import annotations
 
 import re
+import warnings
 from functools import lru_cache
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -87,12 +88,15 @@ def _compiled(patterns: tuple[str, ...]) -> GitIgnoreSpec:
 
 
 def _spec_of(patterns: tuple[str, ...]) -> GitIgnoreSpec:
-    for pattern in patterns:
-        try:
-            GitIgnoreSpec.from_lines([pattern])
-        except (ValueError, re.error) as error:
-            raise InvalidInput(f"pattern {pattern!r} is not gitignore syntax: {error}", field="match") from None
-    return GitIgnoreSpec.from_lines(patterns)
+    with warnings.catch_warnings():
+        # `[[]` is a good set of one character; re warns of what a later Python might read into its regex.
+        warnings.simplefilter("ignore", FutureWarning)
+        for pattern in patterns:
+            try:
+                GitIgnoreSpec.from_lines([pattern])
+            except (ValueError, re.error) as error:
+                raise InvalidInput(f"pattern {pattern!r} is not gitignore syntax: {error}", field="match") from None
+        return GitIgnoreSpec.from_lines(patterns)
 
 
 def _bytes_of(raw: str) -> bytes:

@@ -243,7 +243,10 @@ def _rule(value: Any, at: str) -> Rule:
     match = [value["match"]] if isinstance(value["match"], str) else value["match"]
     if not isinstance(match, Sequence) or not all(isinstance(item, str) for item in match):
         raise InvalidInput(f"{at}.match: must be a pattern or a list of patterns", field=f"{at}.match")
-    check_patterns(tuple(match))
+    try:
+        check_patterns(tuple(match))
+    except InvalidInput as error:
+        raise InvalidInput(f"{at}.match: {error}", field=f"{at}.match") from None
     quiet, max_wait = value.get("quiet"), value.get("max_wait")
     return Rule(
         match=tuple(match),

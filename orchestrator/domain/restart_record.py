@@ -124,6 +124,7 @@ def _started(record: RestartRecord, data: ev.CycleStarted, at: datetime) -> Rest
         kind=data.kind,
         to_position=data.to_position,
         writes=data.writes,
+        requests=data.requests,
         files=data.files,
         attempts=data.attempt,
         shadow=data.shadow,

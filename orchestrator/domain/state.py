@@ -64,6 +64,7 @@ class Window:
     policy_max_wait_from: datetime | None = None
     rule_max_wait_until: datetime | None = None
     max_count_at: datetime | None = None
+    max_count_of: int | None = None
     opened_idle: bool = False
     manual_at: datetime | None = None
     mutation_at: datetime | None = None

@@ -24,21 +24,21 @@ def test_put_registers_then_changes(any_api: Api) -> None:
     assert changed.json()["labels"] == {}
 
 
-def test_workspace_tells_its_state(any_api: Api) -> None:
-    assert any_api.get("/v1/workspaces/ws")["state"] == "idle"
+def test_workspace_tells_its_state(api: Api) -> None:
+    assert api.get("/v1/workspaces/ws")["state"] == "idle"
 
-    any_api.write()
-    waiting = any_api.get("/v1/workspaces/ws")
+    api.write()
+    waiting = api.get("/v1/workspaces/ws")
     assert (waiting["state"], waiting["pending_writes"]) == ("window_open", 1)
     assert waiting["due_at"] is not None
 
-    any_api.tick()
-    queued = any_api.get("/v1/workspaces/ws")
+    api.tick()
+    queued = api.get("/v1/workspaces/ws")
     assert queued["state"] == "queued"
     assert queued["restart"]["id"].startswith("rst_")
 
-    any_api.restart_all()
-    after = any_api.get("/v1/workspaces/ws")
+    api.restart_all()
+    after = api.get("/v1/workspaces/ws")
     assert (after["state"], after["pending_writes"]) == ("idle", 0)
     assert after["last_cycle"]["id"].startswith("cyc_")
 
@@ -59,22 +59,16 @@ def test_removal_waives_and_says_so(any_api: Api) -> None:
     assert any_api.http.delete("/v1/workspaces/ws").json()["waived"] is None
 
 
-def test_manual_request_is_served_by_a_restart(any_api: Api) -> None:
-    asked = any_api.http.post("/v1/workspaces/ws/restarts", json={"reason": "new certificate"})
-    assert asked.status_code == 202
-    any_api.restart_all()
+def test_requests_are_served_by_a_restart(api: Api) -> None:
+    for body in ({"reason": "new certificate"}, {"reason": "secret changed", "trigger": "mutation"}):
+        asked = api.http.post("/v1/workspaces/ws/restarts", json=body)
+        assert asked.status_code == 202
+        api.restart_all()
 
-    fate = any_api.get(asked.headers["location"])
-    assert (fate["type"], fate["status"], fate["trigger"]) == ("RestartRequested", "covered", "manual")
-    assert any_api.get(f"/v1/restarts/{fate['restart']}")["cause"] == "manual"
-
-
-def test_mutation_request_is_served_too(any_api: Api) -> None:
-    body = {"reason": "secret changed", "trigger": "mutation"}
-    any_api.http.post("/v1/workspaces/ws/restarts", json=body)
-    any_api.restart_all()
-
-    assert [restart["cause"] for restart in any_api.get("/v1/restarts")["items"]] == ["mutation"]
+        trigger = body.get("trigger", "manual")
+        fate = api.get(asked.headers["location"])
+        assert (fate["type"], fate["status"], fate["trigger"]) == ("RestartRequested", "covered", trigger)
+        assert api.get(f"/v1/restarts/{fate['restart']}")["cause"] == trigger
 
 
 def test_probe_is_requested_then_suppressed_then_ignored(any_api: Api) -> None:
@@ -93,30 +87,28 @@ def test_probe_is_requested_then_suppressed_then_ignored(any_api: Api) -> None:
     assert probe(True) == {"decision": "ignored", "replayed": False}
 
 
-def test_hold_keeps_and_release_gives_one_restart(any_api: Api) -> None:
-    held = any_api.http.post("/v1/workspaces/ws/hold", json={"reason": "deploying"}).json()
-    again = any_api.http.post("/v1/workspaces/ws/hold", json={"reason": "deploying"}).json()
-    decisions = [any_api.write(path=name)["decision"] for name in ("a", "b")]
-    any_api.restart_all()
+def test_hold_keeps_and_release_gives_one_restart(api: Api) -> None:
+    held = api.http.post("/v1/workspaces/ws/hold", json={"reason": "deploying"}).json()
+    again = api.http.post("/v1/workspaces/ws/hold", json={"reason": "deploying"}).json()
+    decisions = [api.write(path=name)["decision"] for name in ("a", "b")]
+    api.restart_all()
 
     assert (held["state"], held["changed"], again["changed"]) == ("held", True, False)
     assert decisions == ["held", "held"]
-    assert any_api.get("/v1/workspaces/ws")["hold"] == {"reason": "deploying", "until": None}
-    assert any_api.get("/v1/restarts")["items"] == []
+    assert api.get("/v1/workspaces/ws")["hold"] == {"reason": "deploying", "until": None}
+    assert api.get("/v1/restarts")["items"] == []
 
-    released = any_api.http.post("/v1/workspaces/ws/release", json={"reason": "done"})
-    any_api.restart_all()
+    released = api.http.post("/v1/workspaces/ws/release", json={"reason": "done"})
+    api.restart_all()
 
     assert released.json()["state"] == "window_open"
-    assert [restart["writes"] for restart in any_api.get("/v1/restarts")["items"]] == [2]
+    assert [restart["writes"] for restart in api.get("/v1/restarts")["items"]] == [2]
 
-
-def test_hold_until_is_kept_in_utc(any_api: Api) -> None:
-    with any_api.services.store.read() as reader:
+    with api.services.store.read() as reader:
         until = reader.now() + timedelta(hours=1)
-    any_api.http.post("/v1/workspaces/ws/hold", json={"reason": "night", "until": until.isoformat()})
+    api.http.post("/v1/workspaces/ws/hold", json={"reason": "night", "until": until.isoformat()})
 
-    assert any_api.get("/v1/workspaces/ws")["hold"]["until"] == format_instant(until)
+    assert api.get("/v1/workspaces/ws")["hold"]["until"] == format_instant(until)
 
 
 def test_cancel_waives_a_queued_restart_and_refuses_a_settled_one(any_api: Api) -> None:
@@ -134,14 +126,14 @@ def test_cancel_waives_a_queued_restart_and_refuses_a_settled_one(any_api: Api) 
     assert any_api.get(f"/v1/writes/{write['id']}")["waived_reason"] == "operator"
 
 
-def test_policies_are_guarded_by_their_version(any_api: Api) -> None:
-    empty = any_api.http.get("/v1/policies/fleets/blue")
+def test_policies_are_guarded_by_their_version(api: Api) -> None:
+    empty = api.http.get("/v1/policies/fleets/blue")
     assert (empty.json()["version"], empty.json()["policy"], empty.headers["etag"]) == (0, {}, '"0"')
 
-    first = any_api.http.put("/v1/policies/fleets/blue", json={"quiet": "3s"}, headers={"If-Match": '"0"'})
-    late = any_api.http.put("/v1/policies/fleets/blue", json={"quiet": "4s"}, headers={"If-Match": '"0"'})
+    first = api.http.put("/v1/policies/fleets/blue", json={"quiet": "3s"}, headers={"If-Match": '"0"'})
+    late = api.http.put("/v1/policies/fleets/blue", json={"quiet": "4s"}, headers={"If-Match": '"0"'})
     etag = first.headers["etag"]
-    second = any_api.http.put("/v1/policies/fleets/blue", json={"max_wait": "9s"}, headers={"If-Match": etag})
+    second = api.http.put("/v1/policies/fleets/blue", json={"max_wait": "9s"}, headers={"If-Match": etag})
 
     assert first.json()["policy"] == {"quiet": "3s"}
     assert first.json()["in_force"]["quiet"] == "3s"

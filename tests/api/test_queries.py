@@ -7,7 +7,7 @@ from typing import Any
 from tests.api.conftest import Api
 
 
-def walk(api: Api, path: str, **query: Any) -> list[Any]:
+def walk(api: Api, path: str, /, **query: Any) -> list[Any]:
     """Follow ``Link: rel="next"`` to the end."""
     found: list[Any] = []
     response = api.http.get(path, params=query)
@@ -58,12 +58,12 @@ def test_restarts_newest_first_in_pages_and_filtered(any_api: Api) -> None:
     assert ids(state="gave_up") == []
 
 
-def test_why_is_told(any_api: Api) -> None:
+def test_why_is_told(api: Api) -> None:
     for name in ("a.py", "b.py", "a.py"):
-        any_api.write(path=name)
-    any_api.restart_all()
-    restart = any_api.get("/v1/restarts")["items"][0]["id"]
-    story = any_api.get(f"/v1/restarts/{restart}")
+        api.write(path=name)
+    api.restart_all()
+    restart = api.get("/v1/restarts")["items"][0]["id"]
+    story = api.get(f"/v1/restarts/{restart}")
 
     assert "3 writes" in story["explanation"]
     assert (story["cause"], story["writes"], story["files"]) == ("quiet", 3, 2)
@@ -71,17 +71,17 @@ def test_why_is_told(any_api: Api) -> None:
     assert story["top_paths"][0] == {"path": "a.py", "writes": 2}
 
 
-def test_covered_writes_in_pages_without_recorded_ones(any_api: Api) -> None:
-    any_api.put_workspace("ws", policy={"rules": [{"match": ["*.md"], "action": "record"}]})
+def test_covered_writes_in_pages_without_recorded_ones(api: Api) -> None:
+    api.put_workspace("ws", policy={"rules": [{"match": ["*.md"], "action": "record"}]})
     wanted = []
     for number in range(6):
-        wanted.append(any_api.write(path=f"f{number}.py")["id"])
-        assert any_api.write(path="notes.md")["decision"] == "recorded"
-    any_api.restart_all()
-    any_api.write(path="later.py")
-    restart = any_api.get("/v1/restarts")["items"][0]["id"]
+        wanted.append(api.write(path=f"f{number}.py")["id"])
+        assert api.write(path="notes.md")["decision"] == "recorded"
+    api.restart_all()
+    api.write(path="later.py")
+    restart = api.get("/v1/restarts")["items"][0]["id"]
 
-    assert [event["id"] for event in walk(any_api, f"/v1/restarts/{restart}/writes", limit=2)] == wanted
+    assert [event["id"] for event in walk(api, f"/v1/restarts/{restart}/writes", limit=2)] == wanted
 
 
 def test_log_in_pages_and_filtered(any_api: Api) -> None:

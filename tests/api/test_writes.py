@@ -28,15 +28,15 @@ def test_first_write_opens_a_window_and_the_next_is_folded(any_api: Api) -> None
     assert not first["replayed"]
 
 
-def test_location_tells_the_fate(any_api: Api) -> None:
-    accepted = any_api.http.post("/v1/workspaces/ws/writes", json={"path": "a.py"})
-    fate = any_api.get(accepted.headers["location"])
+def test_location_tells_the_fate(api: Api) -> None:
+    accepted = api.http.post("/v1/workspaces/ws/writes", json={"path": "a.py"})
+    fate = api.get(accepted.headers["location"])
 
     assert fate["id"] == accepted.json()["id"]
     assert (fate["status"], fate["final"]) == ("pending", False)
 
-    any_api.restart_all()
-    fate = any_api.get(accepted.headers["location"])
+    api.restart_all()
+    fate = api.get(accepted.headers["location"])
 
     assert (fate["status"], fate["final"]) == ("covered", True)
     assert fate["restart"].startswith("rst_")
@@ -154,15 +154,15 @@ def test_odd_paths_are_stored_escaped(any_api: Api) -> None:
     assert [data.get("path_encoding") for data in stored] == ["percent", "percent", None]
 
 
-def test_everything_a_write_says_is_kept(any_api: Api) -> None:
+def test_everything_a_write_says_is_kept(api: Api) -> None:
     said = {"op": "renamed", "source": "agent", "id": "7", "digest": "sha256:00", "size": 2**63 - 1}
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    any_api.http.post(
+    api.http.post(
         "/v1/workspaces/ws/writes",
         json={"path": "a.py", "occurred_at": "2026-11-23T12:00:00+02:00", **said},
         headers={"traceparent": trace},
     )
-    event = any_api.get("/v1/events", type="FileWritten")["items"][0]
+    event = api.get("/v1/events", type="FileWritten")["items"][0]
 
     assert event["occurred_at"] == "2026-11-23T10:00:00.000000Z"
     assert (event["source"], event["source_id"]) == ("agent", "7")
@@ -171,7 +171,7 @@ def test_everything_a_write_says_is_kept(any_api: Api) -> None:
         "digest": "sha256:00",
         "size": 2**63 - 1,
     }
-    with any_api.services.store.read() as reader:
+    with api.services.store.read() as reader:
         recorded = reader.event(event["id"])
     assert recorded is not None
     assert recorded.traceparent == trace

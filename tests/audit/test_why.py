@@ -148,7 +148,7 @@ def test_manual_request_names_who_asked_and_why(history: History) -> None:
 )
 def test_other_requests(history: History, trigger: Trigger, words: str) -> None:
     history.register()
-    history.request("r", trigger)
+    history.probe("r") if trigger is Trigger.PROBE else history.request("r", trigger)
     restart = history.queued()
 
     assert story(history, restart).explanation == (

@@ -23,6 +23,8 @@ from tests.servers.process import free_port
 from tests.waiting import wait_until
 
 ORCHESTRATOR = [sys.executable, "-m", "orchestrator"]
+pytestmark = pytest.mark.xdist_group("up")
+
 SLOW = ("quiet=10m", "max_wait=1h")
 """A policy under which nothing is restarted while a test looks."""
 
@@ -37,9 +39,14 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    data = tmp_path_factory.mktemp("up")
+    with running(tmp_path_factory.mktemp("up")) as server:
+        yield server
+
+
+@contextmanager
+def running(data: Path, port: int = 0) -> Iterator[Server]:
     with (data / "up.log").open("w") as log:
-        command = [*ORCHESTRATOR, "up", "--data", str(data), "--port", "0"]
+        command = [*ORCHESTRATOR, "up", "--data", str(data), "--port", str(port)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None
     banner = ""
@@ -197,8 +204,8 @@ def test_another_server(run: Run) -> None:
 
 
 @contextmanager
-def watching(server: Server, folder: Path, workspace: str) -> Iterator[subprocess.Popen[str]]:
-    command = [*ORCHESTRATOR, "watch", str(folder), "--workspace", workspace, "--url", server.url, "--json"]
+def watching(url: str, folder: Path, workspace: str) -> Iterator[subprocess.Popen[str]]:
+    command = [*ORCHESTRATOR, "watch", str(folder), "--workspace", workspace, "--url", url, "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert "watching" in process.stderr.readline()
@@ -209,7 +216,7 @@ def watching(server: Server, folder: Path, workspace: str) -> Iterator[subproces
 
 def test_watch_sends_each_write_and_ends_at_ctrl_c(run: Run, server: Server, tmp_path: Path) -> None:
     register(run, server, "seen")
-    with watching(server, tmp_path, "seen") as process:
+    with watching(server.url, tmp_path, "seen") as process:
         (tmp_path / "a.py").write_text("1")
         assert process.stdout is not None
         sent = json.loads(process.stdout.readline())
@@ -220,21 +227,32 @@ def test_watch_sends_each_write_and_ends_at_ctrl_c(run: Run, server: Server, tmp
 
 
 def test_watch_drops_what_is_refused_for_good(server: Server, tmp_path: Path) -> None:
-    with watching(server, tmp_path, "a b") as process:
+    with watching(server.url, tmp_path, "a b") as process:
         (tmp_path / "a.py").write_text("1")
         assert process.stderr is not None
         assert "dropped" in process.stderr.readline()
 
 
-def test_reader_that_goes_away_ends_the_command_quietly(server: Server) -> None:
+def test_watch_keeps_writes_until_the_server_is_there(tmp_path: Path) -> None:
+    folder, data, port = tmp_path / "watched", tmp_path / "data", free_port()
+    folder.mkdir()
+    data.mkdir()
+    with watching(f"http://127.0.0.1:{port}", folder, "later") as process:
+        (folder / "a.py").write_text("1")
+        assert process.stderr is not None
+        assert process.stdout is not None
+        assert "no server answers" in process.stderr.readline()
+        with running(data, port):
+            assert json.loads(process.stdout.readline())["paths"] == ["a.py"]
+
+
+def test_reader_that_goes_away_ends_the_command_quietly(run: Run, server: Server) -> None:
     command = [*ORCHESTRATOR, "tail", "--follow", "--after", "0", "--data", str(server.data)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline()
         process.stdout.close()
-        subprocess.run(
-            [*ORCHESTRATOR, "write", "gone", "x", "--url", server.url], check=True, stdout=subprocess.DEVNULL
-        )
+        act(run, server, "write", "gone", "x")
         assert process.wait(10) == 0
         assert process.stderr.read() == ""

@@ -15,7 +15,8 @@ DEMO = [sys.executable, "-m", "orchestrator", "demo"]
 
 
 def test_demo_restarts_once_and_says_why(tmp_path: Path) -> None:
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    elsewhere = {"ORCHESTRATOR_DATABASE_URL": "postgresql://127.0.0.1:1/none", "ORCHESTRATOR_POLICY_QUIET": "1h"}
+    environment = {**os.environ, **elsewhere, "TMPDIR": str(tmp_path)}
     ran = subprocess.run([*DEMO, "--json"], capture_output=True, text=True, env=environment, timeout=60, check=False)
 
     assert ran.returncode == 0, ran.stderr

@@ -123,6 +123,7 @@ def test_a_bad_pattern_is_named(pattern: str) -> None:
 # Odd brackets such as gitignore's "[[]": Python's re may read it otherwise one day and says so; today both agree.
 @pytest.mark.filterwarnings("ignore:Possible .*set:FutureWarning")
 @given(st.text(st.sampled_from("a*?[]!-^\\/#. \x00é\udce9"), max_size=12))
+@example("[[]")
 def test_a_pattern_is_refused_or_works_but_never_breaks(pattern: str) -> None:
     try:
         check_patterns((pattern,))

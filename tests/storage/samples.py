@@ -86,6 +86,7 @@ def cycle_started(cycle: str, version: int = 1, workspace: str = "ws") -> ev.New
         from_position=1,
         to_position=2,
         writes=1,
+        requests=0,
         files=1,
         started_at=NOON,
         previous_started_at=None,

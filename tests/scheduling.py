@@ -1,0 +1,27 @@
+"""Which tests run in the same process of pytest-xdist: those that share a deployment, which costs seconds to start.
+
+pytest-xdist's own mark for this, ``xdist_group``, does nothing under pytest 9.2: xdist 3.8 writes it to an
+attribute of the test that pytest no longer reads.
+"""
+
+from __future__ import annotations
+
+from xdist.scheduler import LoadScopeScheduling
+
+_SYSTEM = "tests/system/"
+
+
+class SharedDeploymentScheduling(LoadScopeScheduling):
+    """Every test by itself, but the system tests by the deployment that they share; the largest group first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+def group_of(nodeid: str) -> str:
+    """The system tests' file, and the deployment where a file's tests run against each in turn; else the test."""
+    if not nodeid.startswith(_SYSTEM):
+        return nodeid
+    file, _, test = nodeid.partition("::")
+    deployment = test.partition("[")[2].partition("]")[0].partition("-")[0]
+    return f"{file}:{deployment}"

@@ -1,0 +1,96 @@
+"""One process of the product under a test's control: it can be killed, frozen and read."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from tests.waiting import wait_until
+
+ORCHESTRATOR = Path(sys.executable).with_name("orchestrator")
+
+_LISTENING = re.compile(r"Listening on (http://\S+)")
+_START_TIMEOUT_S = 30.0
+_TAIL = 6_000
+
+
+class OrchestratorProcess:
+    """``orchestrator ARGS``, started, with its output in ``log``."""
+
+    def __init__(
+        self, name: str, args: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path | None = None
+    ) -> None:
+        self.name, self.log = name, log
+        with log.open("ab") as output:
+            self._popen = subprocess.Popen(
+                [str(ORCHESTRATOR), *args],
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C in the terminal is for the tests, not for what they started
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._popen.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._popen.poll()
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def tail(self) -> str:
+        """What it said last, for a test that fails."""
+        state = "alive" if self.alive else f"exit code {self.exit_code}"
+        return f"--- {self.name} ({state}), {self.log.name} ends:\n{self.output[-_TAIL:]}"
+
+    def url(self) -> str:
+        """Wait until the API says where it listens."""
+        return self.await_output(_LISTENING)
+
+    def await_output(self, wanted: re.Pattern[str], *, timeout_s: float = _START_TIMEOUT_S) -> str:
+        """Wait for a line; return the pattern's first group, or the whole match."""
+
+        def found() -> str | None:
+            match = wanted.search(self.output)
+            assert match is not None or self.alive, f"{self.name} ended:\n{self.tail()}"
+            return None if match is None else match[match.lastindex or 0]
+
+        return wait_until(found, what=f"{self.name} writes {wanted.pattern!r}", timeout_s=timeout_s)
+
+    def signal(self, number: signal.Signals) -> None:
+        self._popen.send_signal(number)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._popen.kill()
+        self._popen.wait(10)
+
+    def freeze(self) -> None:
+        """Stop it in the middle of whatever it does: its connections stay open."""
+        self.signal(signal.SIGSTOP)
+        stopped = psutil.Process(self.pid)
+        wait_until(lambda: stopped.status() == psutil.STATUS_STOPPED, what=f"{self.name} is stopped")
+
+    def thaw(self) -> None:
+        """Let a frozen process go on."""
+        self.signal(signal.SIGCONT)
+
+    def wait(self, timeout_s: float) -> int:
+        """Wait for its end; return the exit code."""
+        return self._popen.wait(timeout_s)

@@ -1,0 +1,225 @@
+"""``orchestrator up``: what it supervises, how it starts on what a killed one left, and how it stops."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+
+from orchestrator.domain import events as ev
+from tests.servers.process import LOOPBACK, free_port
+from tests.system import counted_server
+from tests.system.deployment import STOPS_WITHIN_S, Embedded, running
+from tests.system.history import History, check_sound
+from tests.system.processes import ORCHESTRATOR, OrchestratorProcess
+from tests.waiting import wait_until
+
+WORKSPACE = "site"
+ENDED_AT_ONCE = 130
+
+
+class Watching(Embedded):
+    """``up --watch`` over a folder, with a server of the tests' own."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.watched = folder / WORKSPACE
+        self.watched.mkdir()
+        self.starts = folder / "starts"
+        self.port = free_port()
+
+    def start_up(self, *more: str) -> OrchestratorProcess:
+        script = [sys.executable, counted_server.__file__, str(self.port), str(self.starts)]
+        up = super().start_up("--watch", str(self.watched), "--quiet", "500ms", *more, "--", *script)
+        self.await_server()
+        return up
+
+    @property
+    def pids(self) -> list[int]:
+        """The server's processes, in the order in which they were started."""
+        return [int(line) for line in self.starts.read_text().split()] if self.starts.exists() else []
+
+    @property
+    def living(self) -> list[int]:
+        return [pid for pid in self.pids if psutil.pid_exists(pid) and _alive(pid)]
+
+    def await_server(self, *, but: int | None = None) -> int:
+        """Wait until the server answers, as another process than ``but``; return its pid."""
+
+        def answers() -> int | None:
+            try:
+                pid = int(httpx2.get(f"http://{LOOPBACK}:{self.port}/", timeout=2).text)
+            except httpx2.TransportError:
+                return None
+            return None if pid == but else pid
+
+        return wait_until(answers, what="the supervised server answers", timeout_s=20, every_s=0.05)
+
+    def settled_server(self, *, restarts: int) -> History:
+        """Wait until nothing of the watched folder waits; its restarts leave no lines in a ledger."""
+        wait_until(lambda: not self.state(WORKSPACE).pending, what="nothing waits", timeout_s=20)
+        history = self.history(WORKSPACE)
+        check_sound(history)
+        assert len(history.queued) == restarts
+        return history
+
+    def save(self, *names: str) -> None:
+        """Save files as an editor does."""
+        for name in names:
+            (self.watched / name).write_text(f"{name} {time.monotonic_ns()}\n")
+
+    def abort(self) -> None:
+        super().abort()
+        for pid in self.living:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _one_line(output: str) -> str:
+    (line,) = output.strip().splitlines()
+    return line
+
+
+@pytest.fixture(scope="module")
+def interrupted(system_folder: Path) -> Iterator[tuple[Embedded, str, Future[float]]]:
+    """An ``up`` that got Ctrl-C during a restart of 300 s, while the tests of this file run; how long it took."""
+    folder = system_folder / "interrupted"
+    folder.mkdir()
+    with running(Embedded(folder)) as deployment, ThreadPoolExecutor(1) as watch:
+        workspace = deployment.register(delay="300s")
+        deployment.write(workspace, "a")
+        deployment.await_running(workspace)
+        up = deployment.processes["up"]
+        began = time.monotonic()
+        up.signal(signal.SIGINT)
+
+        def ended() -> float:
+            assert up.wait(STOPS_WITHIN_S + 10) == 0, up.tail()
+            return time.monotonic() - began
+
+        assert isinstance(deployment, Embedded)
+        yield deployment, workspace, watch.submit(ended)
+
+
+@pytest.fixture(scope="module")
+def watching(system_folder: Path, interrupted: object) -> Iterator[Watching]:
+    """One ``up --watch`` for the tests of this file; each leaves it running."""
+    folder = system_folder / "watching"
+    folder.mkdir()
+    deployment = Watching(folder)
+    with running(deployment):
+        yield deployment
+    assert deployment.living == [], "a supervised process outlived up"
+
+
+def test_17_files_saved_in_a_burst_restart_the_server_once_and_why_explains_it(watching: Watching) -> None:
+    names = [f"page{number}.html" for number in range(17)]
+    before = watching.await_server()
+
+    watching.save(*names)
+
+    after = watching.await_server(but=before)
+    history = watching.settled_server(restarts=1)
+    assert watching.pids == [before, after]
+    (queued,) = history.queued
+    assert queued.files == 17
+    assert {write.data.path for write in history.writes if isinstance(write.data, ev.FileWritten)} == set(names)
+    explained = _orchestrator("why", queued.restart, "--data", str(watching.data))
+    assert explained.returncode == 0, explained.stderr
+    assert "17 files" in explained.stdout
+
+
+def test_a_server_that_dies_by_itself_is_reported_and_started_again(watching: Watching) -> None:
+    victim = watching.await_server()
+    covered = len(watching.history(WORKSPACE).queued)
+
+    os.kill(victim, signal.SIGKILL)
+
+    watching.await_server(but=victim)
+    history = watching.settled_server(restarts=covered)
+    assert history.of(ev.ProcessExited)[-1].signal == signal.SIGKILL
+    assert len(watching.living) == 1
+
+
+def test_up_killed_and_started_again_loses_nothing_leaves_no_orphan_and_the_port_free(watching: Watching) -> None:
+    orphan = watching.await_server()
+    known, covered = len(watching.history(WORKSPACE).writes), len(watching.history(WORKSPACE).queued)
+    watching.save("a.html", "b.html")
+    wait_until(lambda: len(watching.history(WORKSPACE).writes) >= known + 2, what="the files are reported")
+
+    watching.processes["up"].kill()
+    assert watching.living == [orphan]
+    watching.start_up()
+
+    history = watching.settled_server(restarts=covered + 1)
+    assert history.pending == []
+    assert not _alive(orphan)
+    assert watching.living == [watching.await_server()]
+
+
+def test_a_second_up_on_the_same_data_says_so_in_one_line(watching: Watching) -> None:
+    second = _orchestrator("up", "--data", str(watching.data), "--port", "0")
+
+    assert second.returncode == 2
+    assert str(watching.data) in _one_line(second.stderr)
+    assert f"pid {watching.processes['up'].pid}" in second.stderr
+    assert second.stdout == ""
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(watching: Watching, tmp_path: Path) -> None:
+    port = str(watching.port)
+
+    refused = _orchestrator("up", "--data", str(tmp_path / "other"), "--port", port)
+
+    assert refused.returncode == 2
+    assert port in _one_line(refused.stderr)
+
+
+def test_a_second_ctrl_c_ends_up_and_the_server_at_once(watching: Watching) -> None:
+    workspace = watching.register(delay="300s")
+    watching.write(workspace, "a")
+    cut_off = watching.await_running(workspace)
+    up, server = watching.processes["up"], watching.await_server()
+
+    up.signal(signal.SIGINT)
+    up.await_output(re.compile("process.stopping"))
+    up.signal(signal.SIGINT)
+
+    assert up.wait(2) == ENDED_AT_ONCE
+    wait_until(lambda: not _alive(server), what="the server has ended")
+    watching.start_up()
+    rescued = watching.await_running(workspace, after=cut_off)
+    assert (rescued.start.restart, rescued.start.attempt) == (cut_off.start.restart, 2)
+    watching.client.remove(workspace)
+
+
+def test_ctrl_c_during_a_restart_of_300_s_ends_within_15_s_and_records_it(
+    watching: Watching, interrupted: tuple[Embedded, str, Future[float]]
+) -> None:
+    deployment, workspace, ended = interrupted
+
+    assert ended.result(STOPS_WITHIN_S + 10) < STOPS_WITHIN_S
+
+    (cycle,) = deployment.history(workspace).cycles
+    assert isinstance(cycle.end, ev.CycleAbandoned)
+    assert cycle.end.reason is ev.Abandonment.SHUTDOWN
+
+
+def _orchestrator(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([ORCHESTRATOR, *args], capture_output=True, text=True, timeout=30, check=False)
