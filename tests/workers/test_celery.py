@@ -29,7 +29,7 @@ _numbers = count(1)
 
 
 @pytest.fixture
-def json_logs() -> Iterator[None]:
+def json_logs(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
     """Logs as a machine gets them; the test runner's own handlers come back afterwards."""
     root = logging.getLogger()
     before = (root.handlers, root.level)
