@@ -32,13 +32,14 @@ def configure_logs(*, form: str = "auto", level: str = "info") -> None:
         else structlog.processors.JSONRenderer()
     )
     errors: list[structlog.typing.Processor] = [] if console else [structlog.processors.format_exc_info]
+    stream = cast("TextIO", _Stderr())
     structlog.configure(
         processors=[*shared, *errors, render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Stderr())),  # one write a line
+        logger_factory=structlog.WriteLoggerFactory(file=stream),  # one write a line
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.addFilter(_first_line)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

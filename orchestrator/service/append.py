@@ -15,6 +15,7 @@ from orchestrator.domain.policy import DEFAULT_FLEET, Policies, Policy, PolicyPa
 from orchestrator.domain.restart_record import RestartRecord, project, restart_of
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.ports import Ids, StoredWorkspace, Transaction
+from orchestrator.service.announce import announce
 
 SYSTEM = "system"
 """The actor of what the product does by itself: ticks, drains, rescues."""
@@ -96,7 +97,9 @@ def append_all(tx: Transaction, events: Sequence[NewEvent], ids: Ids) -> list[Re
         data=ClockRegressed(by_ms=tx.clock_behind_ms),
         actor=SYSTEM,
     )
-    return tx.append([regressed, *events])[1:]
+    reported, *recorded = tx.append([regressed, *events])
+    announce([reported])  # before the commit: the clock has stepped back whatever becomes of this transaction
+    return recorded
 
 
 def save(tx: Transaction, states: Sequence[WorkspaceState], policies: Policies) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 
 import pytest
 import structlog
@@ -28,15 +32,17 @@ from workers.tasks import Ticker, register_tasks
 _numbers = count(1)
 
 
-@pytest.fixture
-def json_logs(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+@contextmanager
+def json_logs() -> Iterator[None]:
     """Logs as a machine gets them; the test runner's own handlers come back afterwards."""
     root = logging.getLogger()
     before = (root.handlers, root.level)
     configure_logs(form="json")
-    yield
-    root.handlers, root.level = before
-    structlog.reset_defaults()
+    try:
+        yield
+    finally:
+        root.handlers, root.level = before
+        structlog.reset_defaults()
 
 
 def closed_port(app_tick_s: float = 0.2) -> Celery:
@@ -71,7 +77,7 @@ def test_a_frozen_broker_does_not_hold_a_tick_for_long(redis_server: RedisServer
 
 
 @pytest.mark.parametrize("slots", [1, 3])
-def test_from_beat_to_restart_in_one_process(slots: int, json_logs: None, capfd: pytest.CaptureFixture[str]) -> None:
+def test_from_beat_to_restart_in_one_process(slots: int, capfd: pytest.CaptureFixture[str]) -> None:
     store = MemoryEventStore()
     register(store, quiet="50ms", min_interval=0)
     write(store, "ws", "a")
@@ -80,53 +86,43 @@ def test_from_beat_to_restart_in_one_process(slots: int, json_logs: None, capfd:
     ticks = Ticker(store, CeleryDoorbell(app), IDS, worker, tick_s=0.2)
     register_tasks(app, ticks, worker)
     consumer, beat = WorkerThread(app, name="w@host"), BeatThread(app)
-    consumer.start()
-    beat.start()
-    assert consumer.await_ready(10)
-    wait_until(lambda: events(store, CycleSucceeded), what="a restart")
-    assert consumer.alive
-    assert beat.alive
-    started_s = time.monotonic()
-    beat.stop()
-    ticks.stop()
-    worker.stop(grace_s=1)
-    consumer.stop()
-    assert time.monotonic() - started_s < 5
-    wait_until(lambda: not beat.alive, what="beat's end")
+    with json_logs():
+        consumer.start()
+        beat.start()
+        assert consumer.await_ready(10)
+        wait_until(lambda: events(store, CycleSucceeded), what="a restart")
+        assert consumer.alive
+        assert beat.alive
+        started_s = time.monotonic()
+        beat.stop()
+        ticks.stop()
+        worker.stop(grace_s=1)
+        consumer.stop()
+        assert time.monotonic() - started_s < 5
+        wait_until(lambda: not beat.alive, what="beat's end")
     said = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert [line for line in said if line["level"] in ("error", "critical")] == []
 
 
-def test_ticks_come_back_with_the_broker(
-    redis_server: RedisServer, json_logs: None, capfd: pytest.CaptureFixture[str]
-) -> None:
-    app = create_celery(redis_server.url, tick_s=0.2, slots=1)
-    ticks: list[float] = []
-
-    @app.task(name=TICK_TASK, shared=False)
-    def tick() -> None:
-        ticks.append(time.monotonic())
-
-    consumer, beat = WorkerThread(app, name="w@host"), BeatThread(app)
-    consumer.start()
-    beat.start()
-    wait_until(lambda: len(ticks) > 2, what="ticks", timeout_s=20)
-    redis_server.stop()
-    said: list[str] = []
-
-    def lost() -> bool:
-        said.extend(capfd.readouterr().err.splitlines())
-        return any("Cannot connect" in line for line in said) and any("Message Error" in line for line in said)
-
-    wait_until(lost, what="both have noticed")
-    redis_server.start()
-    seen = len(ticks)
-    wait_until(lambda: len(ticks) > seen, what="ticks again", timeout_s=10)
-    beat.stop()
-    consumer.stop()
-    lines = [json.loads(line) for line in said]  # one object a line
+def test_ticks_come_back_with_the_broker(redis_server: RedisServer, tmp_path: Path) -> None:
+    ticks, said = tmp_path / "ticks", tmp_path / "said"
+    with ticks.open("w") as stdout, said.open("w") as stderr:
+        command = [sys.executable, "-m", "tests.workers.ticking", redis_server.url]
+        process = subprocess.Popen(command, stdout=stdout, stderr=stderr, cwd=Path(__file__).parents[2])
+    try:
+        wait_until(lambda: len(ticks.read_text()) > 20, what="ticks", timeout_s=20)
+        redis_server.stop()
+        wait_until(lambda: "Cannot connect" in said.read_text(), what="the worker has noticed")
+        wait_until(lambda: said.read_text().count("Message Error") > 1, what="beat has noticed")
+        seen = len(ticks.read_text())
+        redis_server.start()
+        wait_until(lambda: len(ticks.read_text()) > seen, what="ticks again", timeout_s=10)
+    finally:
+        process.kill()
+        process.wait()
+    lines = [json.loads(line) for line in said.read_text().splitlines()]  # one object a line
     assert not any("exception" in line for line in lines), "a broker's trouble is one line without a stack"
-    assert not any("\n" in line["event"] for line in lines)
+    assert not any("\n" in line["event"].rstrip() for line in lines if line["event"].startswith("Message"))
 
 
 def test_two_apps_of_one_process_have_tasks_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
