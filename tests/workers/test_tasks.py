@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from orchestrator.domain import commands as cmd
-from orchestrator.domain.events import RestartQueued, RestartRequested, Trigger
+from orchestrator.domain.events import CycleSucceeded, RestartQueued, RestartRequested, Trigger
 from orchestrator.domain.policy import parse_policy
 from orchestrator.domain.state import Registration
 from orchestrator.ports import EventStore
@@ -37,6 +37,17 @@ def register(store: EventStore, **policy: object) -> Operator:
     return operator
 
 
+def test_a_tick_is_a_bell_too() -> None:
+    """With ticks and bells in turn, a broker that serves two workers in turn sends one of them no bell at all."""
+    store = MemoryEventStore()
+    register(store, quiet=0, min_interval=0)
+    write(store, "ws", "a")
+    nobody_hears = Bell()
+    ticker(store, nobody_hears, tick_s=0.01).tick()
+    assert nobody_hears.rung == ["ws"]
+    assert len(events(store, CycleSucceeded)) == 1
+
+
 def test_a_tick_sleeps_until_the_next_instant_and_folds_then() -> None:
     store, bell = MemoryEventStore(), Bell()
     register(store, quiet="120ms")
@@ -47,11 +58,10 @@ def test_a_tick_sleeps_until_the_next_instant_and_folds_then() -> None:
     assert bell.rung == ["ws"]
     [queued] = events(store, RestartQueued)
     with store.read() as reader:
-        stored = reader.workspace("ws")
+        record = reader.restart(queued.restart)
         ticked_at = reader.last_tick_at()
-    assert stored is not None
-    assert stored.state.restart is not None
-    assert stored.state.restart.queued_at - queued.due_at < timedelta(milliseconds=500)
+    assert record is not None
+    assert record.queued_at - queued.due_at < timedelta(milliseconds=500)
     assert ticked_at is not None
 
 
