@@ -40,6 +40,7 @@ _REDIS_OPTIONS = {
     "socket_connect_timeout": 2,
     "socket_keepalive": True,
     "max_retries": 1,
+    "interval_start": 0.1,  # kombu's own 2 s would pass in every tick of an outage
 }
 
 

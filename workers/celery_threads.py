@@ -14,8 +14,22 @@ from celery import Celery
 from celery.beat import Scheduler, Service
 from celery.concurrency.base import BasePool
 from celery.worker import WorkController
+from celery.worker.request import Request
 
 _log = structlog.get_logger("orchestrator")
+
+
+class _Controller(WorkController):
+    """Celery's worker, which drops what still arrives once its pool is closed; Celery calls that unrecoverable."""
+
+    closing = False
+
+    def _process_task(self, req: Request) -> None:
+        try:
+            req.execute_using_pool(cast("BasePool", self.pool))
+        except RuntimeError:
+            if not self.closing:
+                raise
 
 
 class WorkerThread:
@@ -24,7 +38,7 @@ class WorkerThread:
     def __init__(self, app: Celery, *, name: str) -> None:
         self._ready = threading.Event()
         app.set_default()  # Celery's pool threads look tasks up in the process's default app, not in the worker's
-        self._controller = WorkController(
+        self._controller = _Controller(
             app=app,
             hostname=name,
             pool_cls="threads",
@@ -51,6 +65,7 @@ class WorkerThread:
 
     def stop(self) -> None:
         """Wait for the tasks under way and take no more. Every task must have been told to end before."""
+        self._controller.closing = True
         pool = cast("BasePool | None", self._controller.pool)
         if pool is not None:
             pool.stop()

@@ -67,18 +67,18 @@ def working(store: EventStore, lease: str) -> Iterator[threading.Event]:
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("lease", ["150ms", "600ms"])
+@pytest.mark.parametrize("lease", ["150ms", "400ms"])
 def test_an_executor_that_works_longer_than_the_lease(lease: str) -> None:
     store = MemoryEventStore()
     with working(store, lease):
         first = lease_until(store)
-        lasted = 5 * int(lease.removesuffix("ms")) / 1000
+        lasted = 3 * int(lease.removesuffix("ms")) / 1000
 
         def looked_for_long() -> bool:
             assert look(store, Bell(), IDS, free_slots=lambda: 1).changed == 0, "rescued under a living worker"
             return (lease_until(store) - first).total_seconds() > lasted
 
-        wait_until(looked_for_long, what="five leases long")
+        wait_until(looked_for_long, what="three leases long")
     assert len(events(store, CycleSucceeded)) == 1
 
 
