@@ -96,7 +96,7 @@ def test_what_a_dead_leader_left_in_its_group_is_ended_before_the_next_start(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    server = f"import socket,time; s=socket.create_server(('127.0.0.1',{port})); s.accept(); time.sleep(1000)"
+    server = f"import signal,socket; s=socket.create_server(('127.0.0.1',{port})); s.accept(); signal.pause()"
     # Exits when its server is up; without the end of the group the second server could not bind.
     script = f'"$PY" -c "$SERVER" & until "$PY" -c "import socket; socket.create_connection((\'127.0.0.1\',{port}))"'
     given = launch(tag, "sh", "-c", f"{script} 2>/dev/null; do :; done; exit 5", PY=sys.executable, SERVER=server)
