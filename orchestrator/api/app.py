@@ -9,7 +9,7 @@ from importlib.metadata import version
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse
 
-from orchestrator.api import fates, health, ingest, metrics, operate, policies, queries, stream
+from orchestrator.api import fates, health, hosts, ingest, metrics, operate, policies, queries, stream
 from orchestrator.api.gate import Gate, need_database
 from orchestrator.api.openapi import install_openapi
 from orchestrator.api.problems import install_problems
@@ -44,7 +44,7 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(router)
     install_problems(app)
     install_openapi(app)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, only_loopback=hosts.is_checked(services.settings))
     return app
 
 

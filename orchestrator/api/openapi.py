@@ -21,6 +21,7 @@ _DESCRIPTIONS = {
     412: "The thing has changed: If-Match names another version",
     413: "The body is too large",
     415: "The body's format is not supported",
+    421: "The request names another host than this machine, which an API bound to loopback refuses",
     422: "A value was refused",
     429: "Too much at once",
     500: "A fault of the server",
@@ -116,8 +117,9 @@ def _description(app: FastAPI) -> dict[str, Any]:
         own[model.__name__] = schema
     components = found.setdefault("components", {}).setdefault("schemas", {})
     components |= own
-    for name in ("HTTPValidationError", "ValidationError"):
-        components.pop(name, None)
+    for operations in found["paths"].values():
+        for operation in operations.values():
+            operation["responses"] |= {str(status): response for status, response in problems(421).items()}
     return found
 
 

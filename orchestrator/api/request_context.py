@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator.api.hosts import is_loopback
 from orchestrator.api.problems import Problem, respond
 
 REQUEST_ID = "X-Request-Id"
@@ -19,10 +20,13 @@ _log = structlog.get_logger("orchestrator")
 
 
 class RequestContext:
-    """ASGI middleware. A caller's own good ``X-Request-Id`` is kept; else the request gets one."""
+    """ASGI middleware. A caller's own good ``X-Request-Id`` is kept; else the request gets one.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    ``only_loopback``: a request that names another host than this machine is refused.
+    """
+
+    def __init__(self, app: ASGIApp, *, only_loopback: bool) -> None:
+        self.app, self._only_loopback = app, only_loopback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -42,7 +46,7 @@ class RequestContext:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self.app(scope, receive, send_named)
+                await self._served(scope)(scope, receive, send_named)
             except ClientDisconnect:
                 _log.info("request.left", method=scope["method"], path=scope["path"])
             except Exception:
@@ -52,6 +56,16 @@ class RequestContext:
                 detail = f"the server failed at this request; its log says why under request id {request_id}"
                 response = respond(Request(scope), Problem(name="internal-error", detail=detail))
                 await response(scope, receive, send_named)
+
+    def _served(self, scope: Scope) -> ASGIApp:
+        host = Headers(scope=scope).get("host", "localhost")
+        if not self._only_loopback or is_loopback(host):
+            return self.app
+        detail = (
+            f"this API serves its own machine only, and the request names {host[:100]!r}; set "
+            "ORCHESTRATOR_ALLOW_UNAUTHENTICATED=true if something in front of it checks callers"
+        )
+        return respond(Request(scope), Problem(name="misdirected-request", detail=detail))
 
 
 def _given(scope: Scope) -> str | None:

@@ -7,10 +7,9 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
-from orchestrator.api.app import create_app, stop_waiting
-from orchestrator.bootstrap import Services
+from orchestrator.api.app import stop_waiting
 
-_STOP_WITHIN_S = 3
+_STOP_WITHIN_S = 2
 _KEEP_ALIVE_S = 15
 
 
@@ -27,16 +26,13 @@ class ApiServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def create_server(services: Services, *, host: str | None = None, port: int | None = None) -> ApiServer:
-    """Return the server, bound to nothing yet.
-
-    ``host`` and ``port`` default to the settings'; port 0 takes a free one.
-    """
-    app = create_app(services)
+def create_server(app: FastAPI, *, host: str = "127.0.0.1", port: int = 0) -> ApiServer:
+    """Return the server of an API, bound to nothing yet: ``run`` binds, or takes sockets that are bound."""
     config = uvicorn.Config(
         app,
-        host=services.settings.host if host is None else host,
-        port=services.settings.port if port is None else port,
+        host=host,
+        port=port,
+        lifespan="on",
         access_log=False,
         log_config=None,
         server_header=False,

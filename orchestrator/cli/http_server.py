@@ -5,25 +5,19 @@ from __future__ import annotations
 import socket
 import threading
 
-import uvicorn
-from starlette.types import ASGIApp
+from fastapi import FastAPI
 
+from orchestrator.api.server import create_server
 from orchestrator.errors import InvalidInput
-
-_STREAMS_END_S = 2
-"""How long open requests may go on when the server stops; event streams are told to end at once."""
 
 
 class HttpServer:
-    """uvicorn in a thread."""
+    """The API's server in a thread."""
 
-    def __init__(self, app: ASGIApp, *, host: str, port: int) -> None:
+    def __init__(self, app: FastAPI, *, host: str, port: int) -> None:
         """Bind. Raises ``InvalidInput`` if the address is taken or not ours."""
         self._socket = _bound(host, port)
-        config = uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=_STREAMS_END_S, lifespan="on"
-        )
-        self._server = uvicorn.Server(config)
+        self._server = create_server(app)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="http", daemon=True
         )

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 import structlog
 
+from orchestrator.api.app import create_app
 from orchestrator.api.server import ApiServer, create_server
 from orchestrator.bootstrap import Services, build_drainer, open_services
 from orchestrator.errors import BrokerUnavailable
@@ -84,7 +85,7 @@ def served(url: str, *, auto_register: str | None = None, ready: bool = True, **
         services = replace(services, auto=AutoRegistration(executor=auto_register))
     if ready:
         record_floor(services.store, services.ids, services.settings.floor)
-    server = create_server(services, host="127.0.0.1", port=0)
+    server = create_server(create_app(services))
     thread = threading.Thread(target=server.run, name="api")
     thread.start()
     with ExitStack() as stack:

@@ -300,6 +300,17 @@ def test_request_id_of_the_caller_is_kept_if_it_is_good(api: Api) -> None:
     assert api.http.get("/livez", headers={"X-Request-Id": "a b"}).headers["x-request-id"].startswith("req_")
 
 
+def test_web_page_of_another_name_is_refused(sqlite_url: str) -> None:
+    """DNS rebinding: a page's own name that leads to 127.0.0.1. Its requests carry that name."""
+    with served(sqlite_url) as api:
+        for host in ("evil.example", "evil.example:8321", "127.0.0.1.evil.example", "[", ""):
+            assert api.http.get("/v1/workspaces", headers={"Host": host}).status_code == 421
+        for host in ("localhost", "localhost:1", "127.0.0.1", "127.1.2.3:80", "[::1]:8321"):
+            assert api.http.get("/v1/workspaces", headers={"Host": host}).status_code == 200
+    with served(sqlite_url, allow_unauthenticated=True) as api:
+        assert api.http.get("/v1/workspaces", headers={"Host": "restarts.example"}).status_code == 200
+
+
 def test_caller_that_hangs_up_amid_its_body_stores_nothing(api: Api) -> None:
     before = api.stored()
     address = urlparse(api.url)
