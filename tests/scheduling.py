@@ -11,7 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 _SYSTEM = "tests/system/"
 
 
-class SharedDeploymentScheduling(LoadScopeScheduling):
+class SharedDeploymentScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
     """Every test by itself, but the system tests by the deployment that they share; the largest group first."""
 
     def _split_scope(self, nodeid: str) -> str:

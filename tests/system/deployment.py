@@ -158,6 +158,10 @@ class Deployment(ABC):
 
         return wait_until(running, what=f"a cycle of {workspace} runs", timeout_s=timeout_s)
 
+    def await_queued(self, workspace: str) -> None:
+        """Wait until a restart of the workspace is queued."""
+        wait_until(lambda: self.history(workspace).queued, what=f"{workspace} is queued")
+
     def settled(self, workspace: str, *, restarts: int, timeout_s: float = 20.0) -> History:
         """Wait until nothing of the workspace waits or runs; check its log and its ledger, and count its restarts.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import TypeVar
 
 from orchestrator.domain import events as ev
@@ -108,7 +109,7 @@ def _check_order(history: History) -> None:
     instants = [event.recorded_at for event in history.events]
     assert instants == sorted(instants)
     stamps = [(start.started_at, start.fence) for start in history.starts]
-    for (stamp, fence), (later, higher) in zip(stamps, stamps[1:], strict=False):
+    for (stamp, fence), (later, higher) in pairwise(stamps):
         assert later > stamp, "S7: a start without a later stamp"
         assert higher > fence, "S7: a start without a higher fence"
     assert [start.previous_started_at for start in history.starts[1:]] == [stamp for stamp, _ in stamps[:-1]]
@@ -137,7 +138,7 @@ def _check_single_flight(history: History) -> None:
 
 
 def _check_spacing(history: History) -> None:
-    """Restarts that no manual request asked for keep ``min_interval`` from the last start; no window is folded early."""
+    """Restarts that no manual request asked for keep ``min_interval`` from the last start; none is queued early."""
     last_start: datetime | None = None
     queued: dict[str, ev.RestartQueued] = {}
     for event in history.events:

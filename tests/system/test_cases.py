@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from datetime import timedelta
 
-import pytest
-
 from orchestrator.domain import events as ev
 from tests.system.deployment import TICK_S, Deployment
 from tests.system.history import History
@@ -332,7 +330,7 @@ def test_with_every_slot_hung_a_tick_still_queues_and_the_first_free_slot_takes_
 
     for workspace in (older, newer):
         deployment.write(workspace, "b")
-        wait_until(lambda name=workspace: deployment.history(name).queued, what=f"{workspace} is queued")
+        deployment.await_queued(workspace)
     queued = [deployment.history(workspace).recorded(ev.RestartQueued)[0] for workspace in (older, newer)]
     waiting = [deployment.history(workspace).starts for workspace in (older, newer)]
     deployment.client.remove(hung[0])

@@ -1,4 +1,4 @@
-"""Killed, frozen, cut off and told twice: separate processes on PostgreSQL and Redis lose nothing and double nothing."""
+"""Killed, frozen, cut off and told twice: separate processes on PostgreSQL and Redis lose and double nothing."""
 
 from __future__ import annotations
 

@@ -6,9 +6,6 @@ import gc
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
-
-import psutil
 
 from orchestrator.bootstrap import Services, build_drainer, open_services
 from orchestrator.domain import commands as cmd
@@ -20,7 +17,6 @@ from orchestrator.service.change_policy import record_floor
 from orchestrator.service.record import Write, record_writes
 from orchestrator.service.tick import look
 from orchestrator.settings import load_settings
-from tests.system.deployment import Deployment
 
 AUTHOR = Author(actor="test")
 WORKSPACES = 10_000
@@ -30,8 +26,6 @@ RESTARTED_OF_A_HUNDRED = 5
 GROWTH_MOST_OBJECTS = 500
 GROWTH_MOST_BYTES = 150_000
 """A tenth of what one dictionary entry for each of 5,000 workspaces costs with its key."""
-
-RSS_GROWTH_MOST_BYTES = 8 * 1024 * 1024
 
 
 class SilentBell:
