@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -52,20 +53,30 @@ class Statements:
         """Insert rows, or replace those with the same primary key."""
         if not rows:
             return
-        new = self.insert(table)
-        keys = [column.name for column in table.primary_key]
-        changed = {name: new.excluded[name] for name in rows[0] if name not in keys}
-        self.run(new.on_conflict_do_update(index_elements=keys, set_=changed), rows)
+        self.run(_upsert(table, self.dialect, tuple(rows[0])), rows)
 
     def insert(self, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
         """Return the insert of this database, which knows ON CONFLICT."""
-        return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
+        return _insert(table, self.dialect)
 
     def json(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[Any]:
         """Return a column of JSON text as something that can be indexed by name."""
         if self.dialect == "sqlite":
             return sa.type_coerce(column, sa.JSON)
         return sa.cast(column, postgresql.JSON)
+
+
+def _insert(table: sa.Table, dialect: str) -> postgresql.Insert | sqlite.Insert:
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+
+
+@cache
+def _upsert(table: sa.Table, dialect: str, names: tuple[str, ...]) -> sa.Insert:
+    """Return the upsert of these columns; built once, as every write needs one and building costs more than binding."""
+    new = _insert(table, dialect)
+    keys = [column.name for column in table.primary_key]
+    changed = {name: new.excluded[name] for name in names if name not in keys}
+    return new.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 @contextmanager
