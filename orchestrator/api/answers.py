@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.domain.events import EVENT_TYPES, Cause, Kind, Operation, Suppression, Trigger, Waiver
+from orchestrator.domain.events import EVENT_TYPES, Cause, Kind, Operation, Suppression, Trigger, Waiver, WriteDecision
 from orchestrator.domain.explain import FateStatus
 from orchestrator.domain.policy import Action
 from orchestrator.domain.restart_record import RestartState
 from orchestrator.domain.state import Phase
-from orchestrator.service.record import WriteDecision
 
 WRITE = "AcceptedWrite"
 BATCH = "AcceptedBatch"

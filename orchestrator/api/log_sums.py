@@ -38,8 +38,8 @@ class Snapshot:
     def imbalance(self) -> int:
         """Return accepted - covered - waived - recorded - pending writes: 0 (S2)."""
         of = self.sums.get
-        accepted = sum(of(f"writes.{action.value}", 0) for action in Action)
-        settled = of("covered", 0) + of("waived", 0) + of(f"writes.{Action.RECORD.value}", 0)
+        accepted = sum(of(f"accepted.{action.value}", 0) for action in Action)
+        settled = of("covered", 0) + of("waived", 0) + of(f"accepted.{Action.RECORD.value}", 0)
         return accepted - settled - self.backlog.pending_writes
 
 
@@ -89,8 +89,9 @@ class LogSums:
 
     def _add(self, data: ev.EventData) -> None:  # noqa: C901 (one flat table of events reads best)
         match data:
-            case ev.FileWritten(action=action):
-                self._sums[f"writes.{action.value}"] += 1
+            case ev.FileWritten(action=action, decision=decision):
+                self._sums[f"accepted.{action.value}"] += 1
+                self._sums[f"writes.{decision.value if decision else 'unknown'}"] += 1
             case ev.RestartQueued():
                 self._sums["folds"] += 1
                 self._sums[f"restarts.{data.cause.value}"] += 1

@@ -17,8 +17,7 @@ from prometheus_client.registry import Collector
 
 from orchestrator.api.log_sums import DURATION_BOUNDS_MS, LATENESS_BOUNDS_MS, Snapshot, take_snapshot
 from orchestrator.api.services import Wired
-from orchestrator.domain.events import Cause, Suppression
-from orchestrator.domain.policy import Action
+from orchestrator.domain.events import Cause, Suppression, WriteDecision
 from orchestrator.domain.state import Phase
 from orchestrator.errors import Unavailable
 from orchestrator.ports import EventStore
@@ -75,7 +74,8 @@ class Scrape(Collector):
 
 
 def _counters(sums: Mapping[str, int]) -> Iterator[Metric]:
-    yield _labelled(sums, "writes", "decision", "Accepted writes by what they ask for", [item.value for item in Action])
+    decisions = [item.value for item in WriteDecision]
+    yield _labelled(sums, "writes", "decision", "Accepted writes by what became of them at once", decisions)
     yield _labelled(sums, "restarts", "cause", "Restarts queued, by cause", [item.value for item in Cause])
     yield _labelled(sums, "cycles", "outcome", "Ends of cycles by outcome; rejected late results too", OUTCOMES)
     reasons = [item.value for item in Suppression]

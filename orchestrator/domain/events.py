@@ -26,6 +26,15 @@ class Operation(StrEnum):
     RENAMED = "renamed"
 
 
+class WriteDecision(StrEnum):
+    """What became of a write at once."""
+
+    OPENED_WINDOW = "opened_window"
+    FOLDED = "folded"
+    RECORDED = "recorded"
+    HELD = "held"
+
+
 class Trigger(StrEnum):
     """A request for a restart that is not a write."""
 
@@ -155,16 +164,20 @@ class PolicyChanged(EventData):
 
 @dataclass(frozen=True, kw_only=True)
 class FileWritten(EventData):
-    """One accepted write. ``rule`` is the rule that matched, as it was written, if one did."""
+    """One accepted write. ``rule`` is the rule that matched, as it was written, if one did.
+
+    ``decision`` is what its caller was answered; nothing is decided from it again.
+    """
 
     FACT = True
-    OMITTED = frozenset({"path_encoding", "rule", "quiet_ms", "max_wait_ms"})
+    OMITTED = frozenset({"decision", "path_encoding", "rule", "quiet_ms", "max_wait_ms"})
 
     path: str
     op: Operation
     action: Action
     digest: str | None = None
     size: int | None = None
+    decision: WriteDecision | None = None
     path_encoding: str | None = None
     rule: str | None = None
     quiet_ms: int | None = None

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
 
-from orchestrator.domain.events import FileWritten, NewEvent, Operation, Recorded, WorkspaceRegistered
+from orchestrator.domain.events import (
+    FileWritten,
+    NewEvent,
+    Operation,
+    Recorded,
+    WorkspaceRegistered,
+    WriteDecision,
+)
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.paths import check_path, escape_path
 from orchestrator.domain.policy import DEFAULT_FLEET, Action, Policies, Policy, PolicyPatch
@@ -17,15 +23,6 @@ from orchestrator.ports import EventStore, Ids, Target, Transaction
 from orchestrator.service.announce import announce, announce_writes
 from orchestrator.service.append import append_all, expected_at, policy_of, save
 from orchestrator.service.idempotency import RequestKey, once
-
-
-class WriteDecision(StrEnum):
-    """What became of a write at once."""
-
-    OPENED_WINDOW = "opened_window"
-    FOLDED = "folded"
-    RECORDED = "recorded"
-    HELD = "held"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +89,7 @@ class _Batch:
         self.tx, self.writes, self.actor, self.auto, self.ids = tx, writes, actor, auto, ids
         self.policies: Policies = tx.policies()
         self.states: dict[str, WorkspaceState] = {}
+        self.opened: set[str] = set()
         self.events: list[NewEvent] = []
         self.index_of: dict[str, int] = {}
         self.repeats: dict[int, str] = {}
@@ -125,7 +123,7 @@ class _Batch:
             id=self.ids.new("evt"),
             workspace=write.workspace,
             version=None,
-            data=_fact(write, policy_of(state, self.policies)),
+            data=self._decided(state, _fact(write, policy_of(state, self.policies))),
             actor=self.actor,
             source=write.source,
             source_id=write.source_id,
@@ -136,6 +134,15 @@ class _Batch:
         self.index_of[event.id] = index
         if write.source_id is not None:
             self.known[self._key(write)] = event
+
+    def _decided(self, state: WorkspaceState, fact: FileWritten) -> FileWritten:
+        """Add what becomes of the write at once; the second one of a batch is folded into the first one's window."""
+        decision = _decision(state, fact)
+        if decision is WriteDecision.OPENED_WINDOW and state.workspace in self.opened:
+            decision = WriteDecision.FOLDED
+        if decision is WriteDecision.OPENED_WINDOW:
+            self.opened.add(state.workspace)
+        return replace(fact, decision=decision)
 
     def _key(self, write: Write) -> tuple[str, str]:
         return (write.source or self.actor, write.source_id or "")
@@ -175,7 +182,7 @@ class _Batch:
             after = evolve(before, event, policy_of(before, self.policies))
             self.states[after.workspace] = after
             if event.id in self.index_of:
-                accepted[self.index_of[event.id]] = _accepted(event, before)
+                accepted[self.index_of[event.id]] = _accepted(event)
         save(self.tx, [self.states[name] for name in sorted({e.workspace or "" for e in recorded})], self.policies)
         accepted = {index: self._dated(write) for index, write in accepted.items()}
         by_id = {write.id: write for write in accepted.values()}
@@ -197,7 +204,7 @@ class _Batch:
                 continue
             self.states[stored.state.workspace] = stored.state
             pending = event.position > stored.state.settled_to and event.data.action is not Action.RECORD
-            answer = replace(_accepted(event, stored.state), replayed=True, decision=_replay_decision(event.data))
+            answer = replace(_accepted(event), replayed=True)
             yield index, self._dated(answer) if pending else answer
 
 
@@ -280,16 +287,16 @@ def _check_same(known: NewEvent, write: Write, fact: FileWritten) -> None:
         raise KeyReused(f"id {write.source_id!r} was used before for another write; use a new id")
 
 
-def _accepted(event: Recorded, before: WorkspaceState) -> AcceptedWrite:
+def _accepted(event: Recorded) -> AcceptedWrite:
     data = event.data
-    if not isinstance(data, FileWritten):
-        raise TypeError(f"{event.type} is not a write")
+    if not isinstance(data, FileWritten) or data.decision is None:
+        raise TypeError(f"{event.type} {event.id} is not a write that this version recorded")
     return AcceptedWrite(
         id=event.id,
         workspace=event.workspace or "",
         position=event.position,
         action=data.action,
-        decision=_decision(before, data),
+        decision=data.decision,
         due_at=None,
         replayed=False,
     )
@@ -303,7 +310,3 @@ def _decision(before: WorkspaceState, data: FileWritten) -> WriteDecision:
     waits = before.restart is not None and before.restart.cycle is None
     joined = waits or before.window.writes + before.window.requests > 0
     return WriteDecision.FOLDED if joined else WriteDecision.OPENED_WINDOW
-
-
-def _replay_decision(data: FileWritten) -> WriteDecision:
-    return WriteDecision.RECORDED if data.action is Action.RECORD else WriteDecision.FOLDED

@@ -48,8 +48,10 @@ def test_numbers_say_what_happened(any_api: Api, tmp_path: Path) -> None:
 
 EXPECTED = {
     "up": 1,
-    "writes_total{restart}": 4,
-    "writes_total{record}": 1,
+    "writes_total{opened_window}": 3,
+    "writes_total{folded}": 1,
+    "writes_total{recorded}": 1,
+    "writes_total{held}": 0,
     "folds_total": 4,
     "restarts_total{quiet}": 2,
     "restarts_total{manual}": 0,
@@ -76,12 +78,13 @@ def test_numbers_are_the_same_in_every_process(any_api: Api) -> None:
         any_api.write()
         third = scrape(other)
 
-    assert first["orchestrator_writes_total{restart}"] == second["orchestrator_writes_total{restart}"] == len(batch)
-    assert third["orchestrator_writes_total{restart}"] == len(batch) + 1
+    folded = "orchestrator_writes_total{folded}"
+    assert first[folded] == second[folded] == len(batch) - 1
+    assert third[folded] == len(batch)
     with any_api.services.store.read() as reader:
         kept = reader.counters()
     assert kept.position >= len(batch), "a scrape keeps what it folded"
-    assert kept.sums["writes.restart"] == len(batch)
+    assert kept.sums["accepted.restart"] == len(batch)
 
 
 def test_ledger_balances_at_every_moment(any_api: Api) -> None:

@@ -48,7 +48,7 @@ def test_same_source_and_id_is_stored_once(any_api: Api) -> None:
     before = any_api.stored()
     again = any_api.write(source="watcher", id="1")
 
-    assert again == first | {"replayed": True, "decision": "folded"}
+    assert again == first | {"replayed": True}
     assert any_api.stored() == before
 
     other = any_api.http.post("/v1/workspaces/ws/writes", json={"path": "other.py", "source": "watcher", "id": "1"})

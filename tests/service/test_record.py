@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 
 from orchestrator.domain import commands as cmd
-from orchestrator.domain.events import FileWritten, Trigger, WorkspaceRegistered
+from orchestrator.domain.events import FileWritten, Trigger, WorkspaceRegistered, WriteDecision
 from orchestrator.domain.policy import Action
 from orchestrator.ports import EventStore
-from orchestrator.service.record import AutoRegistration, RecordedBatch, Write, WriteDecision, record_writes
+from orchestrator.service.record import AutoRegistration, RecordedBatch, Write, record_writes
 from tests.history import START, CountedIds, History
 from tests.service.world import events, write
 
