@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import act, demo, export, policy, processes, read, watching
+from orchestrator.cli import act, demo, export, policy, processes, read, replay, watching
 from orchestrator.cli.output import emit, fail, note
 from orchestrator.errors import OrchestratorError
 from orchestrator.logs import configure_logs
@@ -43,6 +43,7 @@ app.command("workspaces")(read.workspaces)
 app.command("restarts")(read.restarts)
 app.command("why")(read.why_command)
 app.command("tail")(read.tail)
+app.command("replay")(replay.replay_command)
 app.command("demo")(demo.demo)
 app.add_typer(policy.app, name="policy", help="Show, change or check the numbers that decide when.")
 app.add_typer(export.app, name="audit", help="What an auditor takes away.")

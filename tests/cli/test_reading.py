@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ READING = sorted(name for name, command in COMMANDS.items() if "--database-url" 
 
 
 def test_walk_finds_what_the_contract_names() -> None:
-    assert set(READING) == {"workspaces", "restarts", "why", "tail", "policy show", "audit export"}
+    assert set(READING) == {"workspaces", "restarts", "why", "tail", "policy show", "audit export", "replay"}
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - RUN_FOR_EVER))
@@ -242,3 +244,18 @@ def test_usage_errors_are_one_line(arguments: list[str], run: Run) -> None:
 def test_version_and_help(run: Run) -> None:
     assert run("--version").out.startswith("restart-orchestrator ")
     assert "Commands:" in run("--help").out
+
+
+def test_replay_of_an_edited_table_exits_with_1(run: Run, recorded: Recorded, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    with (
+        closing(sqlite3.connect(recorded.data / "orchestrator.db")) as source,
+        closing(sqlite3.connect(copy)) as edited,
+    ):
+        source.backup(edited)
+        edited.execute("UPDATE restarts SET writes = 99")
+        edited.commit()
+    ran = run("replay", "--database-url", f"sqlite:///{copy}")
+    assert ran.code == 1
+    assert "1 stored row differs" in ran.out
+    assert recorded.restart in ran.out

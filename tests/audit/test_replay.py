@@ -1,0 +1,72 @@
+"""Promise S10, and that a broken one is found: each table edited by hand behind the log's back."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from orchestrator.audit.replay import replay
+from orchestrator.domain import commands as cmd
+from orchestrator.domain.policy import PolicyPatch
+from orchestrator.service.change_policy import change_policy
+from orchestrator.storage.opening import open_store
+from tests.history import History, TestClock
+
+
+@pytest.fixture
+def lived(sqlite_url: str) -> Iterator[History]:
+    """A covered burst, a pending write, a removed workspace, a changed policy."""
+    clock = TestClock()
+    store = open_store(sqlite_url, clock)
+    history = History(store, clock)
+    history.register("ws")
+    history.register("gone")
+    history.write("a", "b")
+    history.write("x", workspace="gone")
+    history.change(cmd.Remove(reason="over"), "gone")
+    history.at(15)
+    history.queued()
+    history.start()
+    history.at(16)
+    history.succeed()
+    change_policy(store, history.ids, scope="fleet:blue", patch=PolicyPatch(quiet_ms=1), actor="me")
+    history.write("late")
+    yield history
+    store.close()
+
+
+def test_the_log_folds_into_what_is_stored(lived: History) -> None:
+    seen: list[tuple[int, int]] = []
+    report = replay(lived.store, lambda position, last: seen.append((position, last)))
+    assert report.differences == ()
+    assert (report.workspaces, report.restarts, report.policies) == (2, 1, 2)
+    assert seen[-1] == (report.events, report.events)
+
+
+@pytest.mark.parametrize(
+    ("edit", "table", "name"),
+    [
+        (
+            "UPDATE workspaces SET state = replace(state, '\"fence\":1', '\"fence\":2') WHERE id = 'ws'",
+            "workspaces",
+            "ws",
+        ),
+        ("UPDATE workspaces SET due_at = NULL WHERE id = 'ws'", "workspaces", "ws"),
+        ("DELETE FROM workspaces WHERE id = 'gone'", "workspaces", "gone"),
+        ("UPDATE restarts SET writes = 1", "restarts", "rst_"),
+        ("DELETE FROM restarts", "restarts", "rst_"),
+        ("UPDATE policies SET version = 9 WHERE scope = 'fleet:blue'", "policies", "fleet:blue"),
+        ("INSERT INTO policies SELECT 'fleet:red', policy, 7 FROM policies LIMIT 1", "policies", "fleet:red"),
+    ],
+)
+def test_an_edited_row_is_found(lived: History, sqlite_url: str, edit: str, table: str, name: str) -> None:
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as database:
+        assert database.execute(edit).rowcount == 1
+        database.commit()
+    [found] = replay(lived.store).differences
+    assert found.table == table
+    assert found.id.startswith(name)
+    assert found.stored != found.replayed
