@@ -14,6 +14,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import Scope
 
 from orchestrator import errors
 from orchestrator.service.record import RefusedWrite
@@ -45,6 +47,7 @@ KINDS: dict[str, tuple[int, str]] = {
 """Every problem's name, its status and its title."""
 
 _BY_STATUS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "content-too-large"}
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _RETRY_AFTER_S = {"migrations-pending": 10}
 _RETRY_AFTER_DEFAULT_S = 2
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
@@ -159,7 +162,18 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         405: f"{request.method} is not allowed at {request.url.path}; see the header Allow",
     }
     detail = details.get(error.status_code, str(error.detail))
-    return respond(request, Problem(name=name, detail=detail, headers=dict(error.headers or {})))
+    headers = {"Allow": _allowed(request)} if error.status_code == 405 else dict(error.headers or {})
+    return respond(request, Problem(name=name, detail=detail, headers=headers))
+
+
+def _allowed(request: Request) -> str:
+    """Return every method of the path: the router names those of the first route only, and each method is a route."""
+    found = (method for method in _METHODS if _is_served({**request.scope, "method": method}))
+    return ", ".join(found)
+
+
+def _is_served(scope: Scope) -> bool:
+    return any(route.matches(scope)[0] is Match.FULL for route in scope["app"].routes)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

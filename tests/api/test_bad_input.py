@@ -289,10 +289,12 @@ def test_cursor_belongs_to_its_query(api: Api) -> None:
 
 
 def test_allow_names_the_methods(api: Api) -> None:
-    answer = api.http.patch(DEFAULT)
+    """All of them (RFC 9110, 10.2.1), though each method is a route of its own."""
+    policy, workspace = api.http.patch(DEFAULT), api.http.patch(WORKSPACE)
 
-    assert answer.status_code == 405
-    assert answer.headers["allow"]
+    assert [answer.status_code for answer in (policy, workspace)] == [405, 405]
+    assert policy.headers["allow"] == "GET, PUT"
+    assert workspace.headers["allow"] == "DELETE, GET, PUT"
 
 
 def test_request_id_of_the_caller_is_kept_if_it_is_good(api: Api) -> None:
