@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,12 @@ class Settings(BaseSettings):
     @property
     def floor(self) -> Policy:
         """Return the built-in numbers, overridden by settings."""
-        return Policy(**said_by(parse_policy(self.policy, field="ORCHESTRATOR_POLICY")))
+        try:
+            return Policy(**said_by(parse_policy(self.policy)))
+        except InvalidInput as error:
+            # `policy.quiet` is the name in a request's body; the person who set this wrote a variable or an option.
+            said = re.sub(r"^policy\.(\w+)", lambda name: _POLICY_PREFIX + name[1].upper(), str(error))
+            raise InvalidInput(said) from None
 
 
 def load_settings(environment: Mapping[str, str] | None = None, **given: Any) -> Settings:

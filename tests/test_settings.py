@@ -114,6 +114,13 @@ def test_each_bad_value_is_one_line_that_names_it(monkeypatch: pytest.MonkeyPatc
     assert name.lower().removeprefix("policy_") in text.lower()
 
 
+@pytest.mark.parametrize("name", ["POLICY_QUIET", "POLICY_QUITE", "POLICY_MAX_COUNT"])
+def test_a_policy_number_is_named_as_its_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"ORCHESTRATOR_{name}", "soon")
+    with pytest.raises(InvalidInput, match=f"^ORCHESTRATOR_{name}: "):
+        load_settings()
+
+
 def test_bad_ones_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_SLOTS", "0")
     monkeypatch.setenv("ORCHESTRATOR_LOG_LEVEL", "loud")

@@ -187,7 +187,6 @@ SCHEMAS: dict[str, Schema] = {
     ),
     EVENTS: _pages(_ref("Event")),
     EVENTS_AFTER: _object(items=_list(_ref("Event")), next_after=_WHOLE, more=_FLAG),
-    "PolicyBody": {**_ANY_OBJECT, "description": "Numbers as people write them, like {quiet: 2s}; replaces the layer"},
     POLICY: _object(scope=_TEXT, version=_WHOLE, policy=_ANY_OBJECT, in_force=_ANY_OBJECT),
     ALIVE: _object(status=_one_of("alive")),
     READY: _object(

@@ -70,7 +70,7 @@ def check_instant(value: str | datetime, field: str) -> datetime:
         at = parse_instant(value) if isinstance(value, str) else value.astimezone(UTC)
     except (ValueError, OverflowError):
         raise InvalidInput(
-            f"{field}: {value!r} is not an instant; write it like 2026-11-23T12:00:00Z", field=field
+            f"{field}: {str(value)!r} is not an instant; write it like 2026-11-23T12:00:00Z", field=field
         ) from None
     if not _EARLIEST <= at < _LATEST:
         raise InvalidInput(f"{field}: {value!s} is not between the years 1970 and 9998", field=field)

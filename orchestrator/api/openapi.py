@@ -79,7 +79,7 @@ def accepts(bodies: Mapping[str, str], *, keyed: bool = False) -> dict[str, Any]
                 "in": "header",
                 "required": False,
                 "description": "The same request with the same key is carried out once and answered alike",
-                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+                "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
             }
         ]
     return extra
@@ -110,7 +110,7 @@ def _description(app: FastAPI) -> dict[str, Any]:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         servers=[{"url": "/"}],
     )
-    own = {"Problem": _problem()} | answers.SCHEMAS | schemas.WRITES
+    own = {"Problem": _problem()} | answers.SCHEMAS | schemas.WRITES | {"PolicyBody": schemas.POLICY_BODY}
     for model in Body.__subclasses__():
         schema = model.model_json_schema(ref_template=_REF + "{model}")
         own |= schema.pop("$defs", {})

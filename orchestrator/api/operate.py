@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from orchestrator.api import answers
 from orchestrator.api.bodies import JSON, Body, Key, json_body
 from orchestrator.api.names import MAX_REASON_CHARACTERS, NAME_PATTERN, check_instant, check_labels, check_text
 from orchestrator.api.openapi import accepts, describe, problems
+from orchestrator.api.schemas import POLICY_BODY
 from orchestrator.api.services import By, Wired, WorkspaceId
 from orchestrator.audit.views import workspace_view
 from orchestrator.bootstrap import Services
@@ -38,7 +39,9 @@ class WorkspaceBody(Body):
     labels: Annotated[dict[str, str], Field(max_length=64)] = Field(default_factory=dict)
     executor: str
     target: dict[str, Any] = Field(default_factory=dict)
-    policy: dict[str, Any] = Field(default_factory=dict, description="Its own numbers, like {quiet: 2s}")
+    policy: Annotated[dict[str, Any], WithJsonSchema(POLICY_BODY)] = Field(
+        default_factory=dict, description="Its own numbers, like {quiet: 2s}"
+    )
 
 
 class RestartBody(Body):

@@ -28,11 +28,14 @@ from orchestrator.errors import InvalidInput
 from orchestrator.service.change_policy import change_policy
 
 _ETAG = re.compile(r'"(\d{1,18})"')
+_IF_MATCH = r'^(\*|"[0-9]{1,18}")$'
 
 router = APIRouter(tags=["policies"])
 
 Fleet = Annotated[str, Path(pattern=NAME_PATTERN, description="A fleet's name")]
-IfMatch = Annotated[str | None, Header(description="Replace only this version")]
+IfMatch = Annotated[
+    str | None, Header(description="Replace only this version", json_schema_extra={"pattern": _IF_MATCH})
+]
 Numbers = Annotated[dict[str, Any], Depends(json_object)]
 _READ: Responses = {200: describe(answers.POLICY, "The layer, empty at version 0 if there is none", tagged=True)}
 _CHANGED: Responses = {200: describe(answers.POLICY, "The layer as it is now", tagged=True)}

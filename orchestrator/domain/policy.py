@@ -121,10 +121,10 @@ def fleet_scope(fleet: str) -> str:
     return f"fleet:{fleet}"
 
 
-_DURATIONS_FROM_ZERO = ("quiet", "min_interval", "settle", "retry_backoff")
-_DURATIONS_ABOVE_ZERO = ("max_wait", "cycle_timeout", "retry_backoff_max", "give_up_backoff", "lease")
-_COUNTS = {"max_count": 1_000_000_000, "max_attempts": 1_000, "max_concurrent": 1_000_000}
-_MAX_RULES = 1_000
+DURATIONS_FROM_ZERO = ("quiet", "min_interval", "settle", "retry_backoff")
+DURATIONS_ABOVE_ZERO = ("max_wait", "cycle_timeout", "retry_backoff_max", "give_up_backoff", "lease")
+COUNTS = {"max_count": 1_000_000_000, "max_attempts": 1_000, "max_concurrent": 1_000_000}
+MAX_RULES = 1_000
 ChoiceT = TypeVar("ChoiceT", bound=StrEnum)
 
 
@@ -165,10 +165,10 @@ def parse_policy(given: Mapping[str, Any], *, field: str = "policy") -> PolicyPa
         at = f"{field}.{name}"
         if value is None and name in {item.removesuffix("_ms") for item in PolicyPatch.OMITTED}:
             continue
-        if name in _DURATIONS_FROM_ZERO or name in _DURATIONS_ABOVE_ZERO:
+        if name in DURATIONS_FROM_ZERO or name in DURATIONS_ABOVE_ZERO:
             values[f"{name}_ms"] = _duration(name, value, at)
-        elif name in _COUNTS:
-            values[name] = _count(value, at, most=_COUNTS[name])
+        elif name in COUNTS:
+            values[name] = _count(value, at, most=COUNTS[name])
         elif name == "edge":
             values[name] = _choice(Edge, value, at)
         elif name == "mode":
@@ -209,7 +209,7 @@ def _duration(name: str, value: Any, at: str) -> int:
     if not isinstance(value, str | int | float):
         raise InvalidInput(f"{at}: {value!r} is not a duration; write it as 15s, 1m30s or 500ms", field=at)
     ms = parse_duration(value, field=at)
-    if ms == 0 and name in _DURATIONS_ABOVE_ZERO:
+    if ms == 0 and name in DURATIONS_ABOVE_ZERO:
         raise InvalidInput(f"{at}: must be longer than 0s", field=at)
     return ms
 
@@ -229,8 +229,8 @@ def _choice(kind: type[ChoiceT], value: Any, at: str) -> ChoiceT:
 def _rules(value: Any, at: str) -> tuple[Rule, ...]:
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise InvalidInput(f"{at}: must be a list of rules", field=at)
-    if len(value) > _MAX_RULES:
-        raise InvalidInput(f"{at}: at most {_MAX_RULES} rules", field=at)
+    if len(value) > MAX_RULES:
+        raise InvalidInput(f"{at}: at most {MAX_RULES} rules", field=at)
     return tuple(_rule(item, f"{at}[{index}]") for index, item in enumerate(value))
 
 

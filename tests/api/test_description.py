@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.api.conftest import Api
@@ -67,3 +71,40 @@ def test_index_leads_on_and_loads_nothing_from_elsewhere(api: Api) -> None:
         if not link.endswith("/stream"):
             assert api.http.get(link).status_code == 200
     assert api.http.get("/docs").status_code == 404
+
+
+POLICIES: list[dict[str, Any]] = [
+    {},
+    {"quiet": "1m30s", "max_wait": 2.5, "min_interval": 0, "settle": "0", "max_count": 1, "edge": "leading"},
+    {"quiet": None, "edge": None, "rules": None, "max_concurrent": None},
+    {"rules": [{"match": "docs/**", "action": "record"}, {"match": ["a", "b"], "quiet": "1s", "max_wait": 3}]},
+    {"mode": "shadow", "lease": " 1s ", "cycle_timeout": "30d"},
+    {"quiet": "soon"},
+    {"quiet": "-1s"},
+    {"quiet": -1},
+    {"quiet": 1e300},
+    {"quiet": True},
+    {"max_count": 0},
+    {"max_count": "3"},
+    {"max_attempts": 10**10},
+    {"edge": "both"},
+    {"mode": 1},
+    {"quite": "2s"},
+    {"rules": [{}]},
+    {"rules": [{"match": []}]},
+    {"rules": [{"match": "a", "action": "x"}]},
+    {"rules": [{"match": "a", "settle": "1s"}]},
+    {"rules": 5},
+]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_description_of_a_policy_agrees_with_the_api(api: Api, policy: dict[str, Any]) -> None:
+    schema = {"$ref": "#/components/schemas/PolicyBody", "components": api.description.document["components"]}
+    described = Draft202012Validator(schema).is_valid(policy)
+
+    layer = api.http.put("/v1/policies/fleets/f", json=policy)
+    own = api.http.put("/v1/workspaces/ws", json={"executor": "simulated", "policy": policy})
+
+    assert layer.status_code == (200 if described else 422), layer.text
+    assert own.status_code == (200 if described else 422), own.text
