@@ -109,10 +109,8 @@ def restarts(  # noqa: PLR0913 (each is an option)
     *,
     workspace: Annotated[str | None, typer.Option(help="Only those of this workspace.")] = None,
     fleet: Annotated[str | None, typer.Option(help="Only those of this fleet.")] = None,
-    since: Annotated[
-        str | None, typer.Option(help="Queued then or later: RFC 3339, or 10m for ten minutes ago.")
-    ] = None,
-    until: Annotated[str | None, typer.Option(help="Queued before: RFC 3339, or 10m for ten minutes ago.")] = None,
+    since: Annotated[str | None, typer.Option(help="Queued then or later: RFC 3339, or 10m for 10 min ago.")] = None,
+    until: Annotated[str | None, typer.Option(help="Queued before: RFC 3339, or 10m for 10 min ago.")] = None,
     state: Annotated[RestartState | None, typer.Option(help="Only those in this state.")] = None,
     cause: Annotated[Cause | None, typer.Option(help="Only those with this cause.")] = None,
     path: Annotated[str | None, typer.Option(help="Only those that cover a write of this path.")] = None,
