@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import psycopg
@@ -21,6 +22,7 @@ from orchestrator.service.operate import Operator
 from orchestrator.service.record import Write, record_writes
 from orchestrator.service.tick import look
 from tests.service.world import IDS, SIMULATED, Bell, Scripted, at_once, drainer, events
+from tests.waiting import wait_until
 
 AT_ONCE = PolicyPatch(quiet_ms=0, min_interval_ms=0)
 
@@ -116,7 +118,7 @@ def test_eight_slots_for_one_workspace_start_one_cycle(shared_store: EventStore)
     assert sum(started) == 1
 
 
-def test_a_row_that_a_writer_holds_is_claimed_all_the_same(postgres_store: EventStore, postgres_url: str) -> None:
+def test_a_row_that_a_writer_holds_is_passed_over_at_first(postgres_store: EventStore, postgres_url: str) -> None:
     queue(postgres_store, "busy", "free")
     with psycopg.connect(postgres_url.replace("+psycopg", "")) as other:
         other.execute("SELECT 1 FROM workspaces WHERE id = 'busy' FOR UPDATE")
@@ -128,6 +130,25 @@ def test_a_row_that_a_writer_holds_is_claimed_all_the_same(postgres_store: Event
         executor = Scripted(act=act)
         assert drainer(postgres_store, executor).drain() == 2
     assert [order.workspace for order in executor.orders] == ["free", "busy"]
+
+
+def test_a_row_that_a_writer_holds_is_waited_for_where_nothing_else_is_left(
+    postgres_store: EventStore, postgres_url: str
+) -> None:
+    queue(postgres_store, "busy")
+    plain_url = postgres_url.replace("+psycopg", "")
+    with psycopg.connect(plain_url) as holder, psycopg.connect(plain_url, autocommit=True) as watcher:
+        holder.execute("SELECT 1 FROM workspaces WHERE id = 'busy' FOR UPDATE")
+        with ThreadPoolExecutor(1) as pool:
+            drained = pool.submit(drainer(postgres_store, Scripted()).drain)
+            wait_until(lambda: _waits_for_a_row(watcher), what="a claim that waits for the row")
+            holder.rollback()
+            assert drained.result(10) == 1
+
+
+def _waits_for_a_row(watcher: psycopg.Connection) -> bool:
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return watcher.execute(waiting).fetchone() is not None
 
 
 @pytest.mark.parametrize("said", ["NUL \x00", "half a pair \ud800"])
