@@ -213,6 +213,10 @@ CASES: dict[str, tuple[str, str, dict[str, Any], int, str]] = {
     "no reason": ("POST", f"{WORKSPACE}/restarts", body(), 422, "/reason"),
     "blank reason": ("POST", f"{WORKSPACE}/restarts", body(reason=" "), 422, "/reason"),
     "long reason": ("POST", f"{WORKSPACE}/hold", body(reason="r" * 1001), 422, "/reason"),
+    "reason with NUL": ("POST", f"{WORKSPACE}/restarts", body(reason="a\0"), 422, "/reason"),
+    "target with half a surrogate": (
+        *("PUT", WORKSPACE, raw(b'{"executor": "simulated", "target": {"ledger": "\\udce9"}}'), 422, "/target/ledger"),
+    ),
     "unknown trigger": ("POST", f"{WORKSPACE}/restarts", body(reason="r", trigger="probe"), 422, "/trigger"),
     "healthy of a wrong type": ("POST", f"{WORKSPACE}/probes", body(healthy="yes"), 422, "/healthy"),
     "hold into the past": ("POST", f"{WORKSPACE}/hold", body(reason="r", until="2020-01-01T00:00:00Z"), 422, "/until"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,17 @@ def test_database_behind_on_migrations_is_named_and_the_process_recovers(unmigra
     unmigrated.put_workspace()
     assert unmigrated.write()["decision"] == "opened_window"
     wait_until(lambda: ready(unmigrated)[0] == 200, what="readyz sees the migrations")
+
+
+def test_database_of_another_version_is_not_served_from(sqlite_url: str, tmp_path: Path) -> None:
+    """Its tables are all there: what a statement would do with them is not tried."""
+    with closing(sqlite3.connect(tmp_path / "orchestrator.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'of-the-future'")
+        connection.commit()
+    with served(sqlite_url, ready=False) as api:
+        refused = api.http.put("/v1/workspaces/ws", json={"executor": "simulated"})
+        assert (refused.status_code, refused.json()["type"].rpartition(":")[2]) == (503, "migrations-pending")
+        assert "migrations" in broken(ready(api)[1])
 
 
 def test_api_lives_through_a_stop_of_postgres(private_postgres: PrivatePostgres) -> None:
