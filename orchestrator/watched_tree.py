@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import structlog
 from pathspec import GitIgnoreSpec
@@ -25,6 +25,8 @@ _log = structlog.get_logger(__name__)
 WriteOp = Literal["created", "modified", "deleted", "renamed"]
 
 RULES_FILE = ".gitignore"
+_ANY_TEXT: Final = "simple"
+"""Python's own engine: names that are not UTF-8 match exactly, and who writes .gitignore owns the machine."""
 
 ALWAYS_IGNORED = (
     *(".git", ".venv/", "node_modules/", "__pycache__/"),
@@ -194,7 +196,7 @@ def _matched(spec: GitIgnoreSpec, path: str, directory: bool) -> bool | None:
 
 @lru_cache(maxsize=1)
 def _always_ignored() -> GitIgnoreSpec:
-    return GitIgnoreSpec.from_lines(ALWAYS_IGNORED)
+    return GitIgnoreSpec.from_lines(ALWAYS_IGNORED, backend=_ANY_TEXT)
 
 
 def _rules_of(file: str) -> GitIgnoreSpec:
@@ -210,13 +212,13 @@ def _rules_of(file: str) -> GitIgnoreSpec:
 
 @lru_cache(maxsize=1024)
 def _compiled(text: bytes, file: str) -> GitIgnoreSpec:
-    return GitIgnoreSpec.from_lines(_good_lines(os.fsdecode(text).splitlines(), file))
+    return GitIgnoreSpec.from_lines(_good_lines(os.fsdecode(text).splitlines(), file), backend=_ANY_TEXT)
 
 
 def _good_lines(lines: Iterable[str], file: str) -> Iterator[str]:
     for line in lines:
         try:
-            GitIgnoreSpec.from_lines([line])
+            GitIgnoreSpec.from_lines([line], backend=_ANY_TEXT)
         except (ValueError, re.error) as error:
             _warn_once("watch_rule_not_understood", file, f"{line!a}: {error}")
         else:

@@ -138,3 +138,10 @@ def test_a_pattern_is_refused_or_works_but_never_breaks(pattern: str) -> None:
 def test_an_empty_or_endless_list_is_refused(patterns: tuple[str, ...]) -> None:
     with pytest.raises(InvalidInput):
         check_patterns(patterns)
+
+
+@pytest.mark.parametrize("pattern", ["**/a/**/b/**/c", "**/a/**/b/**/c/**/d", "a*a*a*a*a*b"])
+@pytest.mark.parametrize("path", ["a/b/" * 1000 + "x", "a" * 4000])
+@pytest.mark.timeout(20)  # backtracking takes minutes to hours here; RE2 takes milliseconds
+def test_no_path_keeps_the_matcher_busy(pattern: str, path: str) -> None:
+    assert not matches((pattern,), path)
