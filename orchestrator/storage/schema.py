@@ -200,3 +200,66 @@ counters = sa.Table(
     sa.Column("sums", sa.Text, nullable=False),
 )
 """Sums over the log up to a position, so that a scrape reads only what came since. One row: ``log``."""
+
+checkpoints = sa.Table(
+    "checkpoints",
+    metadata,
+    sa.Column("tree_size", NUMBER, primary_key=True, autoincrement=False),
+    sa.Column("position", NUMBER, nullable=False),
+    sa.Column("root", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("previous_size", NUMBER, nullable=False),
+    sa.Column("consistency", sa.Text, nullable=False),
+    sa.Column("sealed_at", Instant, nullable=False),
+    sa.Column("exported_at", Instant),
+    sa.Index("ix_checkpoints_position", "position"),
+    sa.Index("ix_checkpoints_unexported", "tree_size", **_where("exported_at IS NULL")),
+)
+"""Signed heads of the Merkle tree over the log. ``position``: of the last event in the tree; ``consistency``: the
+proof (JSON list of base64) that the tree of ``previous_size`` is its beginning; ``exported_at``: every sink has it."""
+
+merkle_tiles = sa.Table(
+    "merkle_tiles",
+    metadata,
+    sa.Column("level", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("tile", NUMBER, primary_key=True, autoincrement=False),
+    sa.Column("hashes", sa.LargeBinary, nullable=False),
+    sa.Column("first_position", NUMBER),
+    sa.Column("last_position", NUMBER),
+    sa.Index("ix_merkle_tiles_last_position", "last_position", **_where("level = 0")),
+)
+"""The tree's hashes, 256 a tile; the last tile of a level may be partial. Positions: of a level 0 tile's events."""
+
+workspace_snapshots = sa.Table(
+    "workspace_snapshots",
+    metadata,
+    sa.Column("workspace", ID, primary_key=True),
+    sa.Column("position", NUMBER, primary_key=True, autoincrement=False),
+    sa.Column("state", sa.Text, nullable=False),
+)
+"""A workspace's folded state right after the event that settled a restart: a past state folds only what came since."""
+
+file_counts = sa.Table(
+    "file_counts",
+    metadata,
+    sa.Column("workspace", ID, primary_key=True),
+    sa.Column("path_digest", ID, primary_key=True),  # a path may be longer than an index entry
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("writes", NUMBER, nullable=False),
+    sa.Column("last_position", NUMBER, nullable=False),
+    sa.Index("ix_file_counts_workspace_writes", "workspace", "writes"),
+    sa.Index("ix_file_counts_writes", "writes"),
+)
+"""Writes of each file, up to the position that ``counters`` keeps under ``file_counts``."""
+
+verifications = sa.Table(
+    "verifications",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("position", NUMBER, nullable=False),
+    sa.Column("state", sa.LargeBinary, nullable=False),
+    sa.Column("violations", sa.Text, nullable=False),
+    sa.Column("imbalance", NUMBER, nullable=False),
+    sa.Column("verified_at", Instant, nullable=False),
+)
+"""How far the log was verified, with what state to go on, and what was found. One row: ``log``."""

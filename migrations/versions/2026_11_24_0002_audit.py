@@ -1,0 +1,93 @@
+"""What the audit keeps beside the log: checkpoints and tiles of its tree, snapshots, file counts, verifications."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+ID = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+INSTANT = sa.TIMESTAMP(timezone=True).with_variant(sa.Text(), "sqlite")
+
+
+def where(condition: str) -> dict[str, Any]:
+    return {"postgresql_where": sa.text(condition), "sqlite_where": sa.text(condition)}
+
+
+def upgrade() -> None:
+    create_tree()
+    create_snapshots()
+    create_file_counts()
+    op.create_table(
+        "verifications",
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("position", NUMBER, nullable=False),
+        sa.Column("state", sa.LargeBinary, nullable=False),
+        sa.Column("violations", sa.Text, nullable=False),
+        sa.Column("imbalance", NUMBER, nullable=False),
+        sa.Column("verified_at", INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_verifications")),
+    )
+
+
+def downgrade() -> None:
+    for table in ("verifications", "file_counts", "workspace_snapshots", "merkle_tiles", "checkpoints"):
+        op.drop_table(table)
+
+
+def create_tree() -> None:
+    op.create_table(
+        "checkpoints",
+        sa.Column("tree_size", NUMBER, nullable=False, autoincrement=False),
+        sa.Column("position", NUMBER, nullable=False),
+        sa.Column("root", sa.Text, nullable=False),
+        sa.Column("note", sa.Text, nullable=False),
+        sa.Column("previous_size", NUMBER, nullable=False),
+        sa.Column("consistency", sa.Text, nullable=False),
+        sa.Column("sealed_at", INSTANT, nullable=False),
+        sa.Column("exported_at", INSTANT),
+        sa.PrimaryKeyConstraint("tree_size", name=op.f("pk_checkpoints")),
+    )
+    op.create_index("ix_checkpoints_position", "checkpoints", ["position"])
+    op.create_index("ix_checkpoints_unexported", "checkpoints", ["tree_size"], **where("exported_at IS NULL"))
+    op.create_table(
+        "merkle_tiles",
+        sa.Column("level", sa.SmallInteger, nullable=False),
+        sa.Column("tile", NUMBER, nullable=False),
+        sa.Column("hashes", sa.LargeBinary, nullable=False),
+        sa.Column("first_position", NUMBER),
+        sa.Column("last_position", NUMBER),
+        sa.PrimaryKeyConstraint("level", "tile", name=op.f("pk_merkle_tiles")),
+    )
+    op.create_index("ix_merkle_tiles_last_position", "merkle_tiles", ["last_position"], **where("level = 0"))
+
+
+def create_snapshots() -> None:
+    op.create_table(
+        "workspace_snapshots",
+        sa.Column("workspace", ID, nullable=False),
+        sa.Column("position", NUMBER, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("workspace", "position", name=op.f("pk_workspace_snapshots")),
+    )
+
+
+def create_file_counts() -> None:
+    op.create_table(
+        "file_counts",
+        sa.Column("workspace", ID, nullable=False),
+        sa.Column("path_digest", ID, nullable=False),
+        sa.Column("path", sa.Text, nullable=False),
+        sa.Column("writes", NUMBER, nullable=False),
+        sa.Column("last_position", NUMBER, nullable=False),
+        sa.PrimaryKeyConstraint("workspace", "path_digest", name=op.f("pk_file_counts")),
+    )
+    op.create_index("ix_file_counts_workspace_writes", "file_counts", ["workspace", "writes"])
+    op.create_index("ix_file_counts_writes", "file_counts", ["writes"])
