@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from orchestrator.domain.events import Cause, NewEvent, Recorded, Waiver
 from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord, RestartState
+from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase, WorkspaceState
 
 Target = Mapping[str, Any]
@@ -183,6 +184,10 @@ class Transaction(Protocol):
         """Insert or replace read models."""
         ...
 
+    def save_snapshots(self, snapshots: Sequence[Snapshot]) -> None:
+        """Keep states as they were right after events of this transaction; none costs nothing."""
+        ...
+
     def save_policy(self, layer: PolicyLayer) -> None:
         """Insert or replace a policy layer."""
         ...
@@ -223,6 +228,19 @@ class WorkspaceFilter:
     limit: int = 100
     removed: bool = False
     """True to list removed ones too; ``phase`` removed implies it."""
+
+    def admits(self, state: WorkspaceState) -> bool:
+        """Return whether a workspace in this state is wanted, wherever its id stands."""
+        registration = state.registration
+        labels = registration.labels if registration else {}
+        wanted_phase = self.phase is state.phase or (
+            self.phase is None and (self.removed or state.phase is not Phase.REMOVED)
+        )
+        return (
+            wanted_phase
+            and self.fleet in (None, registration.fleet if registration else "")
+            and (self.label is None or labels.get(self.label[0]) == self.label[1])
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,6 +291,12 @@ class Backlog:
     phases: Mapping[Phase, int] = field(default_factory=dict)
 
 
+LOG_SUMS = "log"
+"""Name of the counters that the metrics are made of."""
+SNAPSHOTS_FROM = "snapshots"
+"""Name of the counters whose position says from where on every settled restart has its snapshot."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Counters:
     """Sums over the log up to ``position``, kept so that a scrape reads only what came since."""
@@ -310,6 +334,18 @@ class Reader(Protocol):
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
+        ...
+
+    def position_at(self, at: datetime) -> int:
+        """Return the newest position recorded at that instant or before; 0 if there is none."""
+        ...
+
+    def snapshots(self, workspaces: Collection[str], to_position: int) -> dict[str, Snapshot]:
+        """Return each workspace's newest snapshot at or before that position, for those that have one."""
+        ...
+
+    def snapshots_between(self, first: int, last: int) -> list[Snapshot]:
+        """Return all snapshots of these positions, both ends included, in their order."""
         ...
 
     def restart(self, restart: str) -> RestartRecord | None:
@@ -351,8 +387,8 @@ class Reader(Protocol):
         """Return what waits."""
         ...
 
-    def counters(self) -> Counters:
-        """Return the kept sums; position 0 and none if there are none yet."""
+    def counters(self, name: str = LOG_SUMS) -> Counters:
+        """Return the kept sums of that name; position 0 and none if there are none yet."""
         ...
 
     def last_tick_at(self) -> datetime | None:

@@ -10,8 +10,10 @@ from itertools import islice
 from orchestrator.domain.events import FileWritten, Recorded
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_record import RestartRecord
+from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase
 from orchestrator.ports import (
+    LOG_SUMS,
     Backlog,
     Clock,
     Counters,
@@ -47,7 +49,7 @@ class MemoryReader:
         """Return a page of workspaces."""
         ids = sorted(name for name in self._content.workspaces if name > wanted.after)
         stored = (self._content.workspaces[name] for name in ids)
-        return list(islice((one for one in stored if _is_wanted(one, wanted)), wanted.limit))
+        return list(islice((one for one in stored if wanted.admits(one.state)), wanted.limit))
 
     def policies(self) -> Policies:
         """Return the stored policy layers."""
@@ -66,6 +68,19 @@ class MemoryReader:
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
         return self._content.length
+
+    def position_at(self, at: datetime) -> int:
+        """Return the newest position recorded at that instant or before; 0 if there is none."""
+        return self._log.position_at(at, length=self._content.length)
+
+    def snapshots(self, workspaces: Collection[str], to_position: int) -> dict[str, Snapshot]:
+        """Return each workspace's newest snapshot at or before that position, for those that have one."""
+        earlier = (found for position, found in self._content.snapshots.items() if position <= to_position)
+        return {found.state.workspace: found for found in earlier if found.state.workspace in workspaces}
+
+    def snapshots_between(self, first: int, last: int) -> list[Snapshot]:
+        """Return all snapshots of these positions, both ends included, in their order."""
+        return [found for position, found in self._content.snapshots.items() if first <= position <= last]
 
     def restart(self, restart: str) -> RestartRecord | None:
         """Return a restart by its id."""
@@ -151,9 +166,9 @@ class MemoryReader:
             phases=Counter(state.phase for state in states),
         )
 
-    def counters(self) -> Counters:
-        """Return the kept sums; position 0 and none if there are none yet."""
-        return self._content.counters
+    def counters(self, name: str = LOG_SUMS) -> Counters:
+        """Return the kept sums of that name; position 0 and none if there are none yet."""
+        return self._content.kept(name)
 
     def last_tick_at(self) -> datetime | None:
         """Return when a tick last ended, by the clock."""
@@ -171,15 +186,3 @@ def _instants(stored: StoredWorkspace) -> Iterator[datetime]:
     yield from _tick_instants(stored)
     if stored.state.ready_at is not None:
         yield stored.state.ready_at
-
-
-def _is_wanted(stored: StoredWorkspace, wanted: WorkspaceFilter) -> bool:
-    state = stored.state
-    if wanted.phase is None and state.phase is Phase.REMOVED and not wanted.removed:
-        return False
-    labels = state.registration.labels if state.registration else {}
-    return (
-        wanted.phase in (None, state.phase)
-        and wanted.fleet in (None, fleet_of(state))
-        and (wanted.label is None or labels.get(wanted.label[0]) == wanted.label[1])
-    )
