@@ -15,6 +15,7 @@ from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase, WorkspaceState
+from orchestrator.inquiries import Inquiries
 
 Target = Mapping[str, Any]
 """What an executor acts on, as its ``normalise`` returned it: JSON values, no floats."""
@@ -327,7 +328,7 @@ class Counters:
     sums: Mapping[str, int]
 
 
-class Reader(Protocol):
+class Reader(Inquiries, Protocol):
     """Reads without locks. Each method is one statement over an index, whatever the history's length."""
 
     def now(self) -> datetime:
@@ -360,18 +361,6 @@ class Reader(Protocol):
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
-        ...
-
-    def position_at(self, at: datetime) -> int:
-        """Return the newest position recorded at that instant or before; 0 if there is none."""
-        ...
-
-    def snapshots(self, workspaces: Collection[str], to_position: int) -> dict[str, Snapshot]:
-        """Return each workspace's newest snapshot at or before that position, for those that have one."""
-        ...
-
-    def snapshots_between(self, first: int, last: int) -> list[Snapshot]:
-        """Return all snapshots of these positions, both ends included, in their order."""
         ...
 
     def restart(self, restart: str) -> RestartRecord | None:

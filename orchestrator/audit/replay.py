@@ -1,4 +1,4 @@
-"""Promise S10: folding the log gives the workspaces' rows, the restarts and the policies, byte for byte.
+"""Promise S10: folding the log gives the workspaces' rows, the restarts, the policies and snapshots, byte for byte.
 
 Leases are the rows' own: their renewals are no events. Memory is one state a workspace and one record a restart.
 """
@@ -15,8 +15,9 @@ from orchestrator.domain.events import PolicyChanged, Recorded
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord, project, restart_of
+from orchestrator.domain.snapshot import is_kept
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.ports import EventFilter, EventStore, Reader, RestartFilter, WorkspaceFilter
+from orchestrator.ports import SNAPSHOTS_FROM, EventFilter, EventStore, Reader, RestartFilter, WorkspaceFilter
 
 _PAGE = 2_000
 
@@ -32,6 +33,8 @@ class Replayed:
     states: dict[str, WorkspaceState] = field(default_factory=dict)
     restarts: dict[str, RestartRecord] = field(default_factory=dict)
     layers: dict[str, PolicyLayer] = field(default_factory=dict)
+    snapshots: dict[int, WorkspaceState] = field(default_factory=dict)
+    """By position; whoever has compared some takes them out."""
 
     def take(self, event: Recorded) -> None:
         """Fold one event in."""
@@ -44,6 +47,8 @@ class Replayed:
         before = self.states.get(event.workspace, WorkspaceState(workspace=event.workspace))
         after = evolve(before, event, policy_in_force(before, Policies(layers=self.layers)))
         self.states[event.workspace] = after
+        if is_kept(event.data):
+            self.snapshots[event.position] = after
         restart = restart_of(event.data)
         if restart is not None:
             fleet = after.registration.fleet if after.registration else ""
@@ -85,11 +90,12 @@ class ReplayReport:
 def replay(store: EventStore, progress: Progress = lambda position, last: None) -> ReplayReport:
     """Fold the whole log beside what is stored, in one snapshot, and compare byte for byte."""
     with store.read() as reader:
-        replayed = _fold(reader, progress)
+        replayed, snapshots = _fold(reader, progress)
         found = [
             *_differences("workspaces", _stored_rows(reader), replayed.rows()),
             *_differences("restarts", _stored_restarts(reader), _spelled(replayed.restarts)),
             *_differences("policies", _spelled(reader.policies().layers), _spelled(replayed.layers)),
+            *snapshots,
         ]
     return ReplayReport(
         events=replayed.events,
@@ -100,14 +106,30 @@ def replay(store: EventStore, progress: Progress = lambda position, last: None) 
     )
 
 
-def _fold(reader: Reader, progress: Progress) -> Replayed:
+def _fold(reader: Reader, progress: Progress) -> tuple[Replayed, list[Difference]]:
+    """Fold the log; compare the snapshots page by page, since there may be as many as restarts."""
     replayed, after, last = Replayed(), 0, reader.last_position()
+    complete_from = reader.counters(SNAPSHOTS_FROM).position
+    differences: list[Difference] = []
     while page := reader.events(EventFilter(after=after, limit=_PAGE)):
         for event in page:
             replayed.take(event)
+        kept = reader.snapshots_between(after + 1, page[-1].position)
+        stored = {_place(one.position, one.state): encode_state(one.state) for one in kept}
+        wanted = {
+            _place(position, state): encode_state(state)
+            for position, state in replayed.snapshots.items()
+            if position > complete_from or _place(position, state) in stored
+        }
+        differences += _differences("workspace_snapshots", stored, wanted)
+        replayed.snapshots.clear()
         after = page[-1].position
         progress(after, last)
-    return replayed
+    return replayed, differences
+
+
+def _place(position: int, state: WorkspaceState) -> str:
+    return f"{state.workspace} at {position}"
 
 
 def _stored_rows(reader: Reader) -> dict[str, str]:

@@ -10,12 +10,9 @@ from itertools import islice
 from orchestrator.domain.events import FileWritten, Recorded
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_record import RestartRecord
-from orchestrator.domain.snapshot import Snapshot
-from orchestrator.domain.state import Phase
 from orchestrator.ports import (
     LOG_SUMS,
     Backlog,
-    Clock,
     Counters,
     EventFilter,
     RestartFilter,
@@ -24,19 +21,13 @@ from orchestrator.ports import (
     Waived,
     WorkspaceFilter,
 )
-from orchestrator.storage.memory_content import Content
-from orchestrator.storage.memory_log import MemoryLog
+from orchestrator.storage.memory_inquiries import MemoryInquiries
 from orchestrator.storage.reader import HOLDING, waived_by
 from orchestrator.storage.rows import fleet_of, stored_event_of
 
 
-class MemoryReader:
+class MemoryReader(MemoryInquiries):
     """``Reader`` over a content and the shared log below its length."""
-
-    def __init__(self, log: MemoryLog, content: Content, clock: Clock) -> None:
-        self._log = log
-        self._content = content
-        self._clock = clock
 
     def now(self) -> datetime:
         """Return the clock."""
@@ -73,19 +64,6 @@ class MemoryReader:
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
         return self._content.length
-
-    def position_at(self, at: datetime) -> int:
-        """Return the newest position recorded at that instant or before; 0 if there is none."""
-        return self._log.position_at(at, length=self._content.length)
-
-    def snapshots(self, workspaces: Collection[str], to_position: int) -> dict[str, Snapshot]:
-        """Return each workspace's newest snapshot at or before that position, for those that have one."""
-        earlier = (found for position, found in self._content.snapshots.items() if position <= to_position)
-        return {found.state.workspace: found for found in earlier if found.state.workspace in workspaces}
-
-    def snapshots_between(self, first: int, last: int) -> list[Snapshot]:
-        """Return all snapshots of these positions, both ends included, in their order."""
-        return [found for position, found in self._content.snapshots.items() if first <= position <= last]
 
     def restart(self, restart: str) -> RestartRecord | None:
         """Return a restart by its id."""

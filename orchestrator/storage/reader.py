@@ -13,7 +13,6 @@ from sqlalchemy.dialects import postgresql
 from orchestrator.domain.events import FileWritten, Recorded, WritesWaived
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_record import RestartRecord, RestartState
-from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase
 from orchestrator.ports import (
     LOG_SUMS,
@@ -27,7 +26,7 @@ from orchestrator.ports import (
     WorkspaceFilter,
 )
 from orchestrator.storage import lookups, rows
-from orchestrator.storage.database_time import DatabaseTime
+from orchestrator.storage.inquiries import SqlInquiries
 from orchestrator.storage.schema import (
     IS_CYCLE_START,
     IS_WAIVER,
@@ -39,7 +38,6 @@ from orchestrator.storage.schema import (
     restarts,
     workspaces,
 )
-from orchestrator.storage.statements import Statements
 
 HOLDING = (RestartState.SUCCEEDED, RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING)
 """States of a restart that answers for its range: of those, the ranges of a workspace never overlap (S6)."""
@@ -48,12 +46,8 @@ _UNDECODED = [sa.type_coerce(events.c[name], sa.types.NullType()) for name in St
 _TICKED = (workspaces.c.due_at, workspaces.c.held_until, workspaces.c.lease_until)
 
 
-class SqlReader:
+class SqlReader(SqlInquiries):
     """``Reader`` over ``Statements``."""
-
-    def __init__(self, sql: Statements, time: DatabaseTime) -> None:
-        self._sql = sql
-        self._time = time
 
     def now(self) -> datetime:
         """Return the database's clock."""
@@ -110,20 +104,6 @@ class SqlReader:
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
         return self._sql.run(sa.select(sa.func.max(events.c.position))).scalar_one() or 0
-
-    def position_at(self, at: datetime) -> int:
-        """Return the newest position recorded at that instant or before; 0 if there is none."""
-        by_then = sa.select(events.c.position).where(events.c.recorded_at <= at)
-        newest = by_then.order_by(events.c.recorded_at.desc(), events.c.position.desc()).limit(1)
-        return self._sql.run(newest).scalar_one_or_none() or 0
-
-    def snapshots(self, workspaces: Collection[str], to_position: int) -> dict[str, Snapshot]:
-        """Return each workspace's newest snapshot at or before that position, for those that have one."""
-        return lookups.snapshots(self._sql, workspaces, to_position)
-
-    def snapshots_between(self, first: int, last: int) -> list[Snapshot]:
-        """Return all snapshots of these positions, both ends included, in their order."""
-        return lookups.snapshots_between(self._sql, first, last)
 
     def restart(self, restart: str) -> RestartRecord | None:
         """Return a restart by its id."""

@@ -198,7 +198,7 @@ def snapshot_row(snapshot: Snapshot) -> Row:
     return {"workspace": state.workspace, "position": snapshot.position, "state": encode_state(state)}
 
 
-def snapshot_of(row: RowMapping) -> Snapshot:
+def snapshot_of(row: sa.RowMapping) -> Snapshot:
     """Return the snapshot of a row."""
     return Snapshot(position=row["position"], state=decode_state(row["state"], lease_until=None))
 
