@@ -246,7 +246,10 @@ class WorkspaceFilter:
 
 @dataclass(frozen=True, kw_only=True)
 class RestartFilter:
-    """Which restarts: all set fields must hold. Newest first, those queued before position ``before``."""
+    """Which restarts: all set fields must hold. Newest first, those queued before position ``before``.
+
+    With ``after`` set: oldest first, those queued after that position.
+    """
 
     workspace: str | None = None
     fleet: str | None = None
@@ -256,6 +259,7 @@ class RestartFilter:
     cause: Cause | None = None
     path: str | None = None
     before: int | None = None
+    after: int | None = None
     limit: int = 100
 
 

@@ -71,8 +71,9 @@ class MemoryReader(MemoryInquiries):
 
     def restarts(self, wanted: RestartFilter) -> list[RestartRecord]:
         """Return a page of restart history."""
-        newest_first = sorted(self._content.restarts.values(), key=lambda record: -record.queued_position)
-        found = (record for record in newest_first if self._matches(record, wanted))
+        newest_first = wanted.after is None
+        in_order = sorted(self._content.restarts.values(), key=lambda one: one.queued_position, reverse=newest_first)
+        found = (record for record in in_order if self._matches(record, wanted))
         return list(islice(found, wanted.limit))
 
     def _matches(self, record: RestartRecord, wanted: RestartFilter) -> bool:
@@ -84,6 +85,7 @@ class MemoryReader(MemoryInquiries):
             and (wanted.since is None or record.queued_at >= wanted.since)
             and (wanted.until is None or record.queued_at < wanted.until)
             and (wanted.before is None or record.queued_position < wanted.before)
+            and (wanted.after is None or record.queued_position > wanted.after)
             and (wanted.path is None or self._wrote(record, wanted.path))
         )
 

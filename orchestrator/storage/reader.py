@@ -128,7 +128,10 @@ class SqlReader(SqlInquiries):
             page = page.where(restarts.c.queued_position < wanted.before)
         if wanted.path is not None:
             page = page.where(_wrote(wanted.path))
-        result = self._sql.run(page.order_by(restarts.c.queued_position.desc()).limit(wanted.limit))
+        order = restarts.c.queued_position.desc()
+        if wanted.after is not None:
+            page, order = page.where(restarts.c.queued_position > wanted.after), restarts.c.queued_position.asc()
+        result = self._sql.run(page.order_by(order).limit(wanted.limit))
         return [rows.restart_record_of(row) for row in result.mappings()]
 
     def restart_holding(self, workspace: str, position: int) -> RestartRecord | None:

@@ -11,12 +11,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.audit.fate import policy_in_force
 from orchestrator.audit.past import moment_at, workspace_at, workspaces_at
-from orchestrator.audit.replay import Replayed
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.encoding import encode_state
-from orchestrator.domain.policy import parse_policy
+from orchestrator.domain.events import PolicyChanged
+from orchestrator.domain.evolve import evolve
+from orchestrator.domain.policy import Policies, PolicyLayer, parse_policy
 from orchestrator.domain.state import Phase as State
+from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import InvalidInput
 from orchestrator.ports import EventFilter, EventStore, StoredWorkspace, WorkspaceFilter
 from orchestrator.service.change_policy import change_policy
@@ -121,14 +124,20 @@ def test_the_state_at_the_instant_of_every_event_is_the_log_folded_up_to_it(step
     lived(history, steps)
     with history.store.read() as reader:
         log = reader.events(EventFilter(limit=10_000))
-    folded = Replayed()
+    states: dict[str, WorkspaceState] = {}
+    layers: dict[str, PolicyLayer] = {}
     for event, following in zip(log, [*log[1:], None], strict=True):
-        folded.take(event)
+        if isinstance(event.data, PolicyChanged):
+            scope, policy, version = event.data.scope, event.data.policy, event.data.policy_version
+            layers[scope] = PolicyLayer(scope=scope, policy=policy, version=version)
+        if event.workspace is not None:
+            before = states.get(event.workspace, WorkspaceState(workspace=event.workspace))
+            states[event.workspace] = evolve(before, event, policy_in_force(before, Policies(layers=layers)))
         if following is None or following.recorded_at > event.recorded_at:
             with history.store.read() as reader:
                 moment = moment_at(reader, event.recorded_at)
                 found = [workspace_at(reader, name, moment) for name in NAMES]
-            assert {one.state.workspace: one.state for one in found if one is not None} == folded.states
+            assert {one.state.workspace: one.state for one in found if one is not None} == states
 
 
 SCRIPT = [
