@@ -20,7 +20,15 @@ from orchestrator.domain.policy import Policies, Policy, PolicyLayer
 from orchestrator.domain.restart_record import SETTLED, RestartRecord, project, restart_of
 from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import Registration, WorkspaceState
-from orchestrator.ports import SNAPSHOTS_FROM, EventFilter, EventStore, Reader, RestartFilter, StoredEvent, WorkspaceFilter
+from orchestrator.ports import (
+    SNAPSHOTS_FROM,
+    EventFilter,
+    EventStore,
+    Reader,
+    RestartFilter,
+    StoredEvent,
+    WorkspaceFilter,
+)
 
 _PAGE = 2_000
 
@@ -85,7 +93,7 @@ class Replayed:
     states: dict[str, WorkspaceState] = field(default_factory=dict)
     layers: dict[str, PolicyLayer] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
-    _snapshots: dict[int, Snapshot] = field(default_factory=dict)
+    _snapshots: dict[int, WorkspaceState] = field(default_factory=dict)
     _unsettled: dict[str, RestartRecord] = field(default_factory=dict)
     _stored: dict[str, RestartRecord] = field(default_factory=dict)
     _policies: dict[str, tuple[Registration | None, Policy]] = field(default_factory=dict)
@@ -106,21 +114,18 @@ class Replayed:
         if not data.FACT:
             self._project(event, data, at, after)
         if is_kept(data):
-            self._snapshots[event.position] = Snapshot(position=event.position, state=after)
+            self._snapshots[event.position] = after
 
     def compare_snapshots(self, stored: Sequence[Snapshot], complete_from: int) -> None:
         """Compare the snapshots since the last time; up to ``complete_from`` one may be missing."""
-        found = {snapshot.position: snapshot for snapshot in stored}
+        found = {snapshot.position: snapshot.state for snapshot in stored}
         for position in sorted(found.keys() | self._snapshots.keys()):
             kept, replayed = found.get(position), self._snapshots.get(position)
             if kept != replayed and (kept is not None or position > complete_from):
+                sides = [None if state is None else encode_state(state) for state in (kept, replayed)]
+                name = f"{(kept or replayed or WorkspaceState(workspace='')).workspace} at {position}"
                 self.differences.append(
-                    Difference(
-                        table="workspace_snapshots",
-                        id=f"{getattr(kept or replayed, 'state').workspace} at {position}",
-                        stored=encode_state(kept.state) if kept else None,
-                        replayed=encode_state(replayed.state) if replayed else None,
-                    )
+                    Difference(table="workspace_snapshots", id=name, stored=sides[0], replayed=sides[1])
                 )
         self._snapshots.clear()
 

@@ -59,9 +59,12 @@ def test_the_log_folds_into_what_is_stored(lived: History) -> None:
         ("UPDATE restarts SET writes = 1", "restarts", "rst_"),
         ("DELETE FROM restarts", "restarts", "rst_"),
         ("UPDATE policies SET version = 9 WHERE scope = 'fleet:blue'", "policies", "fleet:blue"),
-        ("UPDATE workspace_snapshots SET state = replace(state, '\"fence\":1', '\"fence\":2')", "workspace_snapshots", "ws"),
+        (
+            "UPDATE workspace_snapshots SET state = replace(state, 'fence\":1', 'fence\":2') WHERE workspace = 'ws'",
+            "workspace_snapshots",
+            "ws at ",
+        ),
         ("DELETE FROM workspace_snapshots WHERE workspace = 'gone'", "workspace_snapshots", "gone at "),
-        ("UPDATE workspace_snapshots SET position = 1 WHERE workspace = 'gone'", "workspace_snapshots", "gone at 1"),
         ("INSERT INTO policies SELECT 'fleet:red', policy, 7 FROM policies LIMIT 1", "policies", "fleet:red"),
     ],
 )
