@@ -251,6 +251,8 @@ class EventFilter:
     after: int = 0
     to_position: int | None = None
     workspace: str | None = None
+    correlation_id: str | None = None
+    """The restart that the events are about."""
     types: Collection[str] = ()
     limit: int = 500
 

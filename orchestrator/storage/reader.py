@@ -254,6 +254,8 @@ def _page_of(chosen: sa.Select[*tuple[Any, ...]], wanted: EventFilter) -> sa.Sel
         page = page.where(events.c.position <= wanted.to_position)
     if wanted.workspace is not None:
         page = page.where(events.c.workspace == wanted.workspace)
+    if wanted.correlation_id is not None:
+        page = page.where(events.c.correlation_id == wanted.correlation_id)
     if wanted.types:
         page = page.where(events.c.type.in_(sorted(wanted.types)))
         if FileWritten.type_name() not in wanted.types:
