@@ -93,7 +93,8 @@ def check_roles(roles: Roles, dialect: str) -> None:
         if name is None:
             continue
         if dialect != POSTGRESQL:
-            raise InvalidInput(f"{option}: SQLite has no roles; leave it out, and protect the file by its mode")
+            setting = f"ORCHESTRATOR_{option.removeprefix('--').replace('-', '_').upper()}"
+            raise InvalidInput(f"{option} ({setting}): SQLite has no roles; leave it out, and protect the file itself")
         reserved = name in _NAMES_OF_THE_SERVER or name.startswith("pg_")
         if reserved or not name.isprintable() or not 0 < len(name.encode()) <= _LONGEST_NAME:
             raise InvalidInput(

@@ -17,7 +17,7 @@ from psycopg import sql
 from tests.servers.process import LOOPBACK, ServerProcess, dropped_root
 
 SUPERUSER = "postgres"
-APP_ROLE, READER_ROLE = "orchestrator_app", "orchestrator_reader"
+APP_ROLE, READER_ROLE = "role_of_apps", "role_of_auditors"
 APP, READER = "an_app", "an_auditor"
 """Logins of every server; each is a member of its role, and nothing else."""
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")

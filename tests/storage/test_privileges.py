@@ -116,7 +116,7 @@ def refused(url: str, statements: list[str]) -> None:
     with session(url) as connection:
         for statement in statements:
             with pytest.raises(errors.InsufficientPrivilege), connection.transaction():
-                connection.execute(sql.SQL(statement))  # type: ignore[arg-type]  # this file's own words
+                connection.execute(sql.SQL(statement))
 
 
 def privileges_of(owned: Owned) -> list[tuple[object, ...]]:
@@ -238,5 +238,5 @@ def test_names_that_no_role_can_have(owned: Owned, name: str) -> None:
 def test_twins_and_sqlite_are_refused(owned: Owned, sqlite_url: str) -> None:
     with pytest.raises(InvalidInput, match="--reader-role: 'one' is the app's role already"):
         upgrade(owned.url, Roles(app="one", reader="one"))
-    with pytest.raises(InvalidInput, match="--app-role: SQLite has no roles"):
+    with pytest.raises(InvalidInput, match=r"--app-role \(ORCHESTRATOR_APP_ROLE\): SQLite has no roles"):
         upgrade(sqlite_url, Roles(app=APP_ROLE))
