@@ -17,6 +17,7 @@ from orchestrator.ports import (
     Counters,
     EventFilter,
     RestartFilter,
+    StoredEvent,
     StoredWorkspace,
     Waived,
     WorkspaceFilter,
@@ -24,7 +25,7 @@ from orchestrator.ports import (
 from orchestrator.storage.memory_content import Content
 from orchestrator.storage.memory_log import MemoryLog
 from orchestrator.storage.reader import HOLDING, waived_by
-from orchestrator.storage.rows import fleet_of
+from orchestrator.storage.rows import fleet_of, stored_event_of
 
 
 class MemoryReader:
@@ -63,6 +64,10 @@ class MemoryReader:
         found = self._log.between(wanted.after + 1, last, wanted.workspace)
         return list(islice((event for event in found if not wanted.types or event.type in wanted.types), wanted.limit))
 
+    def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
+        """Return a page of the log as a database would keep it."""
+        return [stored_event_of(event) for event in self.events(wanted)]
+
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
         return self._content.length
@@ -73,8 +78,9 @@ class MemoryReader:
 
     def restarts(self, wanted: RestartFilter) -> list[RestartRecord]:
         """Return a page of restart history."""
-        newest_first = sorted(self._content.restarts.values(), key=lambda record: -record.queued_position)
-        found = (record for record in newest_first if self._matches(record, wanted))
+        newest_first = wanted.after is None
+        in_order = sorted(self._content.restarts.values(), key=lambda one: one.queued_position, reverse=newest_first)
+        found = (record for record in in_order if self._matches(record, wanted))
         return list(islice(found, wanted.limit))
 
     def _matches(self, record: RestartRecord, wanted: RestartFilter) -> bool:
@@ -86,6 +92,7 @@ class MemoryReader:
             and (wanted.since is None or record.queued_at >= wanted.since)
             and (wanted.until is None or record.queued_at < wanted.until)
             and (wanted.before is None or record.queued_position < wanted.before)
+            and (wanted.after is None or record.queued_position > wanted.after)
             and (wanted.path is None or self._wrote(record, wanted.path))
         )
 
