@@ -50,7 +50,7 @@ def postgres_url(count: int, say: Say, *, fresh: bool = False) -> Iterator[str]:
 
 
 def copy_to_postgres(path: Path, connection: psycopg.Connection) -> None:
-    """COPY the rows of a generated SQLite file into a migrated, empty database, and look after it as its server would."""
+    """COPY the rows of a generated SQLite file into a migrated, empty database, and tend it as its server would."""
     with closing(sqlite3.connect(path)) as source:
         for table in TABLES:
             names = [column.name for column in table.columns]
