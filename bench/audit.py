@@ -15,15 +15,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.databases import postgres_url, sqlite_url
-from bench.log_files import ROOT
+from bench.log_files import Wanted, sqlite_file
 from bench.passes import LogDoesNotReplay, measure_passes
 from bench.questions import measure_questions
 from bench.ratios import Ratio, Run, table
 from bench.statements import driver
 
 SUMMARY = "the audit's questions, pages, replay, export, verify and sealing, against what each can't do without"
+ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks" / "audit.md"
-_DATABASES: dict[str, Callable[..., AbstractContextManager[str]]] = {"sqlite": sqlite_url, "postgres": postgres_url}
+_DATABASES: dict[str, Callable[[Path, Wanted], AbstractContextManager[str]]] = {
+    "sqlite": sqlite_url,
+    "postgres": postgres_url,
+}
 _PARTS: dict[str, Callable[[Run], Iterator[Ratio]]] = {"questions": measure_questions, "passes": measure_passes}
 
 
@@ -32,8 +36,10 @@ def main(args: Sequence[str]) -> int:
     given = _parser().parse_args(args)
     ratios: list[Ratio] = []
     machine: dict[str, str] = _machine()
+    wanted = Wanted(count=given.events, folder=given.folder, fresh=given.fresh, say=_say)
+    source = sqlite_file(wanted)
     for name in given.database or list(_DATABASES):
-        with _DATABASES[name](given.events, _say, fresh=given.fresh) as url:
+        with _DATABASES[name](source, wanted) as url:
             machine[name] = _version(url)
             run = Run(url=url, database=name, events=given.events, rounds=given.rounds, passes=given.passes)
             try:
@@ -65,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", choices=list(_PARTS), help="only this part; may be repeated")
     parser.add_argument("--rounds", type=int, default=5, help="how often each short thing is measured")
     parser.add_argument("--passes", type=int, default=3, help="how often each pass over the log is measured")
-    parser.add_argument("--fresh", action="store_true", help="make the log anew, though one is kept in .bench/")
+    parser.add_argument("--folder", type=Path, default=ROOT / ".bench", help="where logs are kept (default .bench)")
+    parser.add_argument("--fresh", action="store_true", help="make the log anew, though one is kept")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a bar is missed")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)} too")

@@ -15,7 +15,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from bench.log_files import KEPT, TABLES, VERSION, Say, sqlite_file
+from bench.log_files import TABLES, Wanted
 from orchestrator.storage.migrate import upgrade
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import dropped_root
@@ -25,26 +25,25 @@ _DATABASE = "postgres"
 
 
 @contextmanager
-def sqlite_url(count: int, say: Say, *, fresh: bool = False) -> Iterator[str]:
+def sqlite_url(source: Path, wanted: Wanted) -> Iterator[str]:
     """Yield the URL of a SQLite database with the log."""
-    yield f"sqlite:///{sqlite_file(count, say, fresh=fresh)}"
+    yield f"sqlite:///{source}"
 
 
 @contextmanager
-def postgres_url(count: int, say: Say, *, fresh: bool = False) -> Iterator[str]:
+def postgres_url(source: Path, wanted: Wanted) -> Iterator[str]:
     """Yield the URL of a PostgreSQL database with the log, on a server of its own that ends with the block."""
-    source = sqlite_file(count, say)
     with ExitStack() as stack:
         programs = stack.enter_context(runnable(find_postgres(os.environ)))
-        folder = KEPT
-        if not _reachable(KEPT):  # as in a clone under `mktemp -d`: the server's user can't enter it
+        folder = wanted.folder
+        if not _reachable(folder):  # as in a clone under `mktemp -d`: the server's user can't enter it
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="bench-cluster-")))
             folder.chmod(0o755)
-        kept = folder / f"audit-v{VERSION}-{count}.{_version(programs)}"
-        if fresh and kept.exists():
+        kept = folder / f"{wanted.name}.{_version(programs)}"
+        if wanted.fresh and kept.exists():
             shutil.rmtree(kept)
         if not kept.exists():
-            say(f"loading it into PostgreSQL ({kept.name})")
+            wanted.say(f"loading it into PostgreSQL ({kept.name})")
             _load(programs, source, kept)
         yield stack.enter_context(_server(programs, kept)).url(_DATABASE)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -21,8 +22,6 @@ from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.rows import Row
 from orchestrator.storage.schema import events, policies, restarts, workspace_snapshots, workspaces
 
-ROOT = Path(__file__).resolve().parent.parent
-KEPT = ROOT / ".bench"
 VERSION = 1
 """Raise it when the generator or the schema changes: databases kept under another version are made anew."""
 
@@ -31,8 +30,6 @@ _SEED = 20261123
 _TOGETHER = 5_000
 _WORKSPACES_MOST = 1_000
 _EVENTS_EACH = 300
-
-Say = Callable[[str], None]
 
 
 class SqliteLog:
@@ -101,16 +98,31 @@ def generate(path: Path, count: int) -> int:
     return log.count
 
 
-def sqlite_file(count: int, say: Say, *, fresh: bool = False) -> Path:
-    """Return the kept SQLite file of that many events; make it first where there is none."""
-    kept = KEPT / f"audit-v{VERSION}-{count}.db"
-    if kept.exists() and not fresh:
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which log, where it is kept, and whom to tell of work that takes a while. ``fresh``: make it anew."""
+
+    count: int
+    folder: Path
+    fresh: bool
+    say: Callable[[str], None]
+
+    @property
+    def name(self) -> str:
+        """Return the beginning of the names of its files."""
+        return f"audit-v{VERSION}-{self.count}"
+
+
+def sqlite_file(wanted: Wanted) -> Path:
+    """Return the kept SQLite file; make it first where there is none."""
+    kept = wanted.folder / f"{wanted.name}.db"
+    if kept.exists() and not wanted.fresh:
         return kept
-    KEPT.mkdir(exist_ok=True)
-    with TemporaryDirectory(dir=KEPT) as folder:
+    wanted.folder.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=wanted.folder) as folder:
         path = Path(folder) / kept.name
-        say(f"making a log of {count:,} events (kept in {kept.relative_to(ROOT)})")
+        wanted.say(f"making a log of {wanted.count:,} events: {kept}")
         upgrade(f"sqlite:///{path}")
-        generate(path, count)
+        generate(path, wanted.count)
         path.rename(kept)
     return kept

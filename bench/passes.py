@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 
-from bench.log_files import KEPT, ROOT
 from bench.ratios import Bar, Ratio, Run, in_turns
 from bench.statements import COLUMNS, driver, plain_url
 from orchestrator.audit.export import export
@@ -21,6 +20,7 @@ from orchestrator.audit.replay import replay
 from orchestrator.ports import EventStore
 from orchestrator.storage.opening import open_store
 
+_ROOT = Path(__file__).resolve().parent.parent
 _AT_ONCE = 2_000
 _READ = f"SELECT {COLUMNS} FROM events ORDER BY position"
 _FLAT_MIB = 16.0
@@ -32,7 +32,7 @@ class LogDoesNotReplay(Exception):
 
 def measure_passes(run: Run) -> Iterator[Ratio]:
     """Measure replay and export."""
-    with closing(open_store(run.url)) as store, TemporaryDirectory(dir=KEPT) as folder:
+    with closing(open_store(run.url)) as store, TemporaryDirectory() as folder:
         target = Path(folder) / "export.ndjson"
         yield _pass(run, "replay", 0.25, partial(_replay, store))
         grown = _memory_of_export(run.url)
@@ -85,6 +85,6 @@ def _export(store: EventStore, target: Path) -> None:
 def _memory_of_export(url: str) -> float:
     """Return by how many MiB a fresh process grows at most between a tenth of an export and its end."""
     command = [sys.executable, "-m", "bench.memory_of_export", url]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True)
     grown: float = json.loads(done.stdout)["grown_mib"]
     return grown
