@@ -5,9 +5,8 @@ Export, replay and verification read the log by its primary key, and are no ques
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -69,3 +68,22 @@ def scans_log(plan: str) -> bool:
     """Say whether a plan reads the log from one end to the other: on PostgreSQL or on SQLite."""
     steps = [step.strip() for step in plan.splitlines()]
     return any("Seq Scan on events" in step or step == "SCAN events" for step in steps)
+
+
+@pytest.mark.parametrize("log", ["sqlite_log", "postgres_log"])
+def test_no_question_scans_the_log(log: str, request: pytest.FixtureRequest) -> None:
+    url: str = request.getfixturevalue(log)
+
+    for name, statements in taken(url).items():
+        assert statements, f"{name!r} asked nothing"
+        for statement in {statement.sql: statement for statement in statements}.values():
+            plan = plan_of(url, statement)
+            assert not scans_log(plan), f"{name!r} scans the log:\n{statement.sql}\n{plan}"
+
+
+@pytest.mark.parametrize("log", ["sqlite_log", "postgres_log"])
+def test_a_scan_is_seen(log: str, request: pytest.FixtureRequest) -> None:
+    url: str = request.getfixturevalue(log)
+
+    assert scans_log(plan_of(url, Statement("SELECT * FROM events WHERE length(data) > 90", ())))
+    assert not scans_log(plan_of(url, Statement("SELECT * FROM events WHERE position = 7", ())))
