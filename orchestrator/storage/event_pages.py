@@ -20,7 +20,8 @@ def event_page(chosen: Page, wanted: EventFilter) -> Page:
     all that there is of them (measured on SQLite: EXPLAIN says TEMP B-TREE).
     """
     types = sorted(wanted.types)
-    if len(types) < 2 or wanted.workspace is not None or FileWritten.type_name() in types:
+    narrow = wanted.workspace is not None or wanted.correlation_id is not None
+    if narrow or len(types) < 2 or FileWritten.type_name() in types:
         page = _bounded(chosen, wanted)
         if types:
             page = page.where(events.c.type.in_(types))
@@ -46,4 +47,6 @@ def _bounded(chosen: Page, wanted: EventFilter) -> Page:
         page = page.where(events.c.position <= wanted.to_position)
     if wanted.workspace is not None:
         page = page.where(events.c.workspace == wanted.workspace)
+    if wanted.correlation_id is not None:
+        page = page.where(events.c.correlation_id == wanted.correlation_id)
     return page

@@ -55,7 +55,13 @@ class MemoryReader(MemoryInquiries):
         """Return a page of the log."""
         last = self._content.length if wanted.to_position is None else min(wanted.to_position, self._content.length)
         found = self._log.between(wanted.after + 1, last, wanted.workspace)
-        return list(islice((event for event in found if not wanted.types or event.type in wanted.types), wanted.limit))
+        chosen = (
+            event
+            for event in found
+            if (not wanted.types or event.type in wanted.types)
+            and wanted.correlation_id in (None, event.correlation_id)
+        )
+        return list(islice(chosen, wanted.limit))
 
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as a database would keep it."""
