@@ -9,16 +9,20 @@ from datetime import datetime, timedelta
 import structlog
 from celery import Celery
 
+from orchestrator.audit.file_counting import count_files
 from orchestrator.errors import Unavailable
 from orchestrator.ports import Doorbell, EventStore, Ids
 from orchestrator.service.drain import Drainer
 from orchestrator.service.tick import Looked, look
-from workers.app import DRAIN_TASK, FORGET_TASK, TICK_TASK
+from workers.app import COUNT_TASK, DRAIN_TASK, FORGET_TASK, TICK_TASK
 
 _log = structlog.get_logger("orchestrator")
 
 _ANSWERS_KEPT = timedelta(days=7)
 """How long an Idempotency-Key is honoured."""
+
+_COUNTS_FOR_S = 2.0
+"""A count of a long log gives its thread back after that; the next one goes on."""
 
 _SHARE_OF_TICK = 0.9
 """A tick sleeps inside its interval until the next due instant, and ends before the next tick comes."""
@@ -71,6 +75,14 @@ class Ticker:
         else:
             _log.info("idempotency.forgotten", answers=forgotten)
 
+    def count_files(self) -> None:
+        """Count the writes of each file that came since the last time."""
+        until_s = time.monotonic() + _COUNTS_FOR_S
+        try:
+            count_files(self._store, lambda: self._stopping.is_set() or time.monotonic() > until_s)
+        except Unavailable as error:
+            _log.warning("count.skipped", error=str(error))
+
     def stop(self) -> None:
         """End a tick that sleeps."""
         self._stopping.set()
@@ -83,7 +95,7 @@ def _until(looked: Looked) -> float | None:
 
 
 def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer) -> None:
-    """Give the Celery app its three tasks. Shared ones would serve every other app of the process too."""
+    """Give the Celery app its tasks. Shared ones would serve every other app of the process too."""
 
     @app.task(name=TICK_TASK, shared=False)
     def tick() -> None:
@@ -96,3 +108,7 @@ def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer) -> None:
     @app.task(name=FORGET_TASK, shared=False)
     def forget_answers() -> None:
         ticker.forget_answers()
+
+    @app.task(name=COUNT_TASK, shared=False)
+    def count_written_files() -> None:
+        ticker.count_files()
