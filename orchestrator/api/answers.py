@@ -23,6 +23,7 @@ STORY = "RestartStory"
 EVENTS, EVENTS_AFTER = "Events", "EventsAfter"
 POLICY = "PolicyLayer"
 SUMMARY, STORMS, HOT_FILES, FAILURES = "AuditSummary", "Storms", "HotFiles", "Failures"
+EXPORT = "Export"
 ALIVE, READY = "Alive", "Readiness"
 
 Schema = dict[str, Any]
@@ -230,6 +231,7 @@ SCHEMAS: dict[str, Schema] = {
         gave_up=_WHOLE,
         complete=_FLAG,
     ),
+    EXPORT: _list({"anyOf": [_ref("Event"), _ref("Restart")]}),
     ALIVE: _object(status=_one_of("alive")),
     READY: _object(
         status=_one_of("ready", "degraded", "unavailable"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +45,22 @@ def test_storms_files_and_failures(run: Run, recorded: Recorded) -> None:
     assert "cycles failed" in text(run, recorded, "audit", "failures")
 
 
+def test_exports_of_both_kinds_in_every_format(run: Run, recorded: Recorded, tmp_path: Path) -> None:
+    def exported(*arguments: str) -> str:
+        return text(run, recorded, "audit", "export", *arguments)
+
+    assert [item["id"] for item in json.loads(exported("--of", "restarts", "--format", "json"))] == [recorded.restart]
+    assert json.loads(exported("--of", "restarts"))["writes"] == 3
+    header, first, *_ = exported("--format", "csv", "--fleet", "blue").splitlines()
+    assert header.startswith("position,id,workspace,")
+    assert ",ws," in first
+    assert exported("--since", "2026-11-23T14:02:06Z", "--until", "2026-11-23T14:02:07Z").count("\n") == 2
+    file = tmp_path / "restarts.csv"
+    summary = read(run, recorded, "audit", "export", "--of", "restarts", "--format", "csv", "--output", str(file))
+    assert summary == {"restarts": 1, "file": str(file)}
+    assert file.read_bytes().count(b"\r\n") == 2
+
+
 def test_workspaces_as_they_were(run: Run, recorded: Recorded) -> None:
     def states(*arguments: str) -> dict[str, str]:
         return {item["id"]: item["state"] for item in read(run, recorded, "workspaces", *arguments)["items"]}
@@ -67,6 +84,11 @@ def test_workspaces_as_they_were(run: Run, recorded: Recorded) -> None:
         (("audit", "failures", "--since", "2026-11-24T00:00:00Z", "--until", "2026-11-23T00:00:00Z"), "--since"),
         (("restarts", "--since", "2026-11-24T00:00:00Z", "--until", "2026-11-23T00:00:00Z"), "--since"),
         (("audit", "hot-files", "--limit", "-1"), "limit"),
+        (("audit", "export", "--format", "xml"), "--format"),
+        (("audit", "export", "--of", "people"), "--of"),
+        (("audit", "export", "--after", "-1"), "--after"),
+        (("audit", "export", "--workspace", "nobody"), "nobody"),
+        (("audit", "export", "--until", "soon"), "--until"),
     ],
 )
 def test_bad_input_is_one_line(run: Run, recorded: Recorded, arguments: tuple[str, ...], said: str) -> None:
