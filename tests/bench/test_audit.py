@@ -51,8 +51,6 @@ def test_generated_log_has_what_logs_have(folder: Path) -> None:
     needed = {"FileWritten", "RestartQueued", "CycleSucceeded", "CycleFailed", "CycleAbandoned", "RestartRequested"}
 
     assert needed <= types <= EVENT_TYPES.keys()
-    settled = "SELECT count(*) FROM restarts WHERE state IN ('succeeded', 'gave_up', 'cancelled')"
-    assert rows(of(folder), "SELECT count(*) FROM workspace_snapshots") == rows(of(folder), settled)
 
 
 def test_generator_is_deterministic(folder: Path, tmp_path: Path) -> None:
