@@ -32,6 +32,7 @@ from orchestrator.storage.schema import (
     IS_WAIVER,
     NOT_A_WRITE,
     Instant,
+    InstantText,
     counters,
     events,
     heartbeats,
@@ -42,7 +43,10 @@ from orchestrator.storage.schema import (
 HOLDING = (RestartState.SUCCEEDED, RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING)
 """States of a restart that answers for its range: of those, the ranges of a workspace never overlap (S6)."""
 TICK = "tick"
-_UNDECODED = [sa.type_coerce(events.c[name], sa.types.NullType()) for name in StoredEvent._fields]
+_UNDECODED = [
+    InstantText(column) if isinstance(column.type, Instant) else column
+    for column in (events.c[name] for name in StoredEvent.__struct_fields__)
+]
 _TICKED = (workspaces.c.due_at, workspaces.c.held_until, workspaces.c.lease_until)
 
 
@@ -99,7 +103,7 @@ class SqlReader(SqlInquiries):
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as it is kept."""
         result = self._sql.run(_page_of(sa.select(*_UNDECODED), wanted))
-        return rows.stored_events_of(result.all())
+        return rows.stored_events_of(result)
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
