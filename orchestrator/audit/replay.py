@@ -14,7 +14,7 @@ from datetime import datetime
 from orchestrator.audit.fate import policy_in_force
 from orchestrator.domain.due import due
 from orchestrator.domain.encoding import canonical_json, decode_data, encode_state, parse_instant
-from orchestrator.domain.events import EventData, PolicyChanged, Recorded, RestartQueued
+from orchestrator.domain.events import EventData, FileWritten, PolicyChanged, Recorded, RestartQueued
 from orchestrator.domain.evolve import apply
 from orchestrator.domain.policy import Policies, Policy, PolicyLayer
 from orchestrator.domain.restart_record import SETTLED, RestartRecord, project, restart_of
@@ -31,6 +31,9 @@ from orchestrator.ports import (
 )
 
 _PAGE = 2_000
+
+_UNREAD = Policy()
+"""Only writes are folded with regard to a policy (its ``max_count``)."""
 
 Progress = Callable[[int, int], None]
 """Takes the position that is folded and the last one that will be."""
@@ -109,7 +112,8 @@ class Replayed:
         if event.workspace is None:
             return
         before = self.states.get(event.workspace) or WorkspaceState(workspace=event.workspace)
-        after = apply(before, data, at=at, position=event.position, policy=self._policy(before))
+        policy = self._policy(before) if isinstance(data, FileWritten) else _UNREAD
+        after = apply(before, data, at=at, position=event.position, policy=policy)
         self.states[event.workspace] = after
         if not data.FACT:
             self._project(event, data, at, after)

@@ -29,7 +29,7 @@ from orchestrator.ports import StoredEvent, StoredWorkspace
 
 Row = dict[str, Any]
 _DATA = StoredEvent.__struct_fields__.index("data")
-_RECORD_FIELDS = RestartRecord.__struct_fields__
+RECORD_FIELDS = RestartRecord.__struct_fields__
 
 
 def sourced(event: ev.NewEvent) -> ev.NewEvent:
@@ -107,6 +107,25 @@ def event_of(row: sa.RowMapping) -> ev.Recorded:
         position=row["position"],
         recorded_at=row["recorded_at"],
         schema=row["schema"],
+    )
+
+
+TOLD = ("id", "workspace", "version", "type", "data", "actor", "correlation_id", "position", "recorded_at")
+"""The columns that the story of a restart needs of its events."""
+
+
+def told_event_of(row: sa.Row[*tuple[Any, ...]]) -> ev.Recorded:
+    """Return the event of a row of the columns ``TOLD``."""
+    event, workspace, version, kind, data, actor, correlation_id, position, recorded_at = row
+    return ev.Recorded(
+        id=event,
+        workspace=workspace,
+        version=version,
+        data=decode_data(kind, data),
+        actor=actor,
+        correlation_id=correlation_id,
+        position=position,
+        recorded_at=recorded_at,
     )
 
 
@@ -193,13 +212,13 @@ def snapshot_of(row: sa.RowMapping) -> Snapshot:
 
 def restart_row(record: RestartRecord) -> Row:
     """Return the columns of a restart."""
-    pairs = ((name, getattr(record, name)) for name in _RECORD_FIELDS)
+    pairs = ((name, getattr(record, name)) for name in RECORD_FIELDS)
     return {name: value.value if isinstance(value, Enum) else value for name, value in pairs}
 
 
-def restart_record_of(row: sa.RowMapping) -> RestartRecord:
-    """Return the restart of a row."""
-    return decode_record({str(name): value for name, value in row.items()})
+def restart_record_of(row: sa.Row[*tuple[Any, ...]]) -> RestartRecord:
+    """Return the restart of a row of the columns ``RECORD_FIELDS``, in that order."""
+    return decode_record(dict(zip(RECORD_FIELDS, row, strict=True)))
 
 
 def policy_row(layer: PolicyLayer) -> Row:
