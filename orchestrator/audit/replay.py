@@ -92,7 +92,7 @@ class Replayed:
     def take(self, event: StoredEvent) -> None:
         """Fold one event in."""
         self.events += 1
-        data, at = decode_data(event.type, event.data), self._at(event.recorded_at)
+        data, at = decode_data(event.type, event.schema, event.data), self._at(event.recorded_at)
         if isinstance(data, PolicyChanged):
             self.layers[data.scope] = PolicyLayer(scope=data.scope, policy=data.policy, version=data.policy_version)
             self._policies.clear()

@@ -18,6 +18,8 @@ import msgspec
 from orchestrator.domain.events import EVENT_TYPES, EventData
 from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.domain.state import WorkspaceState
+from orchestrator.domain.upcast import upcast
+from orchestrator.errors import Unreadable
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _DECODERS: dict[str, msgspec.json.Decoder[EventData]] = {
@@ -54,9 +56,24 @@ def encode_data(data: EventData) -> str:
     return canonical_json(data)
 
 
-def decode_data(type_name: str, text: str | bytes) -> EventData:
-    """Return the event's data. Raises ``KeyError`` for a type this version does not know."""
-    return _DECODERS[type_name].decode(text)
+def decode_data(type_name: str, schema: int, text: str | bytes) -> EventData:
+    """Return the event's data in the current schema, whatever schema it is stored in.
+
+    Data of a newer schema is read as far as it is known: a schema only ever adds fields (``upcast``).
+    Raises ``Unreadable`` for a type or a schema that this version does not know, and for damaged data.
+    """
+    kind = EVENT_TYPES.get(type_name)
+    if kind is None:
+        raise Unreadable(f"its type {type_name!r} is not one that this version knows: a newer one wrote it")
+    try:
+        if schema >= kind.SCHEMA:
+            return _DECODERS[type_name].decode(text)
+        plain = msgspec.json.decode(text, type=dict[str, Any])
+        return msgspec.convert(upcast(type_name, schema, plain, to=kind.SCHEMA), kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Unreadable(f"its data is no {type_name} of schema {schema}: {error}") from None
+    except (KeyError, TypeError):
+        raise Unreadable(f"there is no schema {schema!r} of {type_name}") from None
 
 
 def encode_state(state: WorkspaceState) -> str:

@@ -24,6 +24,7 @@ from orchestrator.domain.encoding import (
 from orchestrator.domain.policy import PolicyLayer, PolicyPatch
 from orchestrator.domain.restart_record import RestartRecord, restart_of
 from orchestrator.domain.state import WorkspaceState
+from orchestrator.errors import Unreadable
 from orchestrator.ports import StoredEvent, StoredWorkspace
 
 Row = dict[str, Any]
@@ -55,6 +56,7 @@ def recorded(event: ev.NewEvent, *, position: int, recorded_at: datetime) -> ev.
         traceparent=event.traceparent,
         position=position,
         recorded_at=recorded_at,
+        schema=event.data.SCHEMA,
     )
 
 
@@ -76,7 +78,7 @@ def event_row(event: ev.NewEvent, *, recorded_at: datetime) -> Row:
         "workspace": event.workspace,
         "version": event.version,
         "type": event.data.type_name(),
-        "schema": 1,
+        "schema": event.data.SCHEMA,
         "subject": subject_of(event.data),
         "data": encode_data(event.data),
         "actor": event.actor,
@@ -96,7 +98,7 @@ def event_of(row: sa.RowMapping) -> ev.Recorded:
         id=row["id"],
         workspace=row["workspace"],
         version=row["version"],
-        data=decode_data(row["type"], row["data"]),
+        data=_data_of(row),
         actor=row["actor"],
         source=row["source"],
         source_id=row["source_id"],
@@ -108,6 +110,13 @@ def event_of(row: sa.RowMapping) -> ev.Recorded:
         recorded_at=row["recorded_at"],
         schema=row["schema"],
     )
+
+
+def _data_of(row: sa.RowMapping) -> ev.EventData:
+    try:
+        return decode_data(row["type"], row["schema"], row["data"])
+    except Unreadable as error:
+        raise Unreadable(f"the event {row['id']} at position {row['position']} cannot be read: {error}") from None
 
 
 def stored_event_of(event: ev.Recorded) -> StoredEvent:
