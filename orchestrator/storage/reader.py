@@ -15,6 +15,7 @@ from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.state import Phase
 from orchestrator.ports import (
+    LOG_SUMS,
     Backlog,
     Counters,
     EventFilter,
@@ -25,7 +26,7 @@ from orchestrator.ports import (
     WorkspaceFilter,
 )
 from orchestrator.storage import lookups, rows
-from orchestrator.storage.database_time import DatabaseTime
+from orchestrator.storage.inquiries import SqlInquiries
 from orchestrator.storage.schema import (
     IS_CYCLE_START,
     IS_WAIVER,
@@ -37,22 +38,16 @@ from orchestrator.storage.schema import (
     restarts,
     workspaces,
 )
-from orchestrator.storage.statements import Statements
 
 HOLDING = (RestartState.SUCCEEDED, RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING)
 """States of a restart that answers for its range: of those, the ranges of a workspace never overlap (S6)."""
-COUNTERS = "log"
 TICK = "tick"
 _UNDECODED = [sa.type_coerce(events.c[name], sa.types.NullType()) for name in StoredEvent._fields]
 _TICKED = (workspaces.c.due_at, workspaces.c.held_until, workspaces.c.lease_until)
 
 
-class SqlReader:
+class SqlReader(SqlInquiries):
     """``Reader`` over ``Statements``."""
-
-    def __init__(self, sql: Statements, time: DatabaseTime) -> None:
-        self._sql = sql
-        self._time = time
 
     def now(self) -> datetime:
         """Return the database's clock."""
@@ -225,9 +220,9 @@ class SqlReader:
             phases={Phase(row.phase): row.workspaces for row in found},
         )
 
-    def counters(self) -> Counters:
-        """Return the kept sums; position 0 and none if there are none yet."""
-        wanted = sa.select(counters.c.position, counters.c.sums).where(counters.c.name == COUNTERS)
+    def counters(self, name: str = LOG_SUMS) -> Counters:
+        """Return the kept sums of that name; position 0 and none if there are none yet."""
+        wanted = sa.select(counters.c.position, counters.c.sums).where(counters.c.name == name)
         row = self._sql.run(wanted).one_or_none()
         if row is None:
             return Counters(position=0, sums={})

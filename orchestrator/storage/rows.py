@@ -23,6 +23,7 @@ from orchestrator.domain.encoding import (
 )
 from orchestrator.domain.policy import PolicyLayer, PolicyPatch
 from orchestrator.domain.restart_record import RestartRecord, restart_of
+from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import Unreadable
 from orchestrator.ports import StoredEvent, StoredWorkspace
@@ -198,6 +199,17 @@ def workspace_of(row: sa.RowMapping) -> StoredWorkspace:
         state=decode_state(row["state"], lease_until=row["lease_until"]),
         due_at=row["due_at"],
     )
+
+
+def snapshot_row(snapshot: Snapshot) -> Row:
+    """Return the columns of a snapshot."""
+    state = snapshot.state
+    return {"workspace": state.workspace, "position": snapshot.position, "state": encode_state(state)}
+
+
+def snapshot_of(row: sa.RowMapping) -> Snapshot:
+    """Return the snapshot of a row."""
+    return Snapshot(position=row["position"], state=decode_state(row["state"], lease_until=None))
 
 
 def restart_row(record: RestartRecord) -> Row:
