@@ -66,8 +66,12 @@ class PreconditionFailed(OrchestratorError):
 class Unreadable(OrchestratorError):
     """The database holds something that this version cannot read: written by a newer version, or damaged.
 
-    Not ``Unavailable``: it is about one event or one row, and the others are served.
+    Not ``Unavailable``: it is about one event or one row, which ``table`` and ``id`` name; the others are served.
     """
+
+    def __init__(self, message: str, *, table: str = "", id: str = "") -> None:
+        super().__init__(message)
+        self.table, self.id = table, id
 
 
 class Unavailable(OrchestratorError):

@@ -76,6 +76,12 @@ def decode_data(type_name: str, schema: int, text: str | bytes) -> EventData:
         raise Unreadable(f"there is no schema {schema!r} of {type_name}") from None
 
 
+def unreadable_event(position: int, event: str, why: object) -> Unreadable:
+    """Return the error for an event that cannot be read or folded: which one, where, and why."""
+    where = f"{event} at position {position}"
+    return Unreadable(f"the event {where} cannot be read: {why}", table="events", id=where)
+
+
 def encode_state(state: WorkspaceState) -> str:
     """Return the canonical JSON of a workspace's state; a lease is the row's and is left out."""
     plain = to_plain(state)

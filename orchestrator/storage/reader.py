@@ -43,6 +43,7 @@ HOLDING = (RestartState.SUCCEEDED, RestartState.QUEUED, RestartState.RUNNING, Re
 """States of a restart that answers for its range: of those, the ranges of a workspace never overlap (S6)."""
 TICK = "tick"
 _UNDECODED = [sa.type_coerce(events.c[name], sa.types.NullType()) for name in StoredEvent._fields]
+_WHOLE_ROW = [sa.type_coerce(column, sa.types.NullType()).label(column.name) for column in workspaces.c]
 _TICKED = (workspaces.c.due_at, workspaces.c.held_until, workspaces.c.lease_until)
 
 
@@ -100,6 +101,15 @@ class SqlReader(SqlInquiries):
         """Return a page of the log as it is kept."""
         result = self._sql.run(_page_of(sa.select(*_UNDECODED), wanted))
         return rows.stored_events_of(result.all())
+
+    def workspace_rows(self, after: str, limit: int) -> dict[str, str]:
+        """Return a page of workspaces' rows as they are kept, undecoded."""
+        page = sa.select(*_WHOLE_ROW).where(workspaces.c.id > after).order_by(workspaces.c.id).limit(limit)
+        return {row["id"]: rows.spelled(dict(row)) for row in self._sql.run(page).mappings()}
+
+    def spell(self, stored: StoredWorkspace) -> str:
+        """Return what the row of a workspace must be."""
+        return rows.spelled_workspace(stored)
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""

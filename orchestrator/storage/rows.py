@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -20,6 +20,7 @@ from orchestrator.domain.encoding import (
     encode_data,
     encode_state,
     format_instant,
+    unreadable_event,
 )
 from orchestrator.domain.policy import PolicyLayer, PolicyPatch
 from orchestrator.domain.restart_record import RestartRecord, restart_of
@@ -31,6 +32,7 @@ from orchestrator.ports import StoredEvent, StoredWorkspace
 Row = dict[str, Any]
 _RECORDED_AT, _OCCURRED_AT = 6, 7
 """Where ``StoredEvent`` has its instants."""
+_DAMAGED = (msgspec.MsgspecError, LookupError, TypeError, ValueError)
 _RECORD_FIELDS = RestartRecord.__struct_fields__
 
 
@@ -117,7 +119,7 @@ def _data_of(row: sa.RowMapping) -> ev.EventData:
     try:
         return decode_data(row["type"], row["schema"], row["data"])
     except Unreadable as error:
-        raise Unreadable(f"the event {row['id']} at position {row['position']} cannot be read: {error}") from None
+        raise unreadable_event(row["position"], row["id"], error) from None
 
 
 def stored_event_of(event: ev.Recorded) -> StoredEvent:
@@ -194,11 +196,32 @@ def fleet_of(state: WorkspaceState) -> str:
 
 
 def workspace_of(row: sa.RowMapping) -> StoredWorkspace:
-    """Return the workspace of a row, its lease put back into its open cycle."""
-    return StoredWorkspace(
-        state=decode_state(row["state"], lease_until=row["lease_until"]),
-        due_at=row["due_at"],
-    )
+    """Return the workspace of a row, its lease put back into its open cycle. Raises ``Unreadable``."""
+    try:
+        return StoredWorkspace(
+            state=decode_state(row["state"], lease_until=row["lease_until"]),
+            due_at=row["due_at"],
+        )
+    except _DAMAGED as error:
+        raise _unreadable("workspaces", row["id"], error) from None
+
+
+def spelled_workspace(stored: StoredWorkspace) -> str:
+    """Return all columns of a workspace but its lease, which is the row's own, as one text."""
+    return spelled(workspace_row(stored))
+
+
+def spelled(row: Mapping[str, Any]) -> str:
+    """Return a workspace's columns as one text, whatever somebody has put into them; all but its lease."""
+    kept = {name: value for name, value in row.items() if name != "lease_until"}
+    try:
+        return canonical_json(kept)
+    except (TypeError, ValueError):
+        return repr(kept)
+
+
+def _unreadable(table: str, key: str, why: Exception) -> Unreadable:
+    return Unreadable(f"the row {key!r} of {table} cannot be read by this version: {why}", table=table, id=key)
 
 
 def snapshot_row(snapshot: Snapshot) -> Row:
@@ -208,8 +231,11 @@ def snapshot_row(snapshot: Snapshot) -> Row:
 
 
 def snapshot_of(row: sa.RowMapping) -> Snapshot:
-    """Return the snapshot of a row."""
-    return Snapshot(position=row["position"], state=decode_state(row["state"], lease_until=None))
+    """Return the snapshot of a row. Raises ``Unreadable``."""
+    try:
+        return Snapshot(position=row["position"], state=decode_state(row["state"], lease_until=None))
+    except _DAMAGED as error:
+        raise _unreadable("workspace_snapshots", f"{row['workspace']} at {row['position']}", error) from None
 
 
 def restart_row(record: RestartRecord) -> Row:
@@ -219,8 +245,11 @@ def restart_row(record: RestartRecord) -> Row:
 
 
 def restart_record_of(row: sa.RowMapping) -> RestartRecord:
-    """Return the restart of a row."""
-    return decode_record({str(name): value for name, value in row.items()})
+    """Return the restart of a row. Raises ``Unreadable``."""
+    try:
+        return decode_record({str(name): value for name, value in row.items()})
+    except _DAMAGED as error:
+        raise _unreadable("restarts", row["id"], error) from None
 
 
 def policy_row(layer: PolicyLayer) -> Row:
@@ -229,6 +258,9 @@ def policy_row(layer: PolicyLayer) -> Row:
 
 
 def policy_layer_of(row: sa.RowMapping) -> PolicyLayer:
-    """Return the policy layer of a row."""
-    patch = msgspec.json.decode(row["policy"], type=PolicyPatch)
+    """Return the policy layer of a row. Raises ``Unreadable``."""
+    try:
+        patch = msgspec.json.decode(row["policy"], type=PolicyPatch)
+    except _DAMAGED as error:
+        raise _unreadable("policies", row["scope"], error) from None
     return PolicyLayer(scope=row["scope"], policy=patch, version=row["version"])
