@@ -22,8 +22,8 @@ from orchestrator.domain.upcast import upcast
 from orchestrator.errors import Unreadable
 
 _encoder = msgspec.json.Encoder(order="deterministic")
-_DECODERS: dict[str, msgspec.json.Decoder[EventData]] = {
-    name: msgspec.json.Decoder(kind) for name, kind in EVENT_TYPES.items()
+_DECODERS: dict[str, tuple[int, msgspec.json.Decoder[EventData]]] = {
+    name: (kind.SCHEMA, msgspec.json.Decoder(kind)) for name, kind in EVENT_TYPES.items()
 }
 ValueT = TypeVar("ValueT")
 
@@ -38,6 +38,8 @@ def format_instant(at: datetime) -> str:
 def parse_instant(text: str) -> datetime:
     """Return the aware instant of an RFC 3339 text. Raises ``ValueError`` for anything else."""
     at = datetime.fromisoformat(text)
+    if at.tzinfo is UTC:  # what is stored ends in Z
+        return at
     if at.tzinfo is None:
         raise ValueError(f"{text!r} names no offset from UTC; write it like 2026-11-23T12:00:00Z")
     try:
@@ -62,14 +64,15 @@ def decode_data(type_name: str, schema: int, text: str | bytes) -> EventData:
     Data of a newer schema is read as far as it is known: a schema only ever adds fields (``upcast``).
     Raises ``Unreadable`` for a type or a schema that this version does not know, and for damaged data.
     """
-    kind = EVENT_TYPES.get(type_name)
-    if kind is None:
+    known = _DECODERS.get(type_name)
+    if known is None:
         raise Unreadable(f"its type {type_name!r} is not one that this version knows: a newer one wrote it")
+    newest, decoder = known
     try:
-        if schema >= kind.SCHEMA:
-            return _DECODERS[type_name].decode(text)
+        if schema >= newest:
+            return decoder.decode(text)
         plain = msgspec.json.decode(text, type=dict[str, Any])
-        return msgspec.convert(upcast(type_name, schema, plain, to=kind.SCHEMA), kind)
+        return msgspec.convert(upcast(type_name, schema, plain, to=newest), EVENT_TYPES[type_name])
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise Unreadable(f"its data is no {type_name} of schema {schema}: {error}") from None
     except (KeyError, TypeError):
@@ -100,7 +103,7 @@ def decode_state(text: str | bytes, *, lease_until: datetime | None) -> Workspac
 
 def decode_record(plain: Mapping[str, Any]) -> RestartRecord:
     """Return a restart's read model from plain values."""
-    return msgspec.convert(plain, RestartRecord)
+    return msgspec.convert(plain, RestartRecord, strict=False)  # SQLite's booleans are 0 and 1
 
 
 def to_plain(value: Any) -> Any:

@@ -33,7 +33,7 @@ Row = dict[str, Any]
 _RECORDED_AT, _OCCURRED_AT = 6, 7
 """Where ``StoredEvent`` has its instants."""
 _DAMAGED = (msgspec.MsgspecError, LookupError, TypeError, ValueError)
-_RECORD_FIELDS = RestartRecord.__struct_fields__
+RECORD_FIELDS = RestartRecord.__struct_fields__
 
 
 def sourced(event: ev.NewEvent) -> ev.NewEvent:
@@ -101,7 +101,7 @@ def event_of(row: sa.RowMapping) -> ev.Recorded:
         id=row["id"],
         workspace=row["workspace"],
         version=row["version"],
-        data=_data_of(row),
+        data=_data_of(row["position"], row["id"], row["type"], row["schema"], row["data"]),
         actor=row["actor"],
         source=row["source"],
         source_id=row["source_id"],
@@ -115,11 +115,31 @@ def event_of(row: sa.RowMapping) -> ev.Recorded:
     )
 
 
-def _data_of(row: sa.RowMapping) -> ev.EventData:
+def _data_of(position: int, event: str, kind: str, schema: int, data: str) -> ev.EventData:
     try:
-        return decode_data(row["type"], row["schema"], row["data"])
+        return decode_data(kind, schema, data)
     except Unreadable as error:
-        raise unreadable_event(row["position"], row["id"], error) from None
+        raise unreadable_event(position, event, error) from None
+
+
+TOLD = ("id", "workspace", "version", "type", "schema", "data", "actor", "correlation_id", "position", "recorded_at")
+"""The columns that the story of a restart needs of its events."""
+
+
+def told_event_of(row: sa.Row[*tuple[Any, ...]]) -> ev.Recorded:
+    """Return the event of a row of the columns ``TOLD``."""
+    event, workspace, version, kind, schema, data, actor, correlation_id, position, recorded_at = row
+    return ev.Recorded(
+        id=event,
+        workspace=workspace,
+        version=version,
+        data=_data_of(position, event, kind, schema, data),
+        actor=actor,
+        correlation_id=correlation_id,
+        position=position,
+        recorded_at=recorded_at,
+        schema=schema,
+    )
 
 
 def stored_event_of(event: ev.Recorded) -> StoredEvent:
@@ -142,20 +162,20 @@ def stored_event_of(event: ev.Recorded) -> StoredEvent:
     )
 
 
-def stored_events_of(found: Sequence[sa.Row[*tuple[Any, ...]]]) -> list[StoredEvent]:
+def stored_events_of(found: Sequence[tuple[Any, ...]]) -> list[StoredEvent]:
     """Return the events of rows that were read without decoding, their columns in the order of ``StoredEvent``.
 
     SQLite keeps instants as text; PostgreSQL's driver gives datetimes.
     """
     if not found or isinstance(found[0][_RECORDED_AT], str):
-        return list(map(StoredEvent._make, found))
+        return [tuple.__new__(StoredEvent, row) for row in found]  # twice as fast as its own constructor
     events, last, text = [], None, ""
     for row in found:
         at, occurred_at = row[_RECORDED_AT], row[_OCCURRED_AT]
         if at != last:  # the events of a transaction share one instant
             last, text = at, format_instant(at)
         occurred = None if occurred_at is None else format_instant(occurred_at)
-        events.append(StoredEvent._make((*row[:_RECORDED_AT], text, occurred, *row[_OCCURRED_AT + 1 :])))
+        events.append(tuple.__new__(StoredEvent, (*row[:_RECORDED_AT], text, occurred, *row[_OCCURRED_AT + 1 :])))
     return events
 
 
@@ -240,16 +260,16 @@ def snapshot_of(row: sa.RowMapping) -> Snapshot:
 
 def restart_row(record: RestartRecord) -> Row:
     """Return the columns of a restart."""
-    pairs = ((name, getattr(record, name)) for name in _RECORD_FIELDS)
+    pairs = ((name, getattr(record, name)) for name in RECORD_FIELDS)
     return {name: value.value if isinstance(value, Enum) else value for name, value in pairs}
 
 
-def restart_record_of(row: sa.RowMapping) -> RestartRecord:
-    """Return the restart of a row. Raises ``Unreadable``."""
+def restart_record_of(row: Sequence[Any]) -> RestartRecord:
+    """Return the restart of a row of the columns ``RECORD_FIELDS``, in that order. Raises ``Unreadable``."""
     try:
-        return decode_record({str(name): value for name, value in row.items()})
+        return decode_record(dict(zip(RECORD_FIELDS, row, strict=True)))
     except _DAMAGED as error:
-        raise _unreadable("restarts", row["id"], error) from None
+        raise _unreadable("restarts", row[0], error) from None
 
 
 def policy_row(layer: PolicyLayer) -> Row:

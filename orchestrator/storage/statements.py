@@ -50,6 +50,20 @@ class Statements:
             self.failure = ours = own_error(error)
             raise ours from error
 
+    def fetch(self, statement: sa.Executable) -> list[tuple[Any, ...]]:
+        """Return all rows as the driver made them: for passes over the whole log, where SQLAlchemy's rows cost a third.
+
+        Raises what ``run`` raises.
+        """
+        result = self.run(statement)
+        cursor = result.cursor
+        try:
+            return list(cursor.fetchall())
+        except self.connection.dialect.loaded_dbapi.Error as error:
+            raise _unserved(str(error)) from error
+        finally:
+            result.close()
+
     def upsert(self, table: sa.Table, rows: Rows) -> None:
         """Insert rows, or replace those with the same primary key."""
         if not rows:
@@ -101,9 +115,13 @@ def own_error(error: exc.SQLAlchemyError) -> OrchestratorError:
         return StorageUnavailable(
             f"this login may not do that: {said}; connect as the app's role, or grant it with `orchestrator migrate`"
         )
+    plain = isinstance(error, exc.DatabaseError) and type(error) is exc.DatabaseError
+    if isinstance(error, _UNAVAILABLE) or plain or _OUT_OF_TIME in said:
+        return _unserved(said)
+    raise error
+
+
+def _unserved(said: str) -> OrchestratorError:
     if _OUT_OF_TIME in said:
         return Unreadable(f"the database holds an instant that no clock gave: {said}")
-    plain = isinstance(error, exc.DatabaseError) and type(error) is exc.DatabaseError
-    if isinstance(error, _UNAVAILABLE) or plain:
-        return StorageUnavailable(f"the database does not serve now: {said}; try again")
-    raise error
+    return StorageUnavailable(f"the database does not serve now: {said}; try again")

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 
+import psycopg
 import pytest
 
 from orchestrator.audit.replay import ReplayReport, replay
@@ -78,7 +79,7 @@ def test_a_renewed_lease_is_the_rows_own(lived: EventStore) -> None:
     [
         ("restarts SET cause = 'whim'", "restarts", "rst_"),
         ("restarts SET writes = 'many'", "restarts", "rst_"),
-        ("restarts SET due_at = 'soon'", "", ""),
+        ("restarts SET due_at = 'soon'", "restarts", "rst_"),
         ("policies SET policy = '{'", "policies", "settings"),
     ],
 )
@@ -91,6 +92,18 @@ def test_a_row_that_cannot_be_read_is_the_finding(
     assert found.table == table
     assert found.id.startswith(id)
     assert report.broken == found.stored
+
+
+def test_an_instant_that_python_does_not_have_is_the_finding(postgres_url: str) -> None:
+    store = open_store(postgres_url)
+    History(store, TestClock()).register("ws")
+    with psycopg.connect(postgres_url.replace("+psycopg", "")) as database:
+        database.execute("UPDATE workspaces SET due_at = 'infinity'")
+    report = replayed(store)
+    assert report.events == 2
+    assert report.broken is not None
+    assert "holds an instant that no clock gave" in report.broken
+    store.close()
 
 
 @pytest.mark.parametrize(
