@@ -58,9 +58,7 @@ def started(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> Non
     workspace.fold()
 
 
-def _restart_of(
-    judge: Judge, workspace: Workspace, position: int, data: data_of.CycleStarted, at: int
-) -> Restart:
+def _restart_of(judge: Judge, workspace: Workspace, position: int, data: data_of.CycleStarted, at: int) -> Restart:
     """Return the restart that the cycle belongs to, as the log has it from here on."""
     restart = workspace.restart
     if restart is not None and restart.open is not None:

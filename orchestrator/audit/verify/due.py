@@ -1,4 +1,4 @@
-"""When a window is due by the numbers that its restart stored (CONTRACT section 2, "due"), written anew from its text."""
+"""When a window is due by the numbers that its restart stored: CONTRACT section 2, "due", written anew."""
 
 from __future__ import annotations
 
@@ -79,5 +79,7 @@ def _quiet_and_max_wait(workspace: Workspace, numbers: RestartQueued) -> tuple[i
     ends: list[tuple[int, int]] = []
     for position, at in zip(workspace.writes[begins:], workspace.times[begins:], strict=True):
         own_quiet, own_wait = workspace.ruled.get(position, (None, None))
-        ends.append((at + (quiet if own_quiet is None else own_quiet), at + (max_wait if own_wait is None else own_wait)))
+        ends.append(
+            (at + (quiet if own_quiet is None else own_quiet), at + (max_wait if own_wait is None else own_wait))
+        )
     return max(end for end, _ in ends), min(end for _, end in ends)

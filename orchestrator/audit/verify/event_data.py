@@ -28,11 +28,13 @@ class PolicyPatch(msgspec.Struct, frozen=True, omit_defaults=True):
     mode: Literal["live", "shadow"] | None = None
 
 
-class _Data(msgspec.Struct, frozen=True, gc=False):
+class _Data(msgspec.Struct, gc=False):
     pass
 
 
 class FileWritten(_Data):
+    """A write."""
+
     path: str
     action: Literal["restart", "reload", "record"]
     quiet_ms: Count | None = None
@@ -47,6 +49,8 @@ class Registered(_Data):
 
 
 class Held(_Data):
+    """Of ``WorkspaceHeld``."""
+
     reason: str
     until: Instant | None
 
@@ -58,21 +62,29 @@ class Reason(_Data):
 
 
 class PolicyChanged(_Data):
+    """A policy layer."""
+
     scope: str
     policy: PolicyPatch
     policy_version: int
 
 
 class RestartRequested(_Data):
+    """A request."""
+
     trigger: Literal["manual", "mutation", "probe"]
     reason: str
 
 
 class ProbeSuppressed(_Data):
+    """A probe that asks for nothing."""
+
     reason: Suppression
 
 
 class RestartQueued(_Data):
+    """A fold, with the numbers that it used."""
+
     restart: str
     cause: Cause
     kind: Kind
@@ -92,6 +104,8 @@ class RestartQueued(_Data):
 
 
 class CycleStarted(_Data):
+    """A start. ``policy_version`` is there since schema 2."""
+
     restart: str
     cycle: str
     kind: Kind
@@ -109,6 +123,8 @@ class CycleStarted(_Data):
 
 
 class CycleSucceeded(_Data):
+    """The end that covers."""
+
     restart: str
     cycle: str
     fence: int
@@ -117,6 +133,8 @@ class CycleSucceeded(_Data):
 
 
 class CycleFailed(_Data):
+    """A bad end; ``retry_at`` null: given up."""
+
     restart: str
     cycle: str
     fence: int
@@ -124,6 +142,8 @@ class CycleFailed(_Data):
 
 
 class CycleAbandoned(_Data):
+    """An end without a result."""
+
     restart: str
     cycle: str
     fence: int
@@ -131,22 +151,30 @@ class CycleAbandoned(_Data):
 
 
 class LateResultRejected(_Data):
+    """A result that came too late."""
+
     cycle: str
     fence: int
     current_fence: int
 
 
 class RestartGaveUp(_Data):
+    """No attempts are left."""
+
     restart: str
     attempts: int
     next_try_at: Instant
 
 
 class RestartCancelled(_Data):
+    """A restart ended by a person or a removal."""
+
     restart: str
 
 
 class WritesWaived(_Data):
+    """What ends without a restart."""
+
     from_position: int
     to_position: int
     writes: Count
@@ -154,8 +182,12 @@ class WritesWaived(_Data):
 
 
 class ProcessExited(_Data):
+    """A supervised child's end."""
+
     respawn_after_ms: Count
 
 
 class ClockRegressed(_Data):
+    """The database's clock stepped back."""
+
     by_ms: Count

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Annotated, BinaryIO
 
 import msgspec
@@ -60,9 +60,7 @@ def read_lines(file: BinaryIO, progress: Callable[[int], object] = lambda read: 
     Raises ``Unreadable`` at the first line that is no event: broken or truncated JSON, unknown or missing
     keys, wrong types; and for gzip data that is damaged.
     """
-    number = 0
-    for line in _split(file, progress):
-        number += 1
+    for number, line in enumerate(_split(file, progress), 1):
         try:
             yield line, decode_envelope(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -96,32 +94,24 @@ def _require_whole(line: bytes, number: int) -> None:
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:
     first = file.read(_BLOCK)
-    if not first.startswith(_GZIP):
-        while first:
-            yield first
-            first = file.read(_BLOCK)
-        return
+    blocks = chain([first], iter(lambda: file.read(_BLOCK), b""))
+    return _unpacked(blocks) if first.startswith(_GZIP) else blocks
+
+
+def _unpacked(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Unpack gzip in bounded pieces: a small file may hold a very large one."""
+    unpacker = zlib.decompressobj(wbits=31)
     try:
-        with gzip.open(_Rejoined(first, file)) as unpacked:
-            while block := unpacked.read(_BLOCK):
-                yield block
-    except (OSError, EOFError, zlib.error) as error:
-        raise Unreadable(f"the gzip file is damaged or truncated: {error}") from None
-
-
-class _Rejoined:
-    """A stream whose first block was taken for a look."""
-
-    def __init__(self, first: bytes, rest: BinaryIO) -> None:
-        self._first, self._rest = first, rest
-
-    def read(self, most: int = -1) -> bytes:
-        """Return up to ``most`` bytes."""
-        if not self._first:
-            return self._rest.read(most)
-        end = len(self._first) if most < 0 else most
-        taken, self._first = self._first[:end], self._first[end:]
-        return taken
+        for block in blocks:
+            rest = block
+            while rest and not unpacker.eof:
+                yield unpacker.decompress(rest, _BLOCK)
+                rest = unpacker.unconsumed_tail
+        yield unpacker.flush()
+    except zlib.error as error:
+        raise Unreadable(f"the gzip file is damaged: {error}") from None
+    if not unpacker.eof:
+        raise Unreadable("the gzip file is truncated")
 
 
 def microseconds(at: datetime) -> int:

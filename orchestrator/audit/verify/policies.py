@@ -49,6 +49,4 @@ class Policies:
             said = {name: getattr(patch, name) for name in _FIELDS}
             values |= {name: value for name, value in said.items() if value is not None}
         newest = max(layers, key=lambda layer: layer.version)
-        return InForce(
-            numbers=msgspec.convert(values, PolicyPatch), version=newest.version, position=newest.position
-        )
+        return InForce(numbers=msgspec.convert(values, PolicyPatch), version=newest.version, position=newest.position)

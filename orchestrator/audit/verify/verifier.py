@@ -163,7 +163,9 @@ class Verifier:
         workspace = Workspace(id=name)
         self.ledger.workspaces[name] = workspace
         if event.type != _REGISTERED:
-            text = f"the first event of workspace {name} is {event.type}, not its registration: what was before is missing"
+            text = (
+                f"the first event of workspace {name} is {event.type}, not its registration: what was before is missing"
+            )
             self._judge.broken(Promise.LOG, workspace, (event.position,), text)
             workspace.registered = True
             workspace.version = (event.version or 1) - 1
