@@ -63,7 +63,7 @@ def read_lines(file: BinaryIO, progress: Callable[[int], object] = lambda read: 
     for number, line in enumerate(_split(file, progress), 1):
         try:
             yield line, decode_envelope(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Unreadable(f"line {number} is no event: {error}", number) from None
 
 
@@ -88,7 +88,7 @@ def _require_whole(line: bytes, number: int) -> None:
     """Tell a last line that was cut from one that only lacks its line feed."""
     try:
         msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Unreadable(f"the file is truncated: its last line, {number}, ends in the middle", number) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
@@ -60,7 +61,7 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one promise: ``good``, ``violated``, or ``not checked`` with the reason."""
+    """What became of one promise: ``good`` (``reason``: how far), ``violated``, or ``not checked`` and why."""
 
     promise: Promise
     meaning: str
@@ -118,14 +119,17 @@ class Findings:
             self.kept.append(found)
 
 
-def verdicts(findings: Findings, not_checked: dict[Promise, str]) -> tuple[Verdict, ...]:
+def verdicts(
+    findings: Findings, not_checked: Mapping[Promise, str], remarks: Mapping[Promise, str]
+) -> tuple[Verdict, ...]:
     """Return what became of each promise; one that was broken stays so, whatever else was not checked."""
-    return tuple(_verdict(promise, findings.counts[promise], not_checked.get(promise)) for promise in Promise)
+    return tuple(
+        _verdict(promise, findings.counts[promise], not_checked.get(promise), remarks.get(promise))
+        for promise in Promise
+    )
 
 
-def _verdict(promise: Promise, violations: int, reason: str | None) -> Verdict:
-    if violations:
-        word, reason = "violated", None
-    else:
-        word = "good" if reason is None else "not checked"
+def _verdict(promise: Promise, violations: int, unchecked: str | None, remark: str | None) -> Verdict:
+    word = "violated" if violations else "good" if unchecked is None else "not checked"
+    reason = None if violations else unchecked or remark
     return Verdict(promise=promise, meaning=MEANING[promise], verdict=word, violations=violations, reason=reason)

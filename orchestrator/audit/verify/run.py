@@ -31,6 +31,8 @@ class Verification:
         self.verifier = Verifier(ledger=ledger, after=after, tick_us=tick_us, slots=slots)
         self._begun_at = self.verifier.ledger.position
         self._seal = seal
+        self.read_to_end = True
+        self._remarks: dict[Promise, str] = {}
         self.not_checked: dict[Promise, str] = {Promise.S10: _NO_DATABASE}
         if seal is None:
             self.not_checked[Promise.S8] = _NO_CHECKPOINT
@@ -54,8 +56,8 @@ class Verification:
         self.verifier.finish(whole=whole)
         if self._seal is not None:
             self._seal.finish()
-            for positions, text in self._seal.broken:
-                self.add(Promise.S8, positions, text)
+            self._remarks[Promise.S8] = f"up to position {self._seal.sealed_to}, which is how far it is sealed"
+        self._add_unsealed()
 
     def add(self, promise: Promise, positions: tuple[int, ...], text: str, workspace: str | None = None) -> None:
         """Take a finding that was made elsewhere; S10 is."""
@@ -70,7 +72,7 @@ class Verification:
             source=source,
             first_position=self.ledger.first_position,
             last_position=self.ledger.position,
-            promises=verdicts(findings, self.not_checked),
+            promises=verdicts(findings, self.not_checked, self._remarks),
             violations=tuple(findings.kept),
             violations_left_out=findings.total - len(findings.kept),
             sums=self.verifier.sums(),
@@ -98,7 +100,13 @@ class Verification:
         last = f"event {self.ledger.last_id} at position {self._begun_at}"
         return Unreadable(f"this is not the log that the saved state is of: it does not hold {last}")
 
+    def _add_unsealed(self) -> None:
+        for positions, text in self._seal.broken if self._seal is not None else ():
+            self.add(Promise.S8, positions, text)
+
     def _stop(self, error: Unreadable) -> None:
+        self.read_to_end = False
+        self._add_unsealed()
         self.verifier.unreadable(error)
         reason = f"nothing after position {self.ledger.position} could be read"
         self.not_checked = dict.fromkeys(Promise, reason) | self.not_checked

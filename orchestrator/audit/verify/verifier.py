@@ -97,7 +97,7 @@ class Verifier:
                     liveness.check_stuck(judge, workspace, event.position, ledger.at)
                 return
             self._decision(workspace, event)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Unreadable(f"the data of {event.type} at position {event.position}: {error}", line) from None
 
     def finish(self, *, whole: bool = True) -> None:
