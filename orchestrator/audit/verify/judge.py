@@ -22,13 +22,18 @@ class Judge:
 
     def broken(self, promise: Promise, workspace: Workspace | None, positions: tuple[int, ...], text: str) -> None:
         """Take a violation: the positions that contradict each other, and one sentence."""
+        if self.ledger.position > self.findings.after:
+            self.always_broken(promise, workspace, positions, text)
+
+    def always_broken(
+        self, promise: Promise, workspace: Workspace | None, positions: tuple[int, ...], text: str
+    ) -> None:
+        """Take a violation wherever the reporting begins."""
         name = workspace.id if workspace is not None else None
         where = tuple(sorted({position for position in positions if position}))
-        found = Violation(promise=promise, positions=where, workspace=name, text=text, line=self.line)
-        self.findings.add(found, self.ledger.position)
-        if self.ledger.position > self.findings.after:
-            counts = self.ledger.violations
-            counts[promise.value] = counts.get(promise.value, 0) + 1
+        self.findings.add(Violation(promise=promise, positions=where, workspace=name, text=text, line=self.line))
+        counts = self.ledger.violations
+        counts[promise.value] = counts.get(promise.value, 0) + 1
 
     def crowded(self, at: int) -> int:
         """Return for how long, up to now, so many cycles ran that others had to wait."""

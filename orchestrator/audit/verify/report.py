@@ -98,10 +98,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Findings:
-    """Takes violations as they are found. Only those at or after ``after`` count."""
+    """Takes violations as they are found. Those that are plain by position ``after`` are not reported."""
 
     def __init__(self, after: int = 0) -> None:
-        self.after = after
+        self.after = after or -1
         self.counts: dict[Promise, int] = dict.fromkeys(Promise, 0)
         self.kept: list[Violation] = []
 
@@ -110,10 +110,8 @@ class Findings:
         """How many were found."""
         return sum(self.counts.values())
 
-    def add(self, found: Violation, seen_at: int) -> None:
-        """Take one that became plain at position ``seen_at``."""
-        if seen_at <= self.after:
-            return
+    def add(self, found: Violation) -> None:
+        """Take one."""
         self.counts[found.promise] += 1
         if len(self.kept) < KEPT_MOST:
             self.kept.append(found)

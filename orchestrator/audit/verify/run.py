@@ -62,7 +62,7 @@ class Verification:
     def add(self, promise: Promise, positions: tuple[int, ...], text: str, workspace: str | None = None) -> None:
         """Take a finding that was made elsewhere; S10 is."""
         found = Violation(promise=promise, positions=positions, workspace=workspace, text=text)
-        self.verifier.findings.add(found, max(self.ledger.position, self.verifier.findings.after + 1))
+        self.verifier.findings.add(found)
 
     def report(self, source: str) -> Report:
         """Return the answer."""

@@ -108,12 +108,12 @@ class Verifier:
 
     def unreadable(self, error: Unreadable) -> None:
         """Take the end of what can be read as a finding."""
-        self._judge.line = error.line
-        self._judge.broken(Promise.LOG, None, (self.ledger.position,), f"{error}; nothing after it was read")
+        self._judge.line = error.line or self._judge.line
+        self._judge.always_broken(Promise.LOG, None, (self.ledger.position,), f"{error}; nothing after it was read")
 
     def foreign(self, text: str) -> None:
         """Take it as a finding that this is not the log that it should be."""
-        self._judge.broken(Promise.LOG, None, (self.ledger.position,), text)
+        self._judge.always_broken(Promise.LOG, None, (self.ledger.position,), text)
 
     def sums(self) -> Sums:
         """Return the ledger of all writes so far."""

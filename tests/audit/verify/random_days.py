@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import timedelta
 
-from orchestrator.audit.export import export
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import PolicyPatch, parse_policy
+from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import Conflict, NotFound
-from orchestrator.ports import EventStore
 from orchestrator.service.append import Author
 from orchestrator.service.change_policy import change_policy
 from orchestrator.service.record import AutoRegistration, Write, record_writes
 from orchestrator.service.tick import look_at
 from orchestrator.storage.memory import MemoryEventStore
+from tests.audit.verify.logs import export_of
 from tests.history import History, TestClock
 
 WORKSPACES = ("a", "b", "c")
@@ -26,12 +27,6 @@ RULES = [
     {"match": "docs/**", "action": "reload", "quiet": "3s"},
     {"match": "slow/**", "quiet": "25s", "max_wait": "40s"},
 ]
-
-
-def export_of(store: EventStore) -> bytes:
-    written: list[str] = []
-    export(store, written.append)
-    return "".join(written).encode()
 
 
 class RandomDay:
@@ -48,7 +43,14 @@ class RandomDay:
             self._register(workspace)
 
     def play(self, steps: int) -> RandomDay:
-        often: list[Callable[[str], object]] = [self._write, self._write, self._tick, self._tick, self._work, self._work]
+        often: list[Callable[[str], object]] = [
+            self._write,
+            self._write,
+            self._tick,
+            self._tick,
+            self._work,
+            self._work,
+        ]
         seldom = [
             *(self._request, self._probe, self._hold, self._release, self._cancel, self._remove, self._register),
             *(self._policy, self._report_late, self._batch),
@@ -98,9 +100,7 @@ class RandomDay:
         if end < 0.4:
             kind = self.random.choice(list(ev.ErrorKind))
             result = cmd.Failure(error_kind=kind, message="no", jitter=self.random.random())
-        self.history.carry_out(
-            workspace, cmd.FinishCycle(restart=restart, cycle=cycle, fence=fence, result=result)
-        )
+        self.history.carry_out(workspace, cmd.FinishCycle(restart=restart, cycle=cycle, fence=fence, result=result))
 
     def _report_late(self, workspace: str) -> None:
         if self.started:
@@ -139,9 +139,11 @@ class RandomDay:
         except (Conflict, NotFound):
             assert restart.cycle is not None
 
-    def _record(self, restart: str):  # type: ignore[no-untyped-def]
+    def _record(self, restart: str) -> RestartRecord:
         with self.store.read() as reader:
-            return reader.restart(restart)
+            record = reader.restart(restart)
+        assert record is not None
+        return record
 
     def _register(self, workspace: str) -> None:
         own = self._numbers() if self.random.random() < 0.3 else {}
@@ -169,7 +171,5 @@ class RandomDay:
         }
         return {name: value for name, value in every.items() if self.random.random() < 0.4}
 
-    def _span(self):  # type: ignore[no-untyped-def]
-        from datetime import timedelta
-
+    def _span(self) -> timedelta:
         return timedelta(seconds=self.random.randint(1, 60))
