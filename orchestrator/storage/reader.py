@@ -109,8 +109,7 @@ class SqlReader(SqlInquiries):
 
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as it is kept."""
-        result = self._sql.run(_page_of(sa.select(*_UNDECODED), wanted))
-        return rows.stored_events_of(result.all())
+        return rows.stored_events_of(self._sql.fetch(_page_of(sa.select(*_UNDECODED), wanted)))
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
@@ -142,8 +141,7 @@ class SqlReader(SqlInquiries):
         order = restarts.c.queued_position.desc()
         if wanted.after is not None:
             page, order = page.where(restarts.c.queued_position > wanted.after), restarts.c.queued_position.asc()
-        result = self._sql.run(page.order_by(order).limit(wanted.limit))
-        return [rows.restart_record_of(row) for row in result]
+        return [rows.restart_record_of(row) for row in self._sql.fetch(page.order_by(order).limit(wanted.limit))]
 
     def restart_holding(self, workspace: str, position: int) -> RestartRecord | None:
         """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""

@@ -150,7 +150,7 @@ def stored_event_of(event: ev.Recorded) -> StoredEvent:
     )
 
 
-def stored_events_of(found: Sequence[sa.Row[*tuple[Any, ...]]]) -> list[StoredEvent]:
+def stored_events_of(found: Sequence[tuple[Any, ...]]) -> list[StoredEvent]:
     """Return the events of rows that were read without decoding, their columns in the order of ``StoredEvent``.
 
     SQLite keeps instants as text; PostgreSQL's driver gives datetimes.
@@ -228,7 +228,7 @@ def restart_row(record: RestartRecord) -> Row:
     return {name: value.value if isinstance(value, Enum) else value for name, value in pairs}
 
 
-def restart_record_of(row: sa.Row[*tuple[Any, ...]]) -> RestartRecord:
+def restart_record_of(row: Sequence[Any]) -> RestartRecord:
     """Return the restart of a row of the columns ``RECORD_FIELDS``, in that order."""
     return decode_record(dict(zip(RECORD_FIELDS, row, strict=True)))
 
