@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import act, demo, export, policy, processes, questions, read, replay, watching
+from orchestrator.cli import act, demo, export, policy, processes, questions, read, replay, verify, watching
 from orchestrator.cli.output import emit, fail, note
 from orchestrator.errors import OrchestratorError
 from orchestrator.logs import configure_logs
@@ -51,6 +51,7 @@ export.app.command("storms")(questions.storms_command)
 export.app.command("hot-files")(questions.hot_files_command)
 export.app.command("failures")(questions.failures_command)
 app.add_typer(policy.app, name="policy", help="Show, change or check the numbers that decide when.")
+export.app.command("verify")(verify.verify_command)
 app.add_typer(export.app, name="audit", help="What an auditor takes away.")
 
 

@@ -32,6 +32,7 @@ from orchestrator.storage.schema import (
     IS_CYCLE_START,
     IS_WAIVER,
     Instant,
+    InstantText,
     counters,
     events,
     heartbeats,
@@ -42,7 +43,11 @@ from orchestrator.storage.schema import (
 HOLDING = (RestartState.SUCCEEDED, RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING)
 """States of a restart that answers for its range: of those, the ranges of a workspace never overlap (S6)."""
 TICK = "tick"
-_UNDECODED = [sa.type_coerce(events.c[name], sa.types.NullType()) for name in StoredEvent._fields]
+_UNDECODED = [
+    InstantText(column) if isinstance(column.type, Instant) else column
+    for column in (events.c[name] for name in StoredEvent.__struct_fields__)
+]
+_WHOLE_ROW = [sa.type_coerce(column, sa.types.NullType()).label(column.name) for column in workspaces.c]
 _TOLD = [events.c[name] for name in rows.TOLD]
 _TICKED = (workspaces.c.due_at, workspaces.c.held_until, workspaces.c.lease_until)
 
@@ -110,6 +115,15 @@ class SqlReader(SqlInquiries):
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as it is kept."""
         return rows.stored_events_of(self._sql.fetch(event_page(sa.select(*_UNDECODED), wanted)))
+
+    def workspace_rows(self, after: str, limit: int) -> dict[str, str]:
+        """Return a page of workspaces' rows as they are kept, undecoded."""
+        page = sa.select(*_WHOLE_ROW).where(workspaces.c.id > after).order_by(workspaces.c.id).limit(limit)
+        return {row["id"]: rows.spelled(dict(row)) for row in self._sql.run(page).mappings()}
+
+    def spell(self, stored: StoredWorkspace) -> str:
+        """Return what the row of a workspace must be."""
+        return rows.spelled_workspace(stored)
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""

@@ -7,8 +7,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from orchestrator.domain.encoding import format_instant, parse_instant
+from orchestrator.errors import Unreadable
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -40,10 +43,33 @@ class Instant(sa.types.TypeDecorator[datetime]):
         return format_instant(value) if dialect.name == "sqlite" else value.astimezone(UTC)
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
-        """Return an aware instant in UTC."""
+        """Return an aware instant in UTC. Raises ``Unreadable`` for what is none: SQLite keeps any text."""
         if value is None:
             return None
-        return parse_instant(value) if isinstance(value, str) else value.astimezone(UTC)
+        try:
+            return parse_instant(value) if isinstance(value, str) else value.astimezone(UTC)
+        except (AttributeError, ValueError):
+            raise Unreadable(f"the database holds {value!r} where an instant belongs") from None
+
+
+class InstantText(FunctionElement[str]):
+    """An instant column as RFC 3339 text with six digits: what SQLite keeps, and what PostgreSQL writes faster than
+    its driver makes datetimes (measured: 0.6 instead of 1.2 us of our time an event).
+    """
+
+    inherit_cache = True
+    type = sa.Text()
+
+
+@compiles(InstantText)
+def _as_kept(element: InstantText, compiler: sa.Compiled, **options: Any) -> str:
+    return str(compiler.process(element.clauses, **options))
+
+
+@compiles(InstantText, "postgresql")
+def _as_spelled(element: InstantText, compiler: sa.Compiled, **options: Any) -> str:
+    column = compiler.process(element.clauses, **options)
+    return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
 
 # Ids sort by their bytes everywhere, as in SQLite and Python: pages and lock order must not depend on a locale.
