@@ -80,7 +80,7 @@ def exported(store: EventStore, wanted: Export, progress: Progress | None = None
     return encoded(_pages(store, wanted, progress or _silent), wanted.format, _COLUMNS[wanted.of])
 
 
-_COLUMNS = {Subject.EVENTS: StoredEvent._fields, Subject.RESTARTS: RestartRecord.__struct_fields__}
+_COLUMNS = {Subject.EVENTS: StoredEvent.__struct_fields__, Subject.RESTARTS: RestartRecord.__struct_fields__}
 
 
 def _silent(position: int, last: int) -> None:

@@ -69,8 +69,10 @@ def _lines(page: Page) -> list[bytes]:
 
 def _cells(row: StoredEvent | RestartRecord) -> list[object]:
     """Return a row's cells; nothing where there is no value, true and false as JSON has them."""
-    values: Iterable[object] = row if isinstance(row, StoredEvent) else to_plain(row).values()
-    return [_cell(value) for value in values]
+    if isinstance(row, StoredEvent):
+        *envelope, data = msgspec.structs.astuple(row)
+        return [*map(_cell, envelope), bytes(data).decode()]
+    return [_cell(value) for value in to_plain(row).values()]
 
 
 def _cell(value: object) -> object:

@@ -87,12 +87,12 @@ def test_all_formats_hold_the_same_rows(lived: History, of: Subject) -> None:
 
 def test_csv_is_safe_in_a_spreadsheet_and_as_the_rfc_has_it(lived: History) -> None:
     table, _ = text_of(lived, Export(format=Format.CSV))
-    assert table.startswith(",".join(StoredEvent._fields) + "\r\n")
+    assert table.startswith(",".join(StoredEvent.__struct_fields__) + "\r\n")
     assert table.endswith("\r\n")
     _, *rows = csv.reader(io.StringIO(table, newline=""), strict=True)
     cells = [cell for row in rows for cell in row]
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))]
-    actors = {row[StoredEvent._fields.index("actor")] for row in rows}
+    actors = {row[StoredEvent.__struct_fields__.index("actor")] for row in rows}
     assert {'\'=cmd|" /C calc"!A1', "'@sum(a1)", "''quoted", 'say "hi", twice', "two\r\nlines"} <= actors
 
 
