@@ -114,7 +114,7 @@ class SqlReader(SqlInquiries):
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as it is kept."""
         result = self._sql.run(_page_of(sa.select(*_UNDECODED), wanted))
-        return rows.stored_events_of(result)
+        return rows.stored_events_of(result.all())  # one by one took 0.3 us more a row
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
