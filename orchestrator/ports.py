@@ -15,7 +15,7 @@ from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase, WorkspaceState
-from orchestrator.inquiries import Inquiries
+from orchestrator.inquiries import FileWrites, Inquiries
 
 
 class Clock(Protocol):
@@ -382,6 +382,10 @@ class EventStore(Protocol):
 
     def save_counters(self, counters: Counters, *, expected_position: int) -> bool:
         """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
+        ...
+
+    def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:
+        """Add newer writes to the kept counts if those still are at ``expected_position``; return whether they were."""
         ...
 
     def forget_answers(self, before: datetime) -> int:

@@ -30,7 +30,7 @@ from orchestrator.ports import (
     WorkspaceFilter,
 )
 
-_PAGE = 2_000
+_PAGE = 1_000
 
 _UNREAD = Policy()
 """Only writes are folded with regard to a policy (its ``max_count``)."""
@@ -105,20 +105,23 @@ class Replayed:
     def take(self, event: StoredEvent) -> None:
         """Fold one event in."""
         self.events += 1
-        data, at = decode_data(event.type, event.data), self._at(event.recorded_at)
+        data, at, workspace = decode_data(event.type, event.data), self._at(event.recorded_at), event.workspace
+        if workspace is None:
+            self._take_policy(data)
+            return
+        before = self.states.get(workspace) or WorkspaceState(workspace=workspace)
+        policy = self._policy(before) if type(data) is FileWritten else _UNREAD
+        after = self.states[workspace] = apply(before, data, at=at, position=event.position, policy=policy)
+        if data.FACT:
+            return
+        self._project(event, data, at, after)
+        if is_kept(data):
+            self._snapshots[event.position] = after
+
+    def _take_policy(self, data: EventData) -> None:
         if isinstance(data, PolicyChanged):
             self.layers[data.scope] = PolicyLayer(scope=data.scope, policy=data.policy, version=data.policy_version)
             self._policies.clear()
-        if event.workspace is None:
-            return
-        before = self.states.get(event.workspace) or WorkspaceState(workspace=event.workspace)
-        policy = self._policy(before) if isinstance(data, FileWritten) else _UNREAD
-        after = apply(before, data, at=at, position=event.position, policy=policy)
-        self.states[event.workspace] = after
-        if not data.FACT:
-            self._project(event, data, at, after)
-        if is_kept(data):
-            self._snapshots[event.position] = after
 
     def compare_snapshots(self, stored: Sequence[Snapshot], complete_from: int) -> None:
         """Compare the snapshots since the last time; up to ``complete_from`` one may be missing."""

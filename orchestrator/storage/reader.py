@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from orchestrator.domain.events import FileWritten, Recorded, WritesWaived
+from orchestrator.domain.events import Recorded, WritesWaived
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.state import Phase
@@ -26,11 +25,12 @@ from orchestrator.ports import (
     WorkspaceFilter,
 )
 from orchestrator.storage import lookups, rows
+from orchestrator.storage.event_pages import event_page
 from orchestrator.storage.inquiries import SqlInquiries
+from orchestrator.storage.restart_pages import restart_page
 from orchestrator.storage.schema import (
     IS_CYCLE_START,
     IS_WAIVER,
-    NOT_A_WRITE,
     Instant,
     InstantText,
     counters,
@@ -98,7 +98,7 @@ class SqlReader(SqlInquiries):
 
     def events(self, wanted: EventFilter) -> list[Recorded]:
         """Return a page of the log."""
-        result = self._sql.run(_page_of(sa.select(events), wanted))
+        result = self._sql.run(event_page(sa.select(events), wanted))
         return [rows.event_of(row) for row in result.mappings()]
 
     def restart_events(self, record: RestartRecord, *, to_end: bool, limit: int) -> list[Recorded]:
@@ -113,8 +113,7 @@ class SqlReader(SqlInquiries):
 
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as it is kept."""
-        result = self._sql.run(_page_of(sa.select(*_UNDECODED), wanted))
-        return rows.stored_events_of(result.all())  # one by one took 0.3 us more a row
+        return rows.stored_events_of(self._sql.fetch(event_page(sa.select(*_UNDECODED), wanted)))
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
@@ -126,28 +125,7 @@ class SqlReader(SqlInquiries):
 
     def restarts(self, wanted: RestartFilter) -> list[RestartRecord]:
         """Return a page of restart history."""
-        page = sa.select(*lookups.RESTART_COLUMNS)
-        for column, value in (
-            (restarts.c.workspace, wanted.workspace),
-            (restarts.c.fleet, wanted.fleet),
-            (restarts.c.state, wanted.state),
-            (restarts.c.cause, wanted.cause),
-        ):
-            if value is not None:
-                page = page.where(column == str(value))
-        if wanted.since is not None:
-            page = page.where(restarts.c.queued_at >= wanted.since)
-        if wanted.until is not None:
-            page = page.where(restarts.c.queued_at < wanted.until)
-        if wanted.before is not None:
-            page = page.where(restarts.c.queued_position < wanted.before)
-        if wanted.path is not None:
-            page = page.where(_wrote(wanted.path))
-        order = restarts.c.queued_position.desc()
-        if wanted.after is not None:
-            page, order = page.where(restarts.c.queued_position > wanted.after), restarts.c.queued_position.asc()
-        result = self._sql.run(page.order_by(order).limit(wanted.limit))
-        return [rows.restart_record_of(row) for row in result]
+        return restart_page(self._sql, wanted)
 
     def restart_holding(self, workspace: str, position: int) -> RestartRecord | None:
         """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""
@@ -257,28 +235,3 @@ def waived_by(event: Recorded, position: int) -> Waived | None:
     if not isinstance(data, WritesWaived) or not data.from_position <= position <= data.to_position:
         return None
     return Waived(event=event.id, reason=data.reason, at=event.recorded_at, actor=event.actor)
-
-
-def _page_of(chosen: sa.Select[*tuple[Any, ...]], wanted: EventFilter) -> sa.Select[*tuple[Any, ...]]:
-    page = chosen.where(events.c.position > wanted.after)
-    if wanted.to_position is not None:
-        page = page.where(events.c.position <= wanted.to_position)
-    if wanted.workspace is not None:
-        page = page.where(events.c.workspace == wanted.workspace)
-    if wanted.correlation_id is not None:
-        page = page.where(events.c.correlation_id == wanted.correlation_id)
-    if wanted.types:
-        page = page.where(events.c.type.in_(sorted(wanted.types)))
-        if FileWritten.type_name() not in wanted.types:
-            page = page.where(NOT_A_WRITE)
-    return page.order_by(events.c.position).limit(wanted.limit)
-
-
-def _wrote(path: str) -> sa.ColumnElement[bool]:
-    """Return whether a restart's range holds a write of ``path``."""
-    return (
-        sa.exists()
-        .where(events.c.workspace == restarts.c.workspace)
-        .where(events.c.position.between(restarts.c.from_position, restarts.c.to_position))
-        .where(events.c.type == FileWritten.type_name(), events.c.subject == path)
-    )

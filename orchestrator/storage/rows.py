@@ -216,7 +216,7 @@ def restart_row(record: RestartRecord) -> Row:
     return {name: value.value if isinstance(value, Enum) else value for name, value in pairs}
 
 
-def restart_record_of(row: sa.Row[*tuple[Any, ...]]) -> RestartRecord:
+def restart_record_of(row: Sequence[Any]) -> RestartRecord:
     """Return the restart of a row of the columns ``RECORD_FIELDS``, in that order."""
     return decode_record(dict(zip(RECORD_FIELDS, row, strict=True)))
 
