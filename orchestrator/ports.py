@@ -295,6 +295,14 @@ class Reader(Inquiries, Protocol):
         """Return a page of the log as it is kept, for whoever reads all of it: several times faster than ``events``."""
         ...
 
+    def workspace_rows(self, after: str, limit: int) -> dict[str, str]:
+        """Return a page of workspaces' rows as they are kept, by id: every column but the lease, as one text."""
+        ...
+
+    def spell(self, stored: StoredWorkspace) -> str:
+        """Return what the row of a workspace must be, in the words of ``workspace_rows``."""
+        ...
+
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
         ...

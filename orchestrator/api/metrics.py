@@ -19,7 +19,7 @@ from orchestrator.api.log_sums import DURATION_BOUNDS_MS, LATENESS_BOUNDS_MS, Sn
 from orchestrator.api.services import Wired
 from orchestrator.domain.events import Cause, Suppression, WriteDecision
 from orchestrator.domain.state import Phase
-from orchestrator.errors import Unavailable
+from orchestrator.errors import Unavailable, Unreadable
 from orchestrator.ports import EventStore
 
 PREFIX = "orchestrator_"
@@ -50,7 +50,7 @@ def metrics(services: Wired) -> Response:
 def _snapshot(store: EventStore) -> Snapshot | None:
     try:
         return take_snapshot(store)
-    except Unavailable as error:
+    except (Unavailable, Unreadable) as error:
         _log.warning("metrics.without_database", error=str(error))
         return None
 

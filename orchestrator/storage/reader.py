@@ -47,6 +47,7 @@ _UNDECODED = [
     InstantText(column) if isinstance(column.type, Instant) else column
     for column in (events.c[name] for name in StoredEvent.__struct_fields__)
 ]
+_WHOLE_ROW = [sa.type_coerce(column, sa.types.NullType()).label(column.name) for column in workspaces.c]
 _TOLD = [events.c[name] for name in rows.TOLD]
 _TICKED = (workspaces.c.due_at, workspaces.c.held_until, workspaces.c.lease_until)
 
@@ -114,6 +115,15 @@ class SqlReader(SqlInquiries):
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as it is kept."""
         return rows.stored_events_of(self._sql.fetch(event_page(sa.select(*_UNDECODED), wanted)))
+
+    def workspace_rows(self, after: str, limit: int) -> dict[str, str]:
+        """Return a page of workspaces' rows as they are kept, undecoded."""
+        page = sa.select(*_WHOLE_ROW).where(workspaces.c.id > after).order_by(workspaces.c.id).limit(limit)
+        return {row["id"]: rows.spelled(dict(row)) for row in self._sql.run(page).mappings()}
+
+    def spell(self, stored: StoredWorkspace) -> str:
+        """Return what the row of a workspace must be."""
+        return rows.spelled_workspace(stored)
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""

@@ -11,6 +11,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from orchestrator.domain.encoding import format_instant, parse_instant
+from orchestrator.errors import Unreadable
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -42,10 +43,13 @@ class Instant(sa.types.TypeDecorator[datetime]):
         return format_instant(value) if dialect.name == "sqlite" else value.astimezone(UTC)
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
-        """Return an aware instant in UTC."""
+        """Return an aware instant in UTC. Raises ``Unreadable`` for what is none: SQLite keeps any text."""
         if value is None:
             return None
-        return parse_instant(value) if isinstance(value, str) else value.astimezone(UTC)
+        try:
+            return parse_instant(value) if isinstance(value, str) else value.astimezone(UTC)
+        except (AttributeError, ValueError):
+            raise Unreadable(f"the database holds {value!r} where an instant belongs") from None
 
 
 class InstantText(FunctionElement[str]):
