@@ -14,6 +14,7 @@ from orchestrator.domain.events import Cause, NewEvent, Recorded, Waiver
 from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.state import Phase, WorkspaceState
+from orchestrator.seals import Seals, SealStore
 
 Target = Mapping[str, Any]
 """What an executor acts on, as its ``normalise`` returned it: JSON values, no floats."""
@@ -284,6 +285,11 @@ class Counters:
 class Reader(Protocol):
     """Reads without locks. Each method is one statement over an index, whatever the history's length."""
 
+    @property
+    def seals(self) -> Seals:
+        """Return what is sealed, at the same state of the database."""
+        ...
+
     def now(self) -> datetime:
         """Return the database's clock."""
         ...
@@ -360,7 +366,7 @@ class Reader(Protocol):
         ...
 
 
-class EventStore(Protocol):
+class EventStore(SealStore, Protocol):
     """The log, the workspaces' rows and the read models, in one database."""
 
     def write(

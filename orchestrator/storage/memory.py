@@ -7,13 +7,14 @@ say), which suits thousands of them; nothing outlives the process.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from orchestrator.errors import StorageUnavailable
 from orchestrator.ports import Clock, Counters, Reader, Transaction
+from orchestrator.seals import Checkpoint, Tile
 from orchestrator.storage.database_time import HostClock
 from orchestrator.storage.memory_content import Content, with_lease
 from orchestrator.storage.memory_log import MemoryLog
@@ -107,6 +108,22 @@ class MemoryEventStore:
             forgotten = len(self._content.answers) - len(kept)
             self._content = replace(self._content, answers=kept)
             return forgotten
+
+    def save_checkpoint(self, checkpoint: Checkpoint, tiles: Sequence[Tile]) -> None:
+        """Store a checkpoint and the tiles that it changed. Raises ``Conflict`` for a second one."""
+        with self._writing():
+            self._content = replace(self._content, sealed=self._content.sealed.with_checkpoint(checkpoint, tiles))
+
+    def mark_exported(self, tree_size: int) -> None:
+        """Note that every sink has the checkpoint of that size."""
+        with self._writing():
+            exported = self._content.sealed.with_exported(tree_size, self._clock.now())
+            self._content = replace(self._content, sealed=exported)
+
+    def note_seal_failure(self, reason: str) -> None:
+        """Count a seal or an export that failed, and keep why."""
+        with self._writing():
+            self._content = replace(self._content, sealed=self._content.sealed.with_failure(reason))
 
     def check(self) -> None:
         """Do nothing: memory is always there and has no migrations."""

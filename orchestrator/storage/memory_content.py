@@ -9,6 +9,7 @@ from datetime import datetime
 from orchestrator.domain.policy import PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.ports import Counters, StoredAnswer, StoredWorkspace
+from orchestrator.storage.memory_seals import Sealed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Content:
     answers: Mapping[tuple[str, str], Remembered] = field(default_factory=dict)
     counters: Counters = field(default_factory=lambda: Counters(position=0, sums={}))
     last_tick_at: datetime | None = None
+    sealed: Sealed = field(default_factory=Sealed)
 
     def store_time(self, clock: datetime) -> datetime:
         """Return max(clock, the last ``recorded_at``)."""

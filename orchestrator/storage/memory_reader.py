@@ -23,6 +23,7 @@ from orchestrator.ports import (
 )
 from orchestrator.storage.memory_content import Content
 from orchestrator.storage.memory_log import MemoryLog
+from orchestrator.storage.memory_seals import MemorySeals
 from orchestrator.storage.reader import HOLDING, waived_by
 from orchestrator.storage.rows import fleet_of
 
@@ -34,6 +35,11 @@ class MemoryReader:
         self._log = log
         self._content = content
         self._clock = clock
+
+    @property
+    def seals(self) -> MemorySeals:
+        """Return what is sealed, at the same state of the store."""
+        return MemorySeals(self._log, self._content.length, self._content.sealed)
 
     def now(self) -> datetime:
         """Return the clock."""

@@ -35,6 +35,7 @@ from orchestrator.storage.schema import (
     restarts,
     workspaces,
 )
+from orchestrator.storage.seals import SqlSeals
 from orchestrator.storage.statements import Statements
 
 HOLDING = (RestartState.SUCCEEDED, RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING)
@@ -50,6 +51,11 @@ class SqlReader:
     def __init__(self, sql: Statements, time: DatabaseTime) -> None:
         self._sql = sql
         self._time = time
+
+    @property
+    def seals(self) -> SqlSeals:
+        """Return what is sealed, at the same state of the database."""
+        return SqlSeals(self._sql)
 
     def now(self) -> datetime:
         """Return the database's clock."""
