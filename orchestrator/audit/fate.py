@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import msgspec
+
 from orchestrator.domain import events as ev
 from orchestrator.domain.due import window_due
 from orchestrator.domain.explain import FateFacts, FateStatus, explain_fate
@@ -180,8 +182,8 @@ def _pending(event: ev.Recorded, state: WorkspaceState, policies: Policies) -> F
 
 def latest_due(state: WorkspaceState, policies: Policies) -> datetime | None:
     """Return when the window is due at the latest, however many writes still come: its due without quiet."""
-    window = replace(state.window, policy_quiet_from=None, rule_quiet_until=None)
-    found = window_due(replace(state, window=window), policy_in_force(state, policies))
+    window = msgspec.structs.replace(state.window, policy_quiet_from=None, rule_quiet_until=None)
+    found = window_due(msgspec.structs.replace(state, window=window), policy_in_force(state, policies))
     return found.at if found else None
 
 

@@ -20,6 +20,9 @@ from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.domain.state import WorkspaceState
 
 _encoder = msgspec.json.Encoder(order="deterministic")
+_DECODERS: dict[str, msgspec.json.Decoder[EventData]] = {
+    name: msgspec.json.Decoder(kind) for name, kind in EVENT_TYPES.items()
+}
 ValueT = TypeVar("ValueT")
 
 
@@ -52,8 +55,7 @@ def encode_data(data: EventData) -> str:
 
 def decode_data(type_name: str, text: str | bytes) -> EventData:
     """Return the event's data. Raises ``KeyError`` for a type this version does not know."""
-    decoded: EventData = msgspec.convert(msgspec.json.decode(text), EVENT_TYPES[type_name])
-    return decoded
+    return _DECODERS[type_name].decode(text)
 
 
 def encode_state(state: WorkspaceState) -> str:
@@ -91,7 +93,7 @@ def to_plain(value: Any) -> Any:
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
-    if is_dataclass(value):
+    if isinstance(value, msgspec.Struct) or is_dataclass(value):
         return _plain_fields(value)
     raise TypeError(f"{value!r} has no canonical spelling; use integers, text, instants and containers of them")
 
@@ -106,7 +108,8 @@ _SHAPES: dict[type[object], tuple[tuple[str, ...], frozenset[str]]] = {}
 
 
 def _shape(kind: type[Any]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return a dataclass's field names and those left out when None; asked once for each class."""
+    """Return a class's field names and those left out when None; asked once for each class."""
     if kind not in _SHAPES:
-        _SHAPES[kind] = tuple(item.name for item in fields(kind)), getattr(kind, "OMITTED", frozenset())
+        names = kind.__struct_fields__ if issubclass(kind, msgspec.Struct) else [item.name for item in fields(kind)]
+        _SHAPES[kind] = tuple(names), getattr(kind, "OMITTED", frozenset())
     return _SHAPES[kind]

@@ -9,10 +9,11 @@ stored data where it is None.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
+
+from msgspec import Struct
 
 from orchestrator.domain.policy import Action, Edge, PolicyPatch
 
@@ -96,7 +97,7 @@ class Waiver(StrEnum):
     OPERATOR = "operator"
 
 
-class EventData:
+class EventData(Struct, frozen=True, kw_only=True):
     """Base of all events' data. The class name is the event's type."""
 
     FACT: ClassVar[bool] = False
@@ -108,8 +109,7 @@ class EventData:
         return cls.__name__
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkspaceRegistered(EventData):
+class WorkspaceRegistered(EventData, frozen=True, kw_only=True):
     """A workspace became known, or known again after its removal."""
 
     fleet: str
@@ -119,8 +119,7 @@ class WorkspaceRegistered(EventData):
     policy: PolicyPatch
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkspaceChanged(EventData):
+class WorkspaceChanged(EventData, frozen=True, kw_only=True):
     """A workspace's registration was replaced."""
 
     fleet: str
@@ -130,31 +129,27 @@ class WorkspaceChanged(EventData):
     policy: PolicyPatch
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkspaceHeld(EventData):
+class WorkspaceHeld(EventData, frozen=True, kw_only=True):
     """Nothing is queued or started until the release."""
 
     reason: str
     until: datetime | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkspaceReleased(EventData):
+class WorkspaceReleased(EventData, frozen=True, kw_only=True):
     """A hold ended: by a person, or by the tick when ``until`` had passed."""
 
     reason: str
     until: datetime | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkspaceRemoved(EventData):
+class WorkspaceRemoved(EventData, frozen=True, kw_only=True):
     """The workspace is no longer restarted; what was pending is waived in the same transaction."""
 
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class PolicyChanged(EventData):
+class PolicyChanged(EventData, frozen=True, kw_only=True):
     """A policy that is not one workspace's own changed. ``scope``: settings, default, fleet:NAME."""
 
     scope: str
@@ -162,8 +157,7 @@ class PolicyChanged(EventData):
     policy_version: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileWritten(EventData):
+class FileWritten(EventData, frozen=True, kw_only=True):
     """One accepted write. ``rule`` is the rule that matched, as it was written, if one did.
 
     ``decision`` is what its caller was answered; nothing is decided from it again.
@@ -184,16 +178,14 @@ class FileWritten(EventData):
     max_wait_ms: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class RestartRequested(EventData):
+class RestartRequested(EventData, frozen=True, kw_only=True):
     """Somebody or something asked for a restart."""
 
     trigger: Trigger
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProbeSuppressed(EventData):
+class ProbeSuppressed(EventData, frozen=True, kw_only=True):
     """An unhealthy probe that asks for nothing, and why."""
 
     FACT = True
@@ -202,8 +194,7 @@ class ProbeSuppressed(EventData):
     detail: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class RestartQueued(EventData):
+class RestartQueued(EventData, frozen=True, kw_only=True):
     """A window was folded into a restart: its cause, its range and the numbers used."""
 
     restart: str
@@ -225,8 +216,7 @@ class RestartQueued(EventData):
     policy_version: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class CycleStarted(EventData):
+class CycleStarted(EventData, frozen=True, kw_only=True):
     """A worker claimed the workspace; everything pending up to ``to_position`` belongs to this cycle."""
 
     restart: str
@@ -248,8 +238,7 @@ class CycleStarted(EventData):
     fenced: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class CycleSucceeded(EventData):
+class CycleSucceeded(EventData, frozen=True, kw_only=True):
     """The workspace was ready: the range of the cycle is covered. ``writes`` counts what it covers."""
 
     restart: str
@@ -264,8 +253,7 @@ class CycleSucceeded(EventData):
     output: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class CycleFailed(EventData):
+class CycleFailed(EventData, frozen=True, kw_only=True):
     """The cycle ended badly. ``retry_at`` is None when the restart is given up."""
 
     restart: str
@@ -277,8 +265,7 @@ class CycleFailed(EventData):
     retry_at: datetime | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class CycleAbandoned(EventData):
+class CycleAbandoned(EventData, frozen=True, kw_only=True):
     """The cycle ended without a result; its writes are pending again."""
 
     restart: str
@@ -287,8 +274,7 @@ class CycleAbandoned(EventData):
     reason: Abandonment
 
 
-@dataclass(frozen=True, kw_only=True)
-class LateResultRejected(EventData):
+class LateResultRejected(EventData, frozen=True, kw_only=True):
     """A result came for a cycle that is no longer open; it changed nothing."""
 
     restart: str
@@ -298,8 +284,7 @@ class LateResultRejected(EventData):
     result: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class RestartGaveUp(EventData):
+class RestartGaveUp(EventData, frozen=True, kw_only=True):
     """No attempts are left. What it held stays pending; the next restart comes at ``next_try_at``."""
 
     restart: str
@@ -307,16 +292,14 @@ class RestartGaveUp(EventData):
     next_try_at: datetime
 
 
-@dataclass(frozen=True, kw_only=True)
-class RestartCancelled(EventData):
+class RestartCancelled(EventData, frozen=True, kw_only=True):
     """A queued or retrying restart was ended by a person, or by the workspace's removal."""
 
     restart: str
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class WritesWaived(EventData):
+class WritesWaived(EventData, frozen=True, kw_only=True):
     """What is in the range ends without a restart. ``writes`` counts it."""
 
     OMITTED = frozenset({"restart"})
@@ -328,8 +311,7 @@ class WritesWaived(EventData):
     restart: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProcessExited(EventData):
+class ProcessExited(EventData, frozen=True, kw_only=True):
     """A supervised child ended by itself and is started again. It covers nothing."""
 
     FACT = True
@@ -339,8 +321,7 @@ class ProcessExited(EventData):
     respawn_after_ms: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClockRegressed(EventData):
+class ClockRegressed(EventData, frozen=True, kw_only=True):
     """The database's clock stepped back; recorded time stands still until it has caught up."""
 
     by_ms: int
@@ -353,8 +334,7 @@ FACT_TYPES: frozenset[str] = frozenset(name for name, cls in EVENT_TYPES.items()
 """Types without a version."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class NewEvent:
+class NewEvent(Struct, frozen=True, kw_only=True):
     """An event about to be appended. The store adds position and ``recorded_at``."""
 
     id: str
@@ -370,13 +350,12 @@ class NewEvent:
     traceparent: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recorded(NewEvent):
+class Recorded(NewEvent, frozen=True, kw_only=True):
     """An event as the log holds it."""
 
     position: int
     recorded_at: datetime
-    schema: int = field(default=1)
+    schema: int = 1
 
     @property
     def type(self) -> str:

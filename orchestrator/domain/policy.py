@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, ClassVar, TypeVar
+
+from msgspec import Struct
 
 from orchestrator.domain.durations import format_duration, parse_duration
 from orchestrator.domain.paths import check_patterns, matches
@@ -34,8 +35,7 @@ class Action(StrEnum):
     RECORD = "record"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rule:
+class Rule(Struct, frozen=True, kw_only=True):
     """One path rule in gitignore syntax; a number that is None is the policy's."""
 
     OMITTED: ClassVar[frozenset[str]] = frozenset({"quiet_ms", "max_wait_ms"})
@@ -46,8 +46,7 @@ class Rule:
     max_wait_ms: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Policy:
+class Policy(Struct, frozen=True, kw_only=True):
     """All numbers in force for one workspace. Durations are milliseconds."""
 
     quiet_ms: int = 15_000
@@ -72,8 +71,7 @@ class Policy:
         return next((rule for rule in self.rules if matches(rule.match, path)), None)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PolicyPatch:
+class PolicyPatch(Struct, frozen=True, kw_only=True):
     """One layer: what it says, and None where it says nothing."""
 
     OMITTED: ClassVar[frozenset[str]] = frozenset(
@@ -101,8 +99,7 @@ class PolicyPatch:
     mode: Mode | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class PolicyLayer:
+class PolicyLayer(Struct, frozen=True, kw_only=True):
     """A stored layer: ``settings``, ``default`` or ``fleet:NAME``, and its version."""
 
     scope: str
@@ -128,8 +125,7 @@ MAX_RULES = 1_000
 ChoiceT = TypeVar("ChoiceT", bound=StrEnum)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Policies:
+class Policies(Struct, frozen=True, kw_only=True):
     """The stored layers; the nearest wins field by field."""
 
     layers: Mapping[str, PolicyLayer]
@@ -150,7 +146,7 @@ class Policies:
 
 def said_by(patch: PolicyPatch) -> dict[str, Any]:
     """Return only the fields that a layer sets."""
-    pairs = ((item.name, getattr(patch, item.name)) for item in fields(patch))
+    pairs = ((name, getattr(patch, name)) for name in patch.__struct_fields__)
     return {name: value for name, value in pairs if value is not None}
 
 
@@ -183,16 +179,16 @@ def parse_policy(given: Mapping[str, Any], *, field: str = "policy") -> PolicyPa
 def render_policy(policy: Policy | PolicyPatch) -> dict[str, Any]:
     """Return a policy as people write it; fields that a layer leaves open are left out."""
     rendered: dict[str, Any] = {}
-    for item in fields(policy):
-        value = getattr(policy, item.name)
-        if item.name == "version" or (value is None and isinstance(policy, PolicyPatch)):
+    for name in policy.__struct_fields__:
+        value = getattr(policy, name)
+        if name == "version" or (value is None and isinstance(policy, PolicyPatch)):
             continue
-        if item.name.endswith("_ms"):
-            rendered[item.name.removesuffix("_ms")] = format_duration(value)
-        elif item.name == "rules":
+        if name.endswith("_ms"):
+            rendered[name.removesuffix("_ms")] = format_duration(value)
+        elif name == "rules":
             rendered["rules"] = [_render_rule(rule) for rule in value]
         else:
-            rendered[item.name] = value.value if isinstance(value, StrEnum) else value
+            rendered[name] = value.value if isinstance(value, StrEnum) else value
     return rendered
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Edge
@@ -26,8 +28,7 @@ class RestartState(StrEnum):
 SETTLED = frozenset({RestartState.SUCCEEDED, RestartState.GAVE_UP, RestartState.CANCELLED})
 
 
-@dataclass(frozen=True, kw_only=True)
-class RestartRecord:
+class RestartRecord(Struct, frozen=True, kw_only=True):
     """One restart. ``queued_position`` is the position of its ``RestartQueued``; history is ordered by it.
 
     ``attempts`` counts its cycles. ``error`` is the message of the last failed cycle.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.domain.events import Cause, Kind
 from orchestrator.domain.policy import PolicyPatch
@@ -25,27 +26,24 @@ class Phase(StrEnum):
     IDLE = "idle"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Registration:
+class Registration(Struct, frozen=True, kw_only=True):
     """What a workspace is and how it is restarted. ``policy`` is its own layer."""
 
     fleet: str
     labels: Mapping[str, str]
     executor: str
     target: Mapping[str, Any]
-    policy: PolicyPatch = field(default_factory=PolicyPatch)
+    policy: PolicyPatch = PolicyPatch()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Hold:
+class Hold(Struct, frozen=True, kw_only=True):
     """Nothing is queued or started until the release."""
 
     reason: str
     until: datetime | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Window:
+class Window(Struct, frozen=True, kw_only=True):
     """The writes and requests since the last fold.
 
     Writes that no rule gave a number follow the policy in force, which may change while the window
@@ -71,8 +69,7 @@ class Window:
     probe_at: datetime | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Folded:
+class Folded(Struct, frozen=True, kw_only=True):
     """What is pending and already folded: into the unsettled restart, or left by a given-up one."""
 
     writes: int = 0
@@ -83,8 +80,7 @@ class Folded:
     last_write_at: datetime | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunningCycle:
+class RunningCycle(Struct, frozen=True, kw_only=True):
     """The open cycle. Its lease is the row's, because renewals are no events."""
 
     id: str
@@ -96,8 +92,7 @@ class RunningCycle:
     shadow: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class UnsettledRestart:
+class UnsettledRestart(Struct, frozen=True, kw_only=True):
     """The one restart that is queued, running or retrying.
 
     ``ready_at`` is the instant from which a worker may start it. ``cycles`` counts all its cycles,
@@ -119,8 +114,7 @@ class UnsettledRestart:
     cycle: RunningCycle | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkspaceState:
+class WorkspaceState(Struct, frozen=True, kw_only=True):
     """One workspace, folded from its events.
 
     ``settled_to`` is the last covered or waived position; ``last_position`` that of the last pending

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from orchestrator.domain.events import NewEvent, PolicyChanged, Recorded
 from orchestrator.domain.policy import SETTINGS_SCOPE, Policies, Policy, PolicyLayer, PolicyPatch, fleet_scope
 from orchestrator.errors import PreconditionFailed
@@ -47,7 +45,7 @@ def change_policy(
 
 def record_floor(store: EventStore, ids: Ids, floor: Policy) -> PolicyLayer:
     """Record the numbers that settings give, if they differ from the last recorded (CONTRACT section 2)."""
-    values = {item.name: getattr(floor, item.name) for item in fields(PolicyPatch)}
+    values = {name: getattr(floor, name) for name in PolicyPatch.__struct_fields__}
     return change_policy(store, ids, scope=SETTINGS_SCOPE, patch=PolicyPatch(**values), actor=SYSTEM)
 
 

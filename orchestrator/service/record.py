@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+import msgspec
+
 from orchestrator.domain.events import (
     FileWritten,
     NewEvent,
@@ -142,7 +144,7 @@ class _Batch:
             decision = WriteDecision.FOLDED
         if decision is WriteDecision.OPENED_WINDOW:
             self.opened.add(state.workspace)
-        return replace(fact, decision=decision)
+        return msgspec.structs.replace(fact, decision=decision)
 
     def _key(self, write: Write) -> tuple[str, str]:
         return (write.source or self.actor, write.source_id or "")

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+import msgspec
+
 from orchestrator.domain.policy import PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.ports import Counters, StoredAnswer, StoredWorkspace
@@ -44,5 +46,6 @@ def with_lease(stored: StoredWorkspace, until: datetime) -> StoredWorkspace:
     restart = stored.state.restart
     if restart is None or restart.cycle is None:
         return stored
-    renewed = replace(restart, cycle=replace(restart.cycle, lease_until=until))
-    return replace(stored, state=replace(stored.state, restart=renewed))
+    changed = msgspec.structs.replace
+    renewed = changed(restart, cycle=changed(restart.cycle, lease_until=until))
+    return replace(stored, state=changed(stored.state, restart=renewed))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from datetime import datetime
 from enum import Enum
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import RowMapping
 
 from orchestrator.domain import events as ev
@@ -25,7 +25,7 @@ from orchestrator.domain.state import WorkspaceState
 from orchestrator.ports import StoredWorkspace
 
 Row = dict[str, Any]
-_RECORD_FIELDS = tuple(item.name for item in fields(RestartRecord))
+_RECORD_FIELDS = RestartRecord.__struct_fields__
 
 
 def sourced(event: ev.NewEvent) -> ev.NewEvent:

@@ -9,9 +9,11 @@ from ``START``. Every step returns the scenario, so that a test reads as a timel
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -64,7 +63,7 @@ def test_every_field_can_be_set() -> None:
         "rules": [{"match": "docs/**", "action": "record"}],
     }
     patch = parse_policy(given)
-    assert set(said_by(patch)) == {item.name for item in fields(PolicyPatch)}
+    assert set(said_by(patch)) == set(PolicyPatch.__struct_fields__)
     assert (patch.edge, patch.mode, patch.max_count, patch.lease_ms) == (Edge.LEADING, Mode.SHADOW, 2, 2_000)
 
 

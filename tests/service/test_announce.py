@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import structlog
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from orchestrator.domain import commands as cmd
@@ -46,7 +47,7 @@ def a_day(history: History) -> None:
         return Receipt(output=SECRET)
 
     operator.register("ws", WEB, ME)
-    operator.register("ws", Registration(**{**vars(WEB), "fleet": "api"}), ME)
+    operator.register("ws", replace(WEB, fleet="api"), ME)
     change_policy(store, history.ids, scope="default", patch=PolicyPatch(settle_ms=1), actor="me")
     history.write("a.py", "b.py")
     operator.change("ws", cmd.Hold(reason="deploy"), ME)

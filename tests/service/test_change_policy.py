@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import PolicyChanged, RestartQueued

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
@@ -242,7 +243,7 @@ def test_the_simulated_executor_fails_hangs_and_succeeds(history: History) -> No
     registration = history.state().registration
     assert registration is not None
     target = {"fail_first": 1, "hang_first": 1, "delay": "0s"}
-    history.carry_out("ws", cmd.Register(registration=type(registration)(**{**vars(registration), "target": target})))
+    history.carry_out("ws", cmd.Register(registration=replace(registration, target=target)))
     history.write("a")
     history.at(15)
     history.tick()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
@@ -42,9 +43,9 @@ def queue(history: History) -> RestartRecord:
 def test_register_change_and_the_same_again(history: History) -> None:
     stored, created = history.operator.register("ws", WEB, ME)
     assert (created, stored.state.version, stored.due_at) == (True, 1, None)
-    stored, created = history.operator.register("ws", replace(WEB, fleet="api"), ME)
+    stored, created = history.operator.register("ws", structs.replace(WEB, fleet="api"), ME)
     assert (created, stored.state.version) == (False, 2)
-    stored, created = history.operator.register("ws", replace(WEB, fleet="api"), ME)
+    stored, created = history.operator.register("ws", structs.replace(WEB, fleet="api"), ME)
     assert (created, stored.state.version) == (False, 2)
     with pytest.raises(Conflict, match="registered already"):
         history.operator.register("ws", WEB, ME, create_only=True)
@@ -53,7 +54,7 @@ def test_register_change_and_the_same_again(history: History) -> None:
 def test_its_own_policy_makes_its_window_due_anew(history: History) -> None:
     history.operator.register("ws", WEB, ME)
     history.write("a.py")
-    stored, _ = history.operator.register("ws", replace(WEB, policy=PolicyPatch(quiet_ms=3_000)), ME)
+    stored, _ = history.operator.register("ws", structs.replace(WEB, policy=PolicyPatch(quiet_ms=3_000)), ME)
     assert stored.due_at == START + timedelta(seconds=3)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
+
+from msgspec.structs import replace
 
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action, Edge, Mode, PolicyPatch, Rule

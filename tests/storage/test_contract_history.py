@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action, Edge

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from msgspec import structs
+
 from orchestrator.domain.state import Hold, Phase, Window, WorkspaceState
 from orchestrator.ports import Backlog, Counters, EventStore, Running, StoredWorkspace
 from tests.storage.conftest import SetClock
@@ -38,7 +40,7 @@ def test_what_the_tick_has_to_do_oldest_first(clocked_store: EventStore) -> None
         state("held", hold=Hold(reason="r", until=None)),
     )
     put(clocked_store, running("lease-passed", at(-1)), running("lease-on", at(1)))
-    both = replace(running("both", at(-4)), hold=Hold(reason="r", until=at(-1.5)))
+    both = structs.replace(running("both", at(-4)), hold=Hold(reason="r", until=at(-1.5)))
     put(clocked_store, both)
     with clocked_store.read() as reader:
         assert reader.due_workspaces(10) == ["both", "due", "held-passed", "lease-passed", "due-now"]
@@ -144,7 +146,12 @@ def test_the_backlog(store: EventStore) -> None:
         )
     put(store, state("open", window=Window(writes=3)), due_at=at(7))
     put(store, state("asked", window=Window(requests=1)), due_at=at(6))
-    put(store, replace(running("runs", at(30)), window=Window(writes=2)), state("idle"), state("gone", removed=True))
+    put(
+        store,
+        structs.replace(running("runs", at(30)), window=Window(writes=2)),
+        state("idle"),
+        state("gone", removed=True),
+    )
     with store.read() as reader:
         assert replace(reader.backlog(), now=NOON) == Backlog(
             now=NOON,
