@@ -14,6 +14,10 @@
     |   +-- StorageUnavailable       the database is unreachable, busy or read-only
     |   +-- MigrationsPending        the database is reachable but behind (or ahead)
     |   +-- BrokerUnavailable        the broker did not take a wake-up
+    |   +-- SealKeyUnavailable       the key that signs checkpoints is missing or unreadable
+    |   +-- SinkUnavailable          a place outside of the database did not take a checkpoint
+    |   +-- NotSealedYet             the checkpoint that would prove it comes with the next seal
+    +-- SealRefused                  what is stored is not what was sealed: nobody signs that
     +-- ExecutionError               a restart went wrong
         +-- TransientError           worth another try inside the same cycle
         +-- PermanentError           no retry can help
@@ -76,6 +80,22 @@ class MigrationsPending(Unavailable):
 
 class BrokerUnavailable(Unavailable):
     """The broker did not take a wake-up. Nothing is lost: the next tick rings again."""
+
+
+class SealKeyUnavailable(Unavailable):
+    """The key that signs checkpoints is missing or unreadable. Writes and restarts go on; the log is not sealed."""
+
+
+class SinkUnavailable(Unavailable):
+    """A folder or webhook did not take a checkpoint. It is offered again at the next seal."""
+
+
+class NotSealedYet(Unavailable):
+    """The events are in the log, and the next checkpoint will prove it."""
+
+
+class SealRefused(OrchestratorError):
+    """What is stored does not fit what was sealed before, so signing it would make a forgery true."""
 
 
 class ExecutionError(OrchestratorError):

@@ -16,7 +16,7 @@ COUNTED_MOST = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
+class StoredCheckpoint:
     """A signed head of the tree: its first ``tree_size`` events, of which the last is at ``position``.
 
     ``root`` and the hashes of ``consistency`` (the proof that the tree of ``previous_size`` is its beginning) are
@@ -48,7 +48,7 @@ class Tile:
 class SealState:
     """How far the log is sealed. ``unsealed`` stops counting at ``COUNTED_MOST``; the reason is the last failure's."""
 
-    newest: Checkpoint | None
+    newest: StoredCheckpoint | None
     unsealed: int
     unsealed_since: datetime | None
     unexported: int
@@ -60,16 +60,16 @@ class SealState:
 class Seals(Protocol):
     """Reads what is sealed, in the transaction of the reader it belongs to."""
 
-    def newest(self) -> Checkpoint | None:
+    def newest(self) -> StoredCheckpoint | None:
         """Return the checkpoint of the largest tree."""
         ...
 
-    def checkpoints(self, *, before: int | None, limit: int) -> list[Checkpoint]:
+    def checkpoints(self, *, before: int | None, limit: int) -> list[StoredCheckpoint]:
         """Return a page of checkpoints, newest first, those of trees smaller than ``before``."""
         ...
 
-    def unexported(self, limit: int) -> list[Checkpoint]:
-        """Return checkpoints that some sink lacks, oldest first."""
+    def unexported(self, *, after: int, limit: int) -> list[StoredCheckpoint]:
+        """Return checkpoints that some sink lacks, oldest first, those of trees larger than ``after``."""
         ...
 
     def tiles(self, level: int, indexes: Collection[int]) -> list[Tile]:
@@ -89,10 +89,21 @@ class Seals(Protocol):
         ...
 
 
+class Sink(Protocol):
+    """A place that takes checkpoints, where the owner of the database cannot change them."""
+
+    name: str
+    """What an error calls it."""
+
+    def put(self, checkpoint: StoredCheckpoint) -> None:
+        """Take a checkpoint; the same one again changes nothing. Raises ``SinkUnavailable``."""
+        ...
+
+
 class SealStore(Protocol):
     """Writes what is sealed. Neither takes the append lock: sealing never keeps a write waiting."""
 
-    def save_checkpoint(self, checkpoint: Checkpoint, tiles: Sequence[Tile]) -> None:
+    def save_checkpoint(self, checkpoint: StoredCheckpoint, tiles: Sequence[Tile]) -> None:
         """Store a checkpoint and the tiles that it changed, all or nothing.
 
         Raises ``Conflict`` if another checkpoint follows the one of ``previous_size`` already.
@@ -100,7 +111,7 @@ class SealStore(Protocol):
         ...
 
     def mark_exported(self, tree_size: int) -> None:
-        """Note that every sink has the checkpoint of that size."""
+        """Note that every sink has the checkpoints up to that size."""
         ...
 
     def note_seal_failure(self, reason: str) -> None:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from orchestrator.domain.encoding import canonical_json
 from orchestrator.errors import StorageUnavailable
 from orchestrator.ports import Counters, Reader, StoredWorkspace, Transaction
-from orchestrator.seals import Checkpoint, Tile
+from orchestrator.seals import StoredCheckpoint, Tile
 from orchestrator.storage import migrate, rows, seals
 from orchestrator.storage.database_time import LAST_RECORDED_AT, DatabaseTime
 from orchestrator.storage.reader import COUNTERS, TICK, SqlReader
@@ -159,13 +159,13 @@ class SqlEventStore(ABC):
             old = idempotency_keys.c.remembered_at < before
             return sql.run(sa.delete(idempotency_keys).where(old)).rowcount
 
-    def save_checkpoint(self, checkpoint: Checkpoint, tiles: Sequence[Tile]) -> None:
+    def save_checkpoint(self, checkpoint: StoredCheckpoint, tiles: Sequence[Tile]) -> None:
         """Store a checkpoint and the tiles that it changed, all or nothing. Raises ``Conflict`` for a second one."""
         with self._writing() as sql:
             seals.insert_checkpoint(sql, checkpoint, tiles)
 
     def mark_exported(self, tree_size: int) -> None:
-        """Note that every sink has the checkpoint of that size."""
+        """Note that every sink has the checkpoints up to that size."""
         with self._writing() as sql:
             seals.mark_exported(sql, tree_size, sql.run(sa.select(self._time.clock())).scalar_one())
 

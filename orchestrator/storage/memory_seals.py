@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import islice
 
 from orchestrator.errors import Conflict
-from orchestrator.seals import COUNTED_MOST, Checkpoint, SealState, Tile
+from orchestrator.seals import COUNTED_MOST, StoredCheckpoint, SealState, Tile
 from orchestrator.storage.memory_log import MemoryLog
 
 
@@ -16,12 +16,12 @@ from orchestrator.storage.memory_log import MemoryLog
 class Sealed:
     """What is sealed, as one value; ``checkpoints`` by size."""
 
-    checkpoints: tuple[Checkpoint, ...] = ()
+    checkpoints: tuple[StoredCheckpoint, ...] = ()
     tiles: Mapping[tuple[int, int], Tile] = field(default_factory=dict)
     failures: int = 0
     failed_because: str = ""
 
-    def with_checkpoint(self, checkpoint: Checkpoint, tiles: Sequence[Tile]) -> Sealed:
+    def with_checkpoint(self, checkpoint: StoredCheckpoint, tiles: Sequence[Tile]) -> Sealed:
         """Return it with one more checkpoint. Raises ``Conflict`` if the previous one is followed already."""
         if any(checkpoint.previous_size == known.previous_size for known in self.checkpoints):
             raise Conflict(f"another checkpoint follows that of {checkpoint.previous_size} events already")
@@ -29,9 +29,9 @@ class Sealed:
         return replace(self, checkpoints=(*self.checkpoints, checkpoint), tiles={**self.tiles, **changed})
 
     def with_exported(self, tree_size: int, now: datetime) -> Sealed:
-        """Return it with the checkpoint of that size marked as exported."""
+        """Return it with the checkpoints up to that size marked as exported."""
         marked = (
-            replace(one, exported_at=now) if one.tree_size == tree_size and one.exported_at is None else one
+            replace(one, exported_at=now) if one.tree_size <= tree_size and one.exported_at is None else one
             for one in self.checkpoints
         )
         return replace(self, checkpoints=tuple(marked))
@@ -47,18 +47,19 @@ class MemorySeals:
     def __init__(self, log: MemoryLog, length: int, sealed: Sealed) -> None:
         self._log, self._length, self._sealed = log, length, sealed
 
-    def newest(self) -> Checkpoint | None:
+    def newest(self) -> StoredCheckpoint | None:
         """Return the checkpoint of the largest tree."""
         return self._sealed.checkpoints[-1] if self._sealed.checkpoints else None
 
-    def checkpoints(self, *, before: int | None, limit: int) -> list[Checkpoint]:
+    def checkpoints(self, *, before: int | None, limit: int) -> list[StoredCheckpoint]:
         """Return a page of checkpoints, newest first, those of trees smaller than ``before``."""
         newest_first = reversed(self._sealed.checkpoints)
         return list(islice((one for one in newest_first if before is None or one.tree_size < before), limit))
 
-    def unexported(self, limit: int) -> list[Checkpoint]:
-        """Return checkpoints that some sink lacks, oldest first."""
-        return list(islice((one for one in self._sealed.checkpoints if one.exported_at is None), limit))
+    def unexported(self, *, after: int, limit: int) -> list[StoredCheckpoint]:
+        """Return checkpoints that some sink lacks, oldest first, those of trees larger than ``after``."""
+        lacking = (one for one in self._sealed.checkpoints if one.exported_at is None and one.tree_size > after)
+        return list(islice(lacking, limit))
 
     def tiles(self, level: int, indexes: Collection[int]) -> list[Tile]:
         """Return those of a level's tiles that there are."""

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import RowMapping
 
 from orchestrator.domain.encoding import canonical_json
-from orchestrator.seals import COUNTED_MOST, Checkpoint, SealState, Tile
+from orchestrator.seals import COUNTED_MOST, StoredCheckpoint, SealState, Tile
 from orchestrator.storage.rows import Row
 from orchestrator.storage.schema import Instant, checkpoints, counters, events, merkle_tiles
 from orchestrator.storage.statements import Statements
@@ -26,21 +26,21 @@ class SqlSeals:
     def __init__(self, sql: Statements) -> None:
         self._sql = sql
 
-    def newest(self) -> Checkpoint | None:
+    def newest(self) -> StoredCheckpoint | None:
         """Return the checkpoint of the largest tree."""
         found = self.checkpoints(before=None, limit=1)
         return found[0] if found else None
 
-    def checkpoints(self, *, before: int | None, limit: int) -> list[Checkpoint]:
+    def checkpoints(self, *, before: int | None, limit: int) -> list[StoredCheckpoint]:
         """Return a page of checkpoints, newest first, those of trees smaller than ``before``."""
         page = sa.select(checkpoints).order_by(checkpoints.c.tree_size.desc()).limit(limit)
         if before is not None:
             page = page.where(checkpoints.c.tree_size < before)
         return [_checkpoint_of(row) for row in self._sql.run(page).mappings()]
 
-    def unexported(self, limit: int) -> list[Checkpoint]:
-        """Return checkpoints that some sink lacks, oldest first."""
-        lacking = sa.select(checkpoints).where(checkpoints.c.exported_at.is_(None))
+    def unexported(self, *, after: int, limit: int) -> list[StoredCheckpoint]:
+        """Return checkpoints that some sink lacks, oldest first, those of trees larger than ``after``."""
+        lacking = sa.select(checkpoints).where(checkpoints.c.exported_at.is_(None), checkpoints.c.tree_size > after)
         page = lacking.order_by(checkpoints.c.tree_size).limit(limit)
         return [_checkpoint_of(row) for row in self._sql.run(page).mappings()]
 
@@ -92,7 +92,7 @@ class SqlSeals:
         return self._sql.run(counted).scalar_one(), self._sql.run(first).scalar_one_or_none()
 
 
-def insert_checkpoint(sql: Statements, checkpoint: Checkpoint, tiles: Sequence[Tile]) -> None:
+def insert_checkpoint(sql: Statements, checkpoint: StoredCheckpoint, tiles: Sequence[Tile]) -> None:
     """Store a checkpoint and its tiles. Raises ``Conflict`` if the previous one is followed by another already."""
     # The checkpoint first: a second sealer waits at its unique values, and writes no tile.
     sql.run(sa.insert(checkpoints), [_checkpoint_row(checkpoint)])
@@ -100,8 +100,8 @@ def insert_checkpoint(sql: Statements, checkpoint: Checkpoint, tiles: Sequence[T
 
 
 def mark_exported(sql: Statements, tree_size: int, now: datetime) -> None:
-    """Note when every sink had the checkpoint of that size."""
-    lacking = (checkpoints.c.tree_size == tree_size) & checkpoints.c.exported_at.is_(None)
+    """Note when every sink had the checkpoints up to that size."""
+    lacking = (checkpoints.c.tree_size <= tree_size) & checkpoints.c.exported_at.is_(None)
     sql.run(sa.update(checkpoints).where(lacking).values(exported_at=now))
 
 
@@ -112,7 +112,7 @@ def note_failure(sql: Statements, reason: str) -> None:
     sql.run(first.on_conflict_do_update(index_elements=["name"], set_=again))
 
 
-def _checkpoint_row(checkpoint: Checkpoint) -> Row:
+def _checkpoint_row(checkpoint: StoredCheckpoint) -> Row:
     return {
         "tree_size": checkpoint.tree_size,
         "position": checkpoint.position,
@@ -125,9 +125,9 @@ def _checkpoint_row(checkpoint: Checkpoint) -> Row:
     }
 
 
-def _checkpoint_of(row: RowMapping) -> Checkpoint:
+def _checkpoint_of(row: RowMapping) -> StoredCheckpoint:
     columns: dict[str, Any] = dict(row)
-    return Checkpoint(**columns | {"consistency": msgspec.json.decode(row["consistency"], type=tuple[str, ...])})
+    return StoredCheckpoint(**columns | {"consistency": msgspec.json.decode(row["consistency"], type=tuple[str, ...])})
 
 
 def _tile_row(tile: Tile) -> Row:

@@ -10,13 +10,13 @@ import pytest
 from orchestrator.domain import events as ev
 from orchestrator.errors import Conflict
 from orchestrator.ports import EventStore
-from orchestrator.seals import Checkpoint, Tile
+from orchestrator.seals import StoredCheckpoint, Tile
 from orchestrator.storage.opening import open_store
 from tests.storage.samples import at, event, file_written, log
 
 
-def checkpoint(size: int, previous: int, position: int | None = None) -> Checkpoint:
-    return Checkpoint(
+def checkpoint(size: int, previous: int, position: int | None = None) -> StoredCheckpoint:
+    return StoredCheckpoint(
         tree_size=size,
         position=position or size,
         root=f"root of {size}",
@@ -36,7 +36,7 @@ def test_nothing_is_sealed_at_first(store: EventStore) -> None:
     with store.read() as reader:
         assert reader.seals.newest() is None
         assert reader.seals.checkpoints(before=None, limit=10) == []
-        assert reader.seals.unexported(10) == []
+        assert reader.seals.unexported(after=0, limit=10) == []
         assert reader.seals.tiles(0, [0]) == []
         assert reader.seals.tile_holding(1) is None
         state = reader.seals.state()
@@ -101,17 +101,19 @@ def test_of_two_sealers_at_the_same_time_one_wins_whole(store: EventStore) -> No
 def test_exports_are_marked_once_and_listed_oldest_first(store: EventStore) -> None:
     for one in (checkpoint(1, 0), checkpoint(2, 1), checkpoint(3, 2)):
         store.save_checkpoint(one, [])
+    with store.read() as reader:
+        assert [one.tree_size for one in reader.seals.unexported(after=0, limit=2)] == [1, 2]
+        assert [one.tree_size for one in reader.seals.unexported(after=2, limit=2)] == [3]
     store.mark_exported(2)
     with store.read() as reader:
-        assert [one.tree_size for one in reader.seals.unexported(10)] == [1, 3]
-        assert [one.tree_size for one in reader.seals.unexported(1)] == [1]
-        second = reader.seals.checkpoints(before=3, limit=1)[0]
+        assert [one.tree_size for one in reader.seals.unexported(after=0, limit=10)] == [3]
+        marked = reader.seals.checkpoints(before=3, limit=2)
         state = reader.seals.state()
-    assert second.exported_at is not None
-    assert (state.unexported, state.unexported_since) == (2, at(1))
+    assert all(one.exported_at is not None for one in marked)
+    assert (state.unexported, state.unexported_since) == (1, at(3))
     store.mark_exported(2)
     with store.read() as reader:
-        assert reader.seals.checkpoints(before=3, limit=1) == [second]
+        assert reader.seals.checkpoints(before=3, limit=2) == marked
 
 
 def test_the_state_counts_what_is_not_sealed_and_keeps_the_last_failure(store: EventStore) -> None:
