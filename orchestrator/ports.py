@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from orchestrator.domain.events import Cause, NewEvent, Recorded, Waiver
 from orchestrator.domain.policy import Policies, PolicyLayer
@@ -252,6 +252,28 @@ class EventFilter:
     limit: int = 500
 
 
+class StoredEvent(NamedTuple):
+    """An event as the database keeps it, nothing decoded: in the order of the export's keys (CONTRACT section 3).
+
+    Instants are RFC 3339 in UTC with six digits; ``data`` is the stored canonical text.
+    """
+
+    position: int
+    id: str
+    workspace: str | None
+    version: int | None
+    type: str
+    schema: int
+    recorded_at: str
+    occurred_at: str | None
+    actor: str
+    source: str | None
+    source_id: str | None
+    correlation_id: str | None
+    causation_id: str | None
+    data: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Waived:
     """The waived range that holds a position."""
@@ -312,6 +334,10 @@ class Reader(Protocol):
 
     def events(self, wanted: EventFilter) -> list[Recorded]:
         """Return a page of the log."""
+        ...
+
+    def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
+        """Return a page of the log as it is kept, for whoever reads all of it: several times faster than ``events``."""
         ...
 
     def last_position(self) -> int:

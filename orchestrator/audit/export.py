@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
-from orchestrator.audit.views import event_view
-from orchestrator.domain.events import Recorded
+from orchestrator.audit.canonical_line import canonical_lines
 from orchestrator.ports import EventFilter, EventStore
 
-_PAGE = 1_000
-_encoder = msgspec.json.Encoder()
+_PAGE = 2_000
 
 Progress = Callable[[int, int], None]
 """Takes the position that is exported and the last one that will be."""
-
-
-def event_line(event: Recorded) -> str:
-    """Return an event as one line of the export, with its line feed."""
-    return _encoder.encode(event_view(event)).decode() + "\n"
 
 
 def export(
@@ -41,9 +32,9 @@ def export(
     while after < last:
         wanted = EventFilter(after=after, to_position=last, workspace=workspace, limit=_PAGE)
         with store.read() as reader:
-            page = reader.events(wanted)
+            page = reader.stored_events(wanted)
         if page:
-            write("".join(map(event_line, page)))
+            write(canonical_lines(page).decode())
         exported += len(page)
         after = page[-1].position if len(page) == _PAGE else last
         if progress is not None:

@@ -17,6 +17,7 @@ from orchestrator.ports import (
     Counters,
     EventFilter,
     RestartFilter,
+    StoredEvent,
     StoredWorkspace,
     Waived,
     WorkspaceFilter,
@@ -25,7 +26,7 @@ from orchestrator.storage.memory_content import Content
 from orchestrator.storage.memory_log import MemoryLog
 from orchestrator.storage.memory_seals import MemorySeals
 from orchestrator.storage.reader import HOLDING, waived_by
-from orchestrator.storage.rows import fleet_of
+from orchestrator.storage.rows import fleet_of, stored_event_of
 
 
 class MemoryReader:
@@ -68,6 +69,10 @@ class MemoryReader:
         last = self._content.length if wanted.to_position is None else min(wanted.to_position, self._content.length)
         found = self._log.between(wanted.after + 1, last, wanted.workspace)
         return list(islice((event for event in found if not wanted.types or event.type in wanted.types), wanted.limit))
+
+    def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
+        """Return a page of the log as a database would keep it."""
+        return [stored_event_of(event) for event in self.events(wanted)]
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""

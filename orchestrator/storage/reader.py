@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from orchestrator.ports import (
     Counters,
     EventFilter,
     RestartFilter,
+    StoredEvent,
     StoredWorkspace,
     Waived,
     WorkspaceFilter,
@@ -42,6 +44,7 @@ HOLDING = (RestartState.SUCCEEDED, RestartState.QUEUED, RestartState.RUNNING, Re
 """States of a restart that answers for its range: of those, the ranges of a workspace never overlap (S6)."""
 COUNTERS = "log"
 TICK = "tick"
+_UNDECODED = [sa.type_coerce(events.c[name], sa.types.NullType()) for name in StoredEvent._fields]
 _TICKED = (workspaces.c.due_at, workspaces.c.held_until, workspaces.c.lease_until)
 
 
@@ -101,17 +104,13 @@ class SqlReader:
 
     def events(self, wanted: EventFilter) -> list[Recorded]:
         """Return a page of the log."""
-        page = sa.select(events).where(events.c.position > wanted.after)
-        if wanted.to_position is not None:
-            page = page.where(events.c.position <= wanted.to_position)
-        if wanted.workspace is not None:
-            page = page.where(events.c.workspace == wanted.workspace)
-        if wanted.types:
-            page = page.where(events.c.type.in_(sorted(wanted.types)))
-            if FileWritten.type_name() not in wanted.types:
-                page = page.where(NOT_A_WRITE)
-        result = self._sql.run(page.order_by(events.c.position).limit(wanted.limit))
+        result = self._sql.run(_page_of(sa.select(events), wanted))
         return [rows.event_of(row) for row in result.mappings()]
+
+    def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
+        """Return a page of the log as it is kept."""
+        result = self._sql.run(_page_of(sa.select(*_UNDECODED), wanted))
+        return rows.stored_events_of(result.all())
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
@@ -250,6 +249,19 @@ def waived_by(event: Recorded, position: int) -> Waived | None:
     if not isinstance(data, WritesWaived) or not data.from_position <= position <= data.to_position:
         return None
     return Waived(event=event.id, reason=data.reason, at=event.recorded_at, actor=event.actor)
+
+
+def _page_of(chosen: sa.Select[*tuple[Any, ...]], wanted: EventFilter) -> sa.Select[*tuple[Any, ...]]:
+    page = chosen.where(events.c.position > wanted.after)
+    if wanted.to_position is not None:
+        page = page.where(events.c.position <= wanted.to_position)
+    if wanted.workspace is not None:
+        page = page.where(events.c.workspace == wanted.workspace)
+    if wanted.types:
+        page = page.where(events.c.type.in_(sorted(wanted.types)))
+        if FileWritten.type_name() not in wanted.types:
+            page = page.where(NOT_A_WRITE)
+    return page.order_by(events.c.position).limit(wanted.limit)
 
 
 def _wrote(path: str) -> sa.ColumnElement[bool]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any
 
 import msgspec
+import sqlalchemy as sa
 from msgspec.structs import replace
-from sqlalchemy import RowMapping
 
 from orchestrator.domain import events as ev
 from orchestrator.domain.encoding import (
@@ -18,13 +19,16 @@ from orchestrator.domain.encoding import (
     decode_state,
     encode_data,
     encode_state,
+    format_instant,
 )
 from orchestrator.domain.policy import PolicyLayer, PolicyPatch
 from orchestrator.domain.restart_record import RestartRecord, restart_of
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.ports import StoredWorkspace
+from orchestrator.ports import StoredEvent, StoredWorkspace
 
 Row = dict[str, Any]
+_RECORDED_AT, _OCCURRED_AT = 6, 7
+"""Where ``StoredEvent`` has its instants."""
 _RECORD_FIELDS = RestartRecord.__struct_fields__
 
 
@@ -86,7 +90,7 @@ def event_row(event: ev.NewEvent, *, recorded_at: datetime) -> Row:
     }
 
 
-def event_of(row: RowMapping) -> ev.Recorded:
+def event_of(row: sa.RowMapping) -> ev.Recorded:
     """Return the event of a row."""
     return ev.Recorded(
         id=row["id"],
@@ -104,6 +108,43 @@ def event_of(row: RowMapping) -> ev.Recorded:
         recorded_at=row["recorded_at"],
         schema=row["schema"],
     )
+
+
+def stored_event_of(event: ev.Recorded) -> StoredEvent:
+    """Return the event as a database keeps it."""
+    return StoredEvent(
+        position=event.position,
+        id=event.id,
+        workspace=event.workspace,
+        version=event.version,
+        type=event.type,
+        schema=event.schema,
+        recorded_at=format_instant(event.recorded_at),
+        occurred_at=None if event.occurred_at is None else format_instant(event.occurred_at),
+        actor=event.actor,
+        source=event.source,
+        source_id=event.source_id,
+        correlation_id=event.correlation_id,
+        causation_id=event.causation_id,
+        data=encode_data(event.data),
+    )
+
+
+def stored_events_of(found: Sequence[sa.Row[*tuple[Any, ...]]]) -> list[StoredEvent]:
+    """Return the events of rows that were read without decoding, their columns in the order of ``StoredEvent``.
+
+    SQLite keeps instants as text; PostgreSQL's driver gives datetimes.
+    """
+    if not found or isinstance(found[0][_RECORDED_AT], str):
+        return list(map(StoredEvent._make, found))
+    events, last, text = [], None, ""
+    for row in found:
+        at, occurred_at = row[_RECORDED_AT], row[_OCCURRED_AT]
+        if at != last:  # the events of a transaction share one instant
+            last, text = at, format_instant(at)
+        occurred = None if occurred_at is None else format_instant(occurred_at)
+        events.append(StoredEvent._make((*row[:_RECORDED_AT], text, occurred, *row[_OCCURRED_AT + 1 :])))
+    return events
 
 
 def pending_first_at(state: WorkspaceState) -> datetime | None:
@@ -142,7 +183,7 @@ def fleet_of(state: WorkspaceState) -> str:
     return state.registration.fleet if state.registration else ""
 
 
-def workspace_of(row: RowMapping) -> StoredWorkspace:
+def workspace_of(row: sa.RowMapping) -> StoredWorkspace:
     """Return the workspace of a row, its lease put back into its open cycle."""
     return StoredWorkspace(
         state=decode_state(row["state"], lease_until=row["lease_until"]),
@@ -156,7 +197,7 @@ def restart_row(record: RestartRecord) -> Row:
     return {name: value.value if isinstance(value, Enum) else value for name, value in pairs}
 
 
-def restart_record_of(row: RowMapping) -> RestartRecord:
+def restart_record_of(row: sa.RowMapping) -> RestartRecord:
     """Return the restart of a row."""
     return decode_record({str(name): value for name, value in row.items()})
 
@@ -166,7 +207,7 @@ def policy_row(layer: PolicyLayer) -> Row:
     return {"scope": layer.scope, "policy": canonical_json(layer.policy), "version": layer.version}
 
 
-def policy_layer_of(row: RowMapping) -> PolicyLayer:
+def policy_layer_of(row: sa.RowMapping) -> PolicyLayer:
     """Return the policy layer of a row."""
     patch = msgspec.json.decode(row["policy"], type=PolicyPatch)
     return PolicyLayer(scope=row["scope"], policy=patch, version=row["version"])

@@ -8,7 +8,8 @@ from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action, Edge
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.state import Phase, Window, WorkspaceState
-from orchestrator.ports import EventFilter, EventStore, RestartFilter, Waived, WorkspaceFilter
+from orchestrator.ports import EventFilter, EventStore, RestartFilter, StoredEvent, Waived, WorkspaceFilter
+from orchestrator.storage.rows import stored_event_of
 from tests.storage.samples import at, cycle_started, event, file_written, log, put, record, requested, state, waived
 
 
@@ -218,3 +219,14 @@ def test_workspaces_are_read_by_page(store: EventStore) -> None:
     assert page(label=('k"ey', "ü")) == ["b"]
     assert page(label=("tier", "gold"), fleet="blue", removed=True) == ["b"]
     assert page(label=("nothing", "")) == []
+
+
+def test_the_log_as_it_is_kept_is_the_log(store: EventStore) -> None:
+    log(store, file_written("dépôt/a", occurred_at=at(-1.5), source="s", source_id="1"), requested())
+    log(store, event(ev.ClockRegressed(by_ms=7), workspace=None), file_written("b", workspace="other"))
+    for wanted in (EventFilter(), EventFilter(after=1, limit=2), EventFilter(workspace="ws", types=["FileWritten"])):
+        with store.read() as reader:
+            decoded, kept = reader.events(wanted), reader.stored_events(wanted)
+        assert [stored_event_of(one) for one in decoded] == kept
+        assert kept
+        assert all(type(one) is StoredEvent for one in kept)
