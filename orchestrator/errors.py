@@ -9,6 +9,8 @@
     +-- NotFound                     the thing that was named does not exist: 404
     +-- Conflict                     the thing is in a state that forbids it: 409
     |   +-- KeyReused                an idempotency key came again with another body
+    |   +-- NotSealedYet             the checkpoint that would prove it comes with the next seal
+    |   +-- SealRefused              what is stored is not what was sealed: nobody signs that
     +-- PreconditionFailed           If-Match names another version: 412
     +-- Unavailable                  try again later: 503
     |   +-- StorageUnavailable       the database is unreachable, busy or read-only
@@ -16,8 +18,6 @@
     |   +-- BrokerUnavailable        the broker did not take a wake-up
     |   +-- SealKeyUnavailable       the key that signs checkpoints is missing or unreadable
     |   +-- SinkUnavailable          a place outside of the database did not take a checkpoint
-    |   +-- NotSealedYet             the checkpoint that would prove it comes with the next seal
-    +-- SealRefused                  what is stored is not what was sealed: nobody signs that
     +-- ExecutionError               a restart went wrong
         +-- TransientError           worth another try inside the same cycle
         +-- PermanentError           no retry can help
@@ -62,6 +62,14 @@ class KeyReused(Conflict):
     """An idempotency key, or a (source, id), came again with another body."""
 
 
+class NotSealedYet(Conflict):
+    """The events are in the log, and the next checkpoint will prove it."""
+
+
+class SealRefused(Conflict):
+    """What is stored does not fit what was sealed before, so signing it would make a forgery true."""
+
+
 class PreconditionFailed(OrchestratorError):
     """``If-Match`` names a version that is not the current one."""
 
@@ -88,14 +96,6 @@ class SealKeyUnavailable(Unavailable):
 
 class SinkUnavailable(Unavailable):
     """A folder or webhook did not take a checkpoint. It is offered again at the next seal."""
-
-
-class NotSealedYet(Unavailable):
-    """The events are in the log, and the next checkpoint will prove it."""
-
-
-class SealRefused(OrchestratorError):
-    """What is stored does not fit what was sealed before, so signing it would make a forgery true."""
 
 
 class ExecutionError(OrchestratorError):

@@ -80,8 +80,8 @@ class Seals(Protocol):
         """Return the tile of level 0 that has the event at ``position``; None if it is not sealed."""
         ...
 
-    def count_events(self, first_position: int, to_position: int) -> int:
-        """Count the events of a range; meant for ranges inside of a tile."""
+    def positions(self, first_position: int, to_position: int) -> list[int]:
+        """Return the positions of a range that have an event; meant for ranges inside of a tile."""
         ...
 
     def state(self) -> SealState:

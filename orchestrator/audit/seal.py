@@ -10,7 +10,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.audit.export import event_line
+from orchestrator.audit.canonical_line import canonical_line
 from orchestrator.audit.verify.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from orchestrator.audit.verify.merkle import consistency_proof, leaf_hashes
 from orchestrator.audit.verify.signed_note import NoteRefused, SigningKey
@@ -42,7 +42,7 @@ class Signing:
     keys: Sequence[SigningKey]
     origin: str | None = None
     trust_stored: bool = False
-    """True to go on from a checkpoint that none of the keys has signed: the old key is lost, and a person has checked."""
+    """True to go on from a checkpoint that none of the keys has signed: the old key is lost, a person has checked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +98,10 @@ def _base(seals: Seals, signing: Signing) -> _Base:
     except TileDamaged as error:
         raise SealRefused(f"the tree of the last checkpoint cannot be read: {error}; {_ADVICE}") from None
     if _base64(edge.root()) != newest.root:
-        raise SealRefused(f"the stored tiles of the last checkpoint ({newest.tree_size} events) have another root than it"
-                          f" says; {_ADVICE}")
+        raise SealRefused(
+            f"the stored tiles of the last checkpoint ({newest.tree_size} events) have another root than it"
+            f" says; {_ADVICE}"
+        )
     partial = seals.tiles(0, [newest.tree_size // TILE_WIDTH])
     return _Base(
         edge=edge,
@@ -127,15 +129,16 @@ def _origin(newest: StoredCheckpoint, signing: Signing) -> str:
         if not signing.trust_stored:
             raise SealRefused(
                 f"the last checkpoint ({newest.tree_size} events) is not signed with our key: {error}. If the key was"
-                f" replaced on purpose, seal once with `orchestrator audit checkpoint --seal --trust-stored`; else {_ADVICE}"
+                " replaced on purpose, seal once with `orchestrator audit checkpoint --seal --trust-stored`;"
+                f" else {_ADVICE}"
             ) from None
         return signing.origin or signing.keys[0].name
     if (found.size, found.position, _base64(found.root)) != (newest.tree_size, newest.position, newest.root):
         raise SealRefused(f"the last checkpoint's note and its row ({newest.tree_size} events) differ; {_ADVICE}")
     if signing.origin not in (None, found.origin):
         raise SealRefused(
-            f"the log's checkpoints name it {found.origin!r}, and ORCHESTRATOR_ORIGIN says {signing.origin!r}: a log has"
-            " one name for ever; unset the variable, or set it back"
+            f"the log's checkpoints name it {found.origin!r}, and ORCHESTRATOR_ORIGIN says {signing.origin!r}: a log"
+            " has one name for ever; unset the variable, or set it back"
         )
     return found.origin
 
@@ -146,8 +149,8 @@ def _read(store: EventStore, after: int, most: int) -> _Leaves:
     while len(leaves.hashes) < most:
         size = min(_PAGE, most - len(leaves.hashes))
         with store.read() as reader:
-            page = reader.events(EventFilter(after=after, limit=size))
-        leaves.hashes += leaf_hashes(event_line(event).rstrip("\n").encode() for event in page)
+            page = reader.stored_events(EventFilter(after=after, limit=size))
+        leaves.hashes += leaf_hashes(map(canonical_line, page))
         leaves.positions += [event.position for event in page]
         if len(page) < size:
             break

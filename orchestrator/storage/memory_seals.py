@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import islice
 
 from orchestrator.errors import Conflict
-from orchestrator.seals import COUNTED_MOST, StoredCheckpoint, SealState, Tile
+from orchestrator.seals import COUNTED_MOST, SealState, StoredCheckpoint, Tile
 from orchestrator.storage.memory_log import MemoryLog
 
 
@@ -71,9 +71,9 @@ class MemorySeals:
         ends = {tile.last_position or 0: tile for (level, _), tile in self._sealed.tiles.items() if level == 0}
         return min(((last, tile) for last, tile in ends.items() if last >= position), default=(0, None))[1]
 
-    def count_events(self, first_position: int, to_position: int) -> int:
-        """Count the events of a range."""
-        return sum(1 for _ in self._log.between(first_position, min(to_position, self._length)))
+    def positions(self, first_position: int, to_position: int) -> list[int]:
+        """Return the positions of a range that have an event: all of them, up to the last one."""
+        return list(range(first_position, min(to_position, self._length) + 1))
 
     def state(self) -> SealState:
         """Return how far the log is sealed."""

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import RowMapping
 
 from orchestrator.domain.encoding import canonical_json
-from orchestrator.seals import COUNTED_MOST, StoredCheckpoint, SealState, Tile
+from orchestrator.seals import COUNTED_MOST, SealState, StoredCheckpoint, Tile
 from orchestrator.storage.rows import Row
 from orchestrator.storage.schema import Instant, checkpoints, counters, events, merkle_tiles
 from orchestrator.storage.statements import Statements
@@ -61,10 +61,10 @@ class SqlSeals:
         row = self._sql.run(first).mappings().one_or_none()
         return None if row is None else _tile_of(row)
 
-    def count_events(self, first_position: int, to_position: int) -> int:
-        """Count the events of a range; meant for ranges inside of a tile."""
-        counted = sa.select(sa.func.count()).where(events.c.position.between(first_position, to_position))
-        return int(self._sql.run(counted).scalar_one())
+    def positions(self, first_position: int, to_position: int) -> list[int]:
+        """Return the positions of a range that have an event; meant for ranges inside of a tile."""
+        of_range = sa.select(events.c.position).where(events.c.position.between(first_position, to_position))
+        return list(self._sql.run(of_range.order_by(events.c.position)).scalars())
 
     def state(self) -> SealState:
         """Return how far the log is sealed."""
