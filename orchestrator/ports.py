@@ -228,7 +228,10 @@ class WorkspaceFilter:
 
 @dataclass(frozen=True, kw_only=True)
 class RestartFilter:
-    """Which restarts: all set fields must hold. Newest first, those queued before position ``before``."""
+    """Which restarts: all set fields must hold. Newest first, those queued before position ``before``.
+
+    With ``after`` set: oldest first, those queued after that position.
+    """
 
     workspace: str | None = None
     fleet: str | None = None
@@ -238,6 +241,7 @@ class RestartFilter:
     cause: Cause | None = None
     path: str | None = None
     before: int | None = None
+    after: int | None = None
     limit: int = 100
 
 
@@ -248,6 +252,8 @@ class EventFilter:
     after: int = 0
     to_position: int | None = None
     workspace: str | None = None
+    correlation_id: str | None = None
+    """The restart that the events are about."""
     types: Collection[str] = ()
     limit: int = 500
 

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
 
     data: Path = Field(default_factory=default_data_folder, description="Folder of the embedded mode")
     database_url: str | None = Field(default=None, description="SQLAlchemy URL; none: SQLite in the data folder")
+    app_role: str | None = Field(default=None, description="PostgreSQL role of api, worker, beat; `migrate` grants")
+    reader_role: str | None = Field(default=None, description="PostgreSQL role that only reads; `migrate` grants")
     broker_url: str = Field(default="memory://", description="Celery broker")
     bind: str = Field(default="127.0.0.1:8321", description="HOST:PORT of the API")
     tick: str = Field(default="1s", description="How often the coalescer looks")

@@ -15,7 +15,7 @@ from xdist.remote import Producer
 from xdist.scheduler import Scheduling
 
 from tests.scheduling import SharedDeploymentScheduling
-from tests.servers.postgres import PostgresServer, new_postgres
+from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, PostgresServer, as_login, new_postgres
 from tests.servers.programs import find_postgres, find_redis, runnable
 from tests.servers.redis import RedisServer
 
@@ -60,10 +60,12 @@ def postgres_server(postgres_programs: Path) -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres_server: PostgresServer, migrate_database: Callable[[str], None]) -> str:
-    """The name of a migrated database that nobody is connected to."""
+def postgres_template(postgres_server: PostgresServer) -> str:
+    """The name of a migrated database that nobody is connected to, with its roles split as in production."""
+    privileges = importlib.import_module("orchestrator.storage.privileges")
     name = postgres_server.create_database()
-    migrate_database(postgres_server.url(name))
+    roles = privileges.Roles(app=APP_ROLE, reader=READER_ROLE)
+    importlib.import_module("orchestrator.storage.migrate").upgrade(postgres_server.url(name), roles)
     return name
 
 
@@ -73,6 +75,18 @@ def postgres_url(postgres_server: PostgresServer, postgres_template: str) -> Ite
     name = postgres_server.create_database(postgres_template)
     yield postgres_server.url(name)
     postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def app_url(postgres_url: str) -> str:
+    """``postgres_url`` as api, worker and beat connect in production: as a member of the app's role."""
+    return as_login(postgres_url, APP)
+
+
+@pytest.fixture
+def reader_url(postgres_url: str) -> str:
+    """``postgres_url`` as an auditor connects: as a member of the reader's role."""
+    return as_login(postgres_url, READER)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,11 @@ import pytest
 import redis
 import yaml
 
+from orchestrator.storage.migrate import upgrade
+from orchestrator.storage.opening import open_store
+from orchestrator.storage.privileges import Roles
+from tests.servers.postgres import SUPERUSER, PostgresServer, as_login
+from tests.servers.process import LOOPBACK
 from tests.servers.redis import RedisServer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +35,7 @@ SETTINGS = {  # CONTRACT section 6
     "ORCHESTRATOR_BIND",
     "ORCHESTRATOR_ALLOW_UNAUTHENTICATED",
     "ORCHESTRATOR_AUTO_REGISTER",
+    "ORCHESTRATOR_APP_ROLE",
 }
 
 
@@ -71,6 +78,45 @@ def test_nothing_starts_before_the_migrations_are_done(name: str) -> None:
 def test_only_the_api_is_published_and_only_on_loopback() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert published == {"api": ["127.0.0.1:8321:8321"]}
+
+
+def test_only_migrate_connects_as_the_owner() -> None:
+    logins = {
+        name: re.fullmatch(r"postgresql\+psycopg://(\w+):\$\{(\w+):-(\w+)\}@postgres:5432/orchestrator", url)
+        for name, service in OURS.items()
+        if (url := service["environment"]["ORCHESTRATOR_DATABASE_URL"])
+    }
+    groups = {name: login.groups() for name, login in logins.items() if login}
+    database, app = SERVICES["postgres"]["environment"], OURS["migrate"]["environment"]["ORCHESTRATOR_APP_ROLE"]
+    assert groups.pop("migrate") == (database["POSTGRES_USER"], "POSTGRES_PASSWORD", "orchestrator")
+    assert groups == dict.fromkeys(("api", "beat", "worker"), (app, "APP_PASSWORD", "orchestrator_app"))
+    assert database["ORCHESTRATOR_APP_PASSWORD"] == "${APP_PASSWORD:-orchestrator_app}"
+    assert database["POSTGRES_PASSWORD"] == "${POSTGRES_PASSWORD:-orchestrator}"
+
+
+def test_the_app_login_of_a_new_volume_can_be_granted_to(
+    postgres_server: PostgresServer, postgres_programs: Path
+) -> None:
+    script = "docker/app-login.sql"
+    assert f"./{script}:/docker-entrypoint-initdb.d/app-login.sql:ro" in SERVICES["postgres"]["volumes"]
+    name = postgres_server.create_database()
+    psql = [str(postgres_programs / "psql"), "-v", "ON_ERROR_STOP=1", "--no-password", "--no-psqlrc"]
+    where = ["-h", LOOPBACK, "-p", str(postgres_server.port), "-U", SUPERUSER, "-d", name]
+    environment = {**os.environ, "ORCHESTRATOR_APP_PASSWORD": 'it\'s a "secret"'}
+    subprocess.run(
+        [*psql, *where, "-f", str(ROOT / script)], env=environment, capture_output=True, timeout=20, check=True
+    )
+    app = OURS["migrate"]["environment"]["ORCHESTRATOR_APP_ROLE"]
+    upgrade(postgres_server.url(name), Roles(app=app))
+    store = open_store(as_login(postgres_server.url(name), app))
+    store.ticked()
+    store.close()
+    with postgres_server.connect(name) as connection:
+        kept = connection.execute("SELECT rolpassword FROM pg_authid WHERE rolname = %s", (app,)).fetchone()
+        connection.execute(f"DROP OWNED BY {app}; DROP ROLE {app}")
+    assert kept is not None
+    assert kept[0].startswith("SCRAM-SHA-256$")
+    postgres_server.drop_database(name)
 
 
 def test_redis_keeps_its_queues_and_evicts_none() -> None:

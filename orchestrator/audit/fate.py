@@ -74,17 +74,17 @@ def fate_of_event(reader: Reader, event: ev.Recorded) -> Fate:
         facts = FateFacts(status=FateStatus.RECORDED, rule=rule)
         return replace(_fate(event, FateStatus.RECORDED), rule=rule, explanation=explain_fate(facts))
     workspace = event.workspace or ""
+    record = reader.restart_holding(workspace, event.position)
+    if record is not None and record.state is RestartState.SUCCEEDED:
+        return _covered(event, record)
     stored = reader.workspace(workspace)
     state = stored.state if stored else WorkspaceState(workspace=workspace)
     if event.position > state.settled_to:
         return _pending(event, state, reader.policies())
     waived = reader.waived(workspace, event.position)
-    if waived is not None:
-        return _waived(event, waived, reader.event(waived.event))
-    record = reader.restart_holding(workspace, event.position)
-    if record is None or record.state is not RestartState.SUCCEEDED:
+    if waived is None:
         raise RuntimeError(f"{event.id} at {event.position} is settled, but no restart and no waiver holds it")
-    return _covered(event, record)
+    return _waived(event, waived, reader.event(waived.event))
 
 
 def _fate(event: ev.Recorded, status: FateStatus) -> Fate:

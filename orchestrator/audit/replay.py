@@ -1,64 +1,30 @@
 """Promise S10: folding the log gives the workspaces' rows, the restarts and the policies, byte for byte.
 
-Leases are the rows' own: their renewals are no events. Memory is one state a workspace and one record a restart.
+Leases are the rows' own: their renewals are no events. One pass beside the stored rows: restarts are queued in the
+order of the log, so their rows are read along with it, and one that has settled is compared and let go. Memory is
+one state a workspace and one record an unsettled restart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from orchestrator.audit.fate import policy_in_force
 from orchestrator.domain.due import due
-from orchestrator.domain.encoding import canonical_json, encode_state
-from orchestrator.domain.events import PolicyChanged, Recorded
-from orchestrator.domain.evolve import evolve
-from orchestrator.domain.policy import Policies, PolicyLayer
-from orchestrator.domain.restart_record import RestartRecord, project, restart_of
-from orchestrator.domain.state import WorkspaceState
-from orchestrator.ports import EventFilter, EventStore, Reader, RestartFilter, WorkspaceFilter
+from orchestrator.domain.encoding import canonical_json, decode_data, encode_state, parse_instant
+from orchestrator.domain.events import EventData, PolicyChanged, Recorded, RestartQueued
+from orchestrator.domain.evolve import apply
+from orchestrator.domain.policy import Policies, Policy, PolicyLayer
+from orchestrator.domain.restart_record import SETTLED, RestartRecord, project, restart_of
+from orchestrator.domain.state import Registration, WorkspaceState
+from orchestrator.ports import EventFilter, EventStore, Reader, RestartFilter, StoredEvent, WorkspaceFilter
 
 _PAGE = 2_000
 
 Progress = Callable[[int, int], None]
 """Takes the position that is folded and the last one that will be."""
-
-
-@dataclass
-class Replayed:
-    """What the log says, event by event."""
-
-    events: int = 0
-    states: dict[str, WorkspaceState] = field(default_factory=dict)
-    restarts: dict[str, RestartRecord] = field(default_factory=dict)
-    layers: dict[str, PolicyLayer] = field(default_factory=dict)
-
-    def take(self, event: Recorded) -> None:
-        """Fold one event in."""
-        self.events += 1
-        if isinstance(event.data, PolicyChanged):
-            scope, policy, version = event.data.scope, event.data.policy, event.data.policy_version
-            self.layers[scope] = PolicyLayer(scope=scope, policy=policy, version=version)
-        if event.workspace is None:
-            return
-        before = self.states.get(event.workspace, WorkspaceState(workspace=event.workspace))
-        after = evolve(before, event, policy_in_force(before, Policies(layers=self.layers)))
-        self.states[event.workspace] = after
-        restart = restart_of(event.data)
-        if restart is not None:
-            fleet = after.registration.fleet if after.registration else ""
-            record = project(self.restarts.get(restart), event, fleet=fleet)
-            if record is not None:
-                self.restarts[restart] = record
-
-    def rows(self) -> dict[str, str]:
-        """Return what a workspace's row must hold: its state, and when its window is due."""
-        policies = Policies(layers=self.layers)
-        found = {name: due(state, policy_in_force(state, policies)) for name, state in self.states.items()}
-        return {
-            name: canonical_json([encode_state(state), at.at if (at := found[name]) else None])
-            for name, state in self.states.items()
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,27 +48,146 @@ class ReplayReport:
     differences: tuple[Difference, ...]
 
 
+class _StoredRestarts:
+    """The stored restarts in the order in which they were queued, read page by page beside the log."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._rows = self._read(reader)
+        self._next = next(self._rows, None)
+
+    def _read(self, reader: Reader) -> Iterator[RestartRecord]:
+        after = 0
+        while page := reader.restarts(RestartFilter(after=after, limit=_PAGE)):
+            yield from page
+            after = page[-1].queued_position
+
+    def up_to(self, position: int) -> Iterator[RestartRecord]:
+        """Yield the rows that say they were queued at or before ``position``."""
+        while self._next is not None and self._next.queued_position <= position:
+            row, self._next = self._next, next(self._rows, None)
+            yield row
+
+    def rest(self) -> Iterator[RestartRecord]:
+        """Yield the rows that are left."""
+        if self._next is not None:
+            yield self._next
+        yield from self._rows
+
+
+@dataclass
+class Replayed:
+    """What the log says, event by event, and where the stored restarts say something else."""
+
+    stored_restarts: _StoredRestarts
+    events: int = 0
+    restarts: int = 0
+    states: dict[str, WorkspaceState] = field(default_factory=dict)
+    layers: dict[str, PolicyLayer] = field(default_factory=dict)
+    differences: list[Difference] = field(default_factory=list)
+    _unsettled: dict[str, RestartRecord] = field(default_factory=dict)
+    _stored: dict[str, RestartRecord] = field(default_factory=dict)
+    _policies: dict[str, tuple[Registration | None, Policy]] = field(default_factory=dict)
+    _instant: tuple[str, datetime] | None = None
+
+    def take(self, event: StoredEvent) -> None:
+        """Fold one event in."""
+        self.events += 1
+        data, at = decode_data(event.type, event.data), self._at(event.recorded_at)
+        if isinstance(data, PolicyChanged):
+            self.layers[data.scope] = PolicyLayer(scope=data.scope, policy=data.policy, version=data.policy_version)
+            self._policies.clear()
+        if event.workspace is None:
+            return
+        before = self.states.get(event.workspace) or WorkspaceState(workspace=event.workspace)
+        after = apply(before, data, at=at, position=event.position, policy=self._policy(before))
+        self.states[event.workspace] = after
+        if not data.FACT:
+            self._project(event, data, at, after)
+
+    def _at(self, text: str) -> datetime:
+        """Return an instant; the events of a transaction share one."""
+        if self._instant is None or self._instant[0] != text:
+            self._instant = (text, parse_instant(text))
+        return self._instant[1]
+
+    def _policy(self, state: WorkspaceState) -> Policy:
+        """Return the numbers in force, merged once for each registration and each change of a layer."""
+        registration, policy = self._policies.get(state.workspace, (None, None))
+        if policy is None or registration is not state.registration:
+            policy = policy_in_force(state, Policies(layers=self.layers))
+            self._policies[state.workspace] = (state.registration, policy)
+        return policy
+
+    def _project(self, event: StoredEvent, data: EventData, at: datetime, state: WorkspaceState) -> None:
+        restart = restart_of(data)
+        if restart is None:
+            return
+        if isinstance(data, RestartQueued):
+            self.restarts += 1
+            self._stored |= {row.id: row for row in self.stored_restarts.up_to(event.position)}
+        fleet = state.registration.fleet if state.registration else ""
+        recorded = Recorded(
+            id=event.id,
+            workspace=event.workspace,
+            version=event.version,
+            data=data,
+            actor=event.actor,
+            position=event.position,
+            recorded_at=at,
+        )
+        record = project(self._unsettled.get(restart), recorded, fleet=fleet)
+        if record is None:
+            return
+        self._unsettled[restart] = record
+        if record.state in SETTLED:
+            del self._unsettled[restart]
+            self._compare(restart, self._stored.pop(restart, None), record)
+
+    def _compare(self, restart: str, stored: RestartRecord | None, replayed: RestartRecord | None) -> None:
+        if stored != replayed:
+            self.differences.append(
+                Difference(table="restarts", id=restart, stored=_spelled(stored), replayed=_spelled(replayed))
+            )
+
+    def compare_unsettled(self) -> None:
+        """Compare what has not settled, and name the stored restarts that the log does not know."""
+        self._stored |= {row.id: row for row in self.stored_restarts.rest()}
+        for restart in sorted(self._stored.keys() | self._unsettled.keys()):
+            self._compare(restart, self._stored.get(restart), self._unsettled.get(restart))
+
+    def rows(self) -> dict[str, str]:
+        """Return what each workspace's row must hold: its state, and when its window is due."""
+        rows = {}
+        for name, state in self.states.items():
+            found = due(state, self._policy(state))
+            rows[name] = canonical_json([encode_state(state), found.at if found else None])
+        return rows
+
+
 def replay(store: EventStore, progress: Progress = lambda position, last: None) -> ReplayReport:
     """Fold the whole log beside what is stored, in one snapshot, and compare byte for byte."""
     with store.read() as reader:
         replayed = _fold(reader, progress)
+        replayed.compare_unsettled()
+        layers = {scope: canonical_json(layer) for scope, layer in replayed.layers.items()}
+        stored = {scope: canonical_json(layer) for scope, layer in reader.policies().layers.items()}
         found = [
             *_differences("workspaces", _stored_rows(reader), replayed.rows()),
-            *_differences("restarts", _stored_restarts(reader), _spelled(replayed.restarts)),
-            *_differences("policies", _spelled(reader.policies().layers), _spelled(replayed.layers)),
+            *replayed.differences,
+            *_differences("policies", stored, layers),
         ]
     return ReplayReport(
         events=replayed.events,
         workspaces=len(replayed.states),
-        restarts=len(replayed.restarts),
+        restarts=replayed.restarts,
         policies=len(replayed.layers),
         differences=tuple(found),
     )
 
 
 def _fold(reader: Reader, progress: Progress) -> Replayed:
-    replayed, after, last = Replayed(), 0, reader.last_position()
-    while page := reader.events(EventFilter(after=after, limit=_PAGE)):
+    replayed, after, last = Replayed(_StoredRestarts(reader)), 0, reader.last_position()
+    while page := reader.stored_events(EventFilter(after=after, limit=_PAGE)):
         for event in page:
             replayed.take(event)
         after = page[-1].position
@@ -119,17 +204,8 @@ def _stored_rows(reader: Reader) -> dict[str, str]:
     return rows
 
 
-def _stored_restarts(reader: Reader) -> dict[str, str]:
-    records: dict[str, RestartRecord] = {}
-    before: int | None = None
-    while page := reader.restarts(RestartFilter(before=before, limit=_PAGE)):
-        records |= {record.id: record for record in page}
-        before = page[-1].queued_position
-    return _spelled(records)
-
-
-def _spelled(values: Mapping[str, RestartRecord] | Mapping[str, PolicyLayer]) -> dict[str, str]:
-    return {name: canonical_json(value) for name, value in values.items()}
+def _spelled(record: RestartRecord | None) -> str | None:
+    return None if record is None else canonical_json(record)
 
 
 def _differences(table: str, stored: Mapping[str, str], replayed: Mapping[str, str]) -> Iterator[Difference]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.audit.fate import Fate, latest_due, policy_in_force
-from orchestrator.audit.why import RestartStory
+from orchestrator.audit.restart_story import RestartStory
 from orchestrator.domain.encoding import to_plain
 from orchestrator.domain.events import Recorded
 from orchestrator.domain.policy import Policies, PolicyPatch, render_policy

@@ -61,9 +61,9 @@ def waits_of(
     close when it was due.
     """
     closed_at = record.due_at if truncated else min(_closed_at(record, writes, requests), record.due_at)
-    waits = [_wait(WaitReason.WINDOW, record.opened_at, closed_at)]
+    waits = [_wait(WaitReason.QUIET, record.opened_at, closed_at)]
     if previous_started_at is not None:
-        waits.append(_wait(WaitReason.MIN_INTERVAL, closed_at, record.due_at))
+        waits.append(_wait(WaitReason.SPACING, closed_at, record.due_at))
     free_from = max(record.due_at, record.opened_at)
     for hold in holds:
         held = _held(hold, record, free_from)
@@ -71,7 +71,7 @@ def waits_of(
             waits.append(held)
             free_from = max(free_from, held.until or hold.now)
     if record.first_started_at is not None:
-        waits.append(_wait(WaitReason.SLOT, free_from, record.first_started_at))
+        waits.append(_wait(WaitReason.CONCURRENCY, free_from, record.first_started_at))
     return [wait for wait in waits if wait.ms > 0]
 
 

@@ -1,107 +1,43 @@
-"""Why a restart happened: its record, the sentence, and every fact that the sentence rests on."""
+"""Why a restart happened: its record, the sentence, and every fact that the sentence rests on.
+
+A handful of statements, whatever the history's length: the record, its decisions, what the workspace's log holds
+between the window's first event and the restart's end, the restart before, and the one that covers late writes.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from orchestrator.audit.cycles import CycleStory, cycles_of
+from orchestrator.audit.restart_story import MOST_EVENTS, ActorCount, Counts, PathCount, RestartStory, WindowStory
 from orchestrator.audit.waits import holds_of, waits_of
 from orchestrator.domain import events as ev
 from orchestrator.domain.explain import LateWrites, Request, RestartFacts, Wait, explain_restart
-from orchestrator.domain.policy import Action, Edge
+from orchestrator.domain.policy import Action
 from orchestrator.domain.restart_record import SETTLED, RestartRecord, RestartState
 from orchestrator.errors import NotFound
 from orchestrator.ports import EventFilter, Reader, RestartFilter
 
-MOST_EVENTS = 10_000
-"""A story reads at most this many events of its range; then it says ``truncated``."""
-
 _PAGE = 1_000
 _TOP = 10
 _WRITES = ("FileWritten", "RestartRequested")
-_DECISIONS = (
-    *("RestartQueued", "CycleStarted", "CycleSucceeded", "CycleFailed", "CycleAbandoned", "LateResultRejected"),
-    *("RestartGaveUp", "RestartCancelled"),
-)
-_ENDS = (ev.CycleSucceeded, ev.RestartGaveUp, ev.RestartCancelled)
 _HOLDS = ("WorkspaceHeld", "WorkspaceReleased")
-
-
-@dataclass(frozen=True, kw_only=True)
-class WindowStory:
-    """The window that was folded, and the numbers that were used to judge it."""
-
-    opened_at: datetime
-    first_write_at: datetime | None
-    last_write_at: datetime | None
-    due_at: datetime
-    queued_at: datetime
-    quiet_ms: int
-    max_wait_ms: int
-    max_count: int
-    edge: Edge
-    min_interval_ms: int
-    policy_version: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """How much the restart answers for. ``actors`` counts who wrote or asked."""
-
-    writes: int
-    files: int
-    requests: int
-    actors: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class PathCount:
-    """How many of the restart's writes were to one path."""
-
-    path: str
-    writes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ActorCount:
-    """How many of the restart's writes and requests came from one actor."""
-
-    actor: str
-    events: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class RestartStory:
-    """The whole truth about one restart.
-
-    ``truncated``: its range is too long to be read whole, so actors, top paths and requests count only the
-    first ``MOST_EVENTS`` events of it. ``held`` is the reason of the hold that keeps it back now.
-    """
-
-    restart: RestartRecord
-    explanation: str
-    cause: ev.Cause
-    window: WindowStory
-    cycles: Sequence[CycleStory]
-    counts: Counts
-    top_paths: Sequence[PathCount]
-    actors: Sequence[ActorCount]
-    requests: Sequence[Request]
-    waited: Sequence[Wait]
-    late_writes: LateWrites
-    held: str | None = None
-    next_try_at: datetime | None = None
-    truncated: bool = False
+_ENDS = (ev.CycleSucceeded, ev.RestartGaveUp, ev.RestartCancelled)
 
 
 @dataclass
-class _Range:
-    """What the writes and requests of a restart's range add up to."""
+class _Span:
+    """What the workspace's log holds from the window's first event to the restart's end.
 
+    Writes and requests of the restart's range are added up; ``late`` came after the range, before the end.
+    """
+
+    to_position: int
     writes: list[ev.Recorded] = field(default_factory=list)
+    late: list[ev.Recorded] = field(default_factory=list)
+    holds: list[ev.Recorded] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     paths: Counter[str] = field(default_factory=Counter)
     writers: Counter[str] = field(default_factory=Counter)
@@ -110,14 +46,23 @@ class _Range:
 
     def add(self, event: ev.Recorded) -> None:
         data = event.data
-        if isinstance(data, ev.FileWritten) and data.action is not Action.RECORD:
-            self.writes.append(event)
-            self.paths[data.path] += 1
-            self.writers[event.actor] += 1
-            self.actors[event.actor] += 1
-        elif isinstance(data, ev.RestartRequested):
+        if isinstance(data, ev.FileWritten):
+            if data.action is not Action.RECORD:
+                self._add_write(event, data)
+        elif not isinstance(data, ev.RestartRequested):
+            self.holds.append(event)
+        elif event.position <= self.to_position:
             self.requests.append(_request(event, data))
             self.actors[event.actor] += 1
+
+    def _add_write(self, event: ev.Recorded, data: ev.FileWritten) -> None:
+        if event.position > self.to_position:
+            self.late.append(event)
+            return
+        self.writes.append(event)
+        self.paths[data.path] += 1
+        self.writers[event.actor] += 1
+        self.actors[event.actor] += 1
 
 
 def why(reader: Reader, restart: str) -> RestartStory:
@@ -126,25 +71,25 @@ def why(reader: Reader, restart: str) -> RestartStory:
     if record is None:
         raise NotFound(f"restart {restart!r} does not exist; `orchestrator restarts` lists them")
     held = _hold_now(reader, record)
-    own = _decisions(reader, record)
-    holds = _holds(reader, record, own[-1].position if record.state in SETTLED else None)
-    found = _range(reader, record)
+    own = reader.events(EventFilter(correlation_id=record.id, limit=MOST_EVENTS))
+    end = next((event for event in own if isinstance(event.data, _ENDS)), None)
+    found = _span(reader, record, end.position if end else None)
     previous = _previous(reader, record)
     cycles = cycles_of(own)
     waits = waits_of(
         record,
         writes=_judged(found.writes, previous),
         requests=found.requests,
-        holds=holds_of(holds, reader.now()),
+        holds=holds_of(found.holds, end.recorded_at if end else reader.now()),
         previous_started_at=cycles[0].previous_started_at if cycles else None,
         truncated=found.truncated,
     )
-    late = _late(reader, record, own)
+    late = _late(reader, record, found)
     facts = _facts(record, found, waits, late, own, held=held, previous=previous)
     return _story(record, found, cycles, facts)
 
 
-def _story(record: RestartRecord, found: _Range, cycles: Sequence[CycleStory], facts: RestartFacts) -> RestartStory:
+def _story(record: RestartRecord, found: _Span, cycles: Sequence[CycleStory], facts: RestartFacts) -> RestartStory:
     return RestartStory(
         restart=record,
         explanation=explain_restart(facts),
@@ -186,7 +131,7 @@ def _window(record: RestartRecord, facts: RestartFacts) -> WindowStory:
 
 def _facts(
     record: RestartRecord,
-    found: _Range,
+    found: _Span,
     waits: Sequence[Wait],
     late: LateWrites,
     own: Sequence[ev.Recorded],
@@ -233,49 +178,32 @@ def _judged(writes: Sequence[ev.Recorded], previous: RestartRecord | None) -> li
     return [event for event in writes if gave_up_at is None or event.recorded_at > gave_up_at]
 
 
-def _decisions(reader: Reader, record: RestartRecord) -> list[ev.Recorded]:
-    """Return the decisions about the restart, from its queueing to its end."""
-    found: list[ev.Recorded] = []
-    for event in _events(reader, record.workspace, _DECISIONS, after=record.queued_position - 1):
-        if getattr(event.data, "restart", None) != record.id:
-            continue
-        found.append(event)
-        if isinstance(event.data, _ENDS):
-            break
-    return found
-
-
-def _holds(reader: Reader, record: RestartRecord, to_position: int | None) -> list[ev.Recorded]:
-    """Return the holds and releases of the workspace from the window's first event to the restart's end."""
-    after = record.from_position - 1
-    return list(_events(reader, record.workspace, _HOLDS, after=after, to_position=to_position))
-
-
-def _range(reader: Reader, record: RestartRecord) -> _Range:
-    found, read = _Range(), 0
-    after, last = record.from_position - 1, record.to_position
-    for event in _events(reader, record.workspace, _WRITES, after=after, to_position=last):
+def _span(reader: Reader, record: RestartRecord, end: int | None) -> _Span:
+    """Read the workspace's log from the window's first event to the restart's end (None: it has none yet)."""
+    found = _Span(to_position=record.to_position)
+    read, after = 0, record.from_position - 1
+    for event in _events(reader, record.workspace, (*_WRITES, *_HOLDS), after=after, to_position=end):
         found.add(event)
-        read += 1
-    found.truncated = read >= MOST_EVENTS
+        read, after = read + 1, event.position
+    found.truncated = read >= MOST_EVENTS and after < record.to_position
+    if read >= MOST_EVENTS:
+        for event in _events(reader, record.workspace, _HOLDS, after=after, to_position=end):
+            found.add(event)
+        for event in _events(reader, record.workspace, _WRITES, after=max(after, record.to_position), to_position=end):
+            found.add(event)
     return found
 
 
-def _late(reader: Reader, record: RestartRecord, own: Sequence[ev.Recorded]) -> LateWrites:
+def _late(reader: Reader, record: RestartRecord, found: _Span) -> LateWrites:
     """Return what arrived between the last cycle's start and its end, and which restart that went to."""
-    if record.state is not RestartState.SUCCEEDED or record.shadow:
-        return LateWrites()
-    end = own[-1].position
-    events = _events(reader, record.workspace, ("FileWritten",), after=record.to_position, to_position=end)
-    late = [event for event in events if getattr(event.data, "action", None) is not Action.RECORD]
-    if not late:
+    if record.state is not RestartState.SUCCEEDED or record.shadow or not found.late:
         return LateWrites()
     # They all fell into one window, so one restart's range holds them all, or one waiver.
-    first = late[0].position
+    first = found.late[0].position
     holder = reader.restart_holding(record.workspace, first)
     waived = holder is None and reader.waived(record.workspace, first) is not None
     return LateWrites(
-        writes=len(late),
+        writes=len(found.late),
         restart=holder.id if holder else None,
         state=holder.state if holder else None,
         waived=waived,

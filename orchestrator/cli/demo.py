@@ -19,8 +19,9 @@ from typing import IO
 
 from rich.text import Text
 
+from orchestrator.audit.restart_story import RestartStory
 from orchestrator.audit.views import restart_view, story_view
-from orchestrator.audit.why import RestartStory, why
+from orchestrator.audit.why import why
 from orchestrator.cli.options import Json
 from orchestrator.cli.output import emit_json, note, say, show, terminal
 from orchestrator.cli.timeline import draw

@@ -72,8 +72,20 @@ def beat() -> None:
     raise typer.Exit(run_beat(load_settings()))
 
 
-def migrate() -> None:
-    """Bring the database to this version's schema."""
+def migrate(
+    *,
+    app_role: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="PostgreSQL role that api, worker and beat connect as [ORCHESTRATOR_APP_ROLE]."
+        ),
+    ] = None,
+    reader_role: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="PostgreSQL role that may only read [ORCHESTRATOR_READER_ROLE]."),
+    ] = None,
+) -> None:
+    """Bring the database to this version's schema, and the roles to their privileges."""
     from orchestrator.cli.serve import run_migrate
 
-    raise typer.Exit(run_migrate(load_settings()))
+    raise typer.Exit(run_migrate(load_settings(app_role=app_role, reader_role=reader_role)))

@@ -17,6 +17,7 @@ from orchestrator.service.change_policy import record_floor
 from orchestrator.service.drain import Drainer
 from orchestrator.settings import Settings
 from orchestrator.storage.migrate import upgrade
+from orchestrator.storage.privileges import Roles
 from workers.celery_threads import BeatThread, WorkerThread
 from workers.lease_renewer import LeaseRenewer
 from workers.tasks import Ticker, register_tasks
@@ -95,11 +96,11 @@ def run_beat(settings: Settings) -> int:
 
 
 def run_migrate(settings: Settings) -> int:
-    """Bring the database to this version's schema and record the settings' policy floor."""
+    """Bring the database to this version's schema and its roles to their privileges; record the policy floor."""
     configure_logs(form=settings.log_format, level=settings.log_level)
     services = open_services(settings)
     try:
-        upgrade(settings.url)
+        upgrade(settings.url, Roles(app=settings.app_role, reader=settings.reader_role))
         layer = record_floor(services.store, services.ids, settings.floor)
     except Unavailable as error:
         raise InvalidInput(f"cannot migrate: {error}") from error

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from orchestrator.audit.cycles import CycleStory
 from orchestrator.audit.fate import Fate
-from orchestrator.audit.why import RestartStory
+from orchestrator.audit.restart_story import RestartStory
 from orchestrator.cli.output import facts, instant, printable, table
 from orchestrator.domain import events as ev
 from orchestrator.domain.durations import format_duration

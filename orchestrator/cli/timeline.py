@@ -7,7 +7,7 @@ from datetime import datetime
 
 from rich.text import Text
 
-from orchestrator.audit.why import RestartStory
+from orchestrator.audit.restart_story import RestartStory
 from orchestrator.cli.output import instant
 from orchestrator.domain.explain import counted, length
 

@@ -30,6 +30,7 @@ from orchestrator.service.change_policy import record_floor
 from orchestrator.service.record import Write, record_writes
 from orchestrator.settings import Settings
 from orchestrator.storage.migrate import upgrade
+from orchestrator.storage.privileges import Roles
 from orchestrator.watch import WatchedWrite, watch_folder, workspace_name
 from workers.celery_threads import BeatThread
 from workers.process_supervisor import ProcessSupervisor
@@ -70,7 +71,7 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
     try:
         # Bound before anything is recorded or migrated: a port that is taken must leave no trace.
         server = HttpServer(create_app(services), host=settings.host, port=settings.port)
-        upgrade(settings.url)
+        upgrade(settings.url, Roles(app=settings.app_role, reader=settings.reader_role))
         record_floor(services.store, services.ids, settings.floor)
         return _Up(settings, services, supervisor, server, watched).run(lifecycle)
     finally:

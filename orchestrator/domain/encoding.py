@@ -29,7 +29,8 @@ ValueT = TypeVar("ValueT")
 def format_instant(at: datetime) -> str:
     """Return RFC 3339 in UTC, always with six digits of a second."""
     # Not strftime: its %Y is not padded, and a caller's occurred_at may lie in any year.
-    return at.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    utc = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return utc.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_instant(text: str) -> datetime:
@@ -81,27 +82,35 @@ def decode_record(plain: Mapping[str, Any]) -> RestartRecord:
 
 def to_plain(value: Any) -> Any:
     """Return JSON values only. Raises ``TypeError`` for a float."""
-    if value is None or isinstance(value, bool | int):
+    kind = type(value)
+    if kind in _PLAIN:
         return value
+    if kind is datetime:
+        return format_instant(value)
+    if isinstance(value, msgspec.Struct) or is_dataclass(value):
+        return _plain_fields(value)
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, str):
-        return value
-    if isinstance(value, datetime):
-        return format_instant(value)
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
-    if isinstance(value, msgspec.Struct) or is_dataclass(value):
-        return _plain_fields(value)
     raise TypeError(f"{value!r} has no canonical spelling; use integers, text, instants and containers of them")
+
+
+_PLAIN = frozenset({type(None), bool, int, str})
 
 
 def _plain_fields(value: object) -> dict[str, Any]:
     names, omitted = _shape(value.__class__)
-    pairs = ((name, getattr(value, name)) for name in names)
-    return {name: to_plain(item) for name, item in pairs if item is not None or name not in omitted}
+    plain: dict[str, Any] = {}
+    for name in names:
+        item = getattr(value, name)
+        if type(item) not in _PLAIN:
+            plain[name] = to_plain(item)
+        elif item is not None or name not in omitted:
+            plain[name] = item
+    return plain
 
 
 _SHAPES: dict[type[object], tuple[tuple[str, ...], frozenset[str]]] = {}
@@ -109,7 +118,8 @@ _SHAPES: dict[type[object], tuple[tuple[str, ...], frozenset[str]]] = {}
 
 def _shape(kind: type[Any]) -> tuple[tuple[str, ...], frozenset[str]]:
     """Return a class's field names and those left out when None; asked once for each class."""
-    if kind not in _SHAPES:
+    known = _SHAPES.get(kind)
+    if known is None:
         names = kind.__struct_fields__ if issubclass(kind, msgspec.Struct) else [item.name for item in fields(kind)]
-        _SHAPES[kind] = tuple(names), getattr(kind, "OMITTED", frozenset())
-    return _SHAPES[kind]
+        known = _SHAPES[kind] = tuple(names), getattr(kind, "OMITTED", frozenset())
+    return known

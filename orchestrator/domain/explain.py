@@ -33,14 +33,15 @@ class FateStatus(StrEnum):
 class WaitReason(StrEnum):
     """What a restart waited for, in the order in which it happens.
 
-    ``window``: for the window to close, by its cause; ``min_interval``: the spacing since the last cycle
-    start; ``hold``: a person's hold; ``slot``: the next tick, a free slot of a worker, a concurrency cap.
+    ``quiet``: for the window to close, by its cause (quiet itself, or ``max_wait``, ...); ``spacing``:
+    ``min_interval`` since the last cycle start; ``hold``: a person's hold; ``concurrency``: the next tick, a free
+    slot of a worker, a cap on cycles at once.
     """
 
-    WINDOW = "window"
-    MIN_INTERVAL = "min_interval"
+    QUIET = "quiet"
+    SPACING = "spacing"
     HOLD = "hold"
-    SLOT = "slot"
+    CONCURRENCY = "concurrency"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +229,7 @@ def _closed(facts: RestartFacts) -> str:
     cause = facts.record.cause
     if cause is Cause.LEADING:
         return "; the first write of an idle workspace is due at once (edge leading)"
-    window = next((wait for wait in facts.waits if wait.reason is WaitReason.WINDOW), None)
+    window = next((wait for wait in facts.waits if wait.reason is WaitReason.QUIET), None)
     after = f" after {length(window.ms)}" if window else ""
     count = f" of {facts.record.max_count}" if cause is Cause.MAX_COUNT else ""
     return f"; the window closed by {cause.value}{count}{after}"
@@ -237,11 +238,11 @@ def _closed(facts: RestartFacts) -> str:
 def _waited(facts: RestartFacts) -> list[str]:
     clauses = []
     for wait in facts.waits:
-        if wait.reason is WaitReason.MIN_INTERVAL:
+        if wait.reason is WaitReason.SPACING:
             clauses.append(f"held back {length(wait.ms)} by min_interval")
         elif wait.reason is WaitReason.HOLD and wait.until is not None:
             clauses.append(f"held back {length(wait.ms)} by a hold ({quoted(wait.detail or 'no reason given')})")
-        elif wait.reason is WaitReason.SLOT and wait.until is not None and wait.ms >= _SHORT_WAIT_MS:
+        elif wait.reason is WaitReason.CONCURRENCY and wait.until is not None and wait.ms >= _SHORT_WAIT_MS:
             clauses.append(f"waited {length(wait.ms)} for a free worker")
     return clauses
 

@@ -68,7 +68,13 @@ class MemoryReader:
         """Return a page of the log."""
         last = self._content.length if wanted.to_position is None else min(wanted.to_position, self._content.length)
         found = self._log.between(wanted.after + 1, last, wanted.workspace)
-        return list(islice((event for event in found if not wanted.types or event.type in wanted.types), wanted.limit))
+        chosen = (
+            event
+            for event in found
+            if (not wanted.types or event.type in wanted.types)
+            and wanted.correlation_id in (None, event.correlation_id)
+        )
+        return list(islice(chosen, wanted.limit))
 
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as a database would keep it."""
@@ -84,8 +90,9 @@ class MemoryReader:
 
     def restarts(self, wanted: RestartFilter) -> list[RestartRecord]:
         """Return a page of restart history."""
-        newest_first = sorted(self._content.restarts.values(), key=lambda record: -record.queued_position)
-        found = (record for record in newest_first if self._matches(record, wanted))
+        newest_first = wanted.after is None
+        in_order = sorted(self._content.restarts.values(), key=lambda one: one.queued_position, reverse=newest_first)
+        found = (record for record in in_order if self._matches(record, wanted))
         return list(islice(found, wanted.limit))
 
     def _matches(self, record: RestartRecord, wanted: RestartFilter) -> bool:
@@ -97,6 +104,7 @@ class MemoryReader:
             and (wanted.since is None or record.queued_at >= wanted.since)
             and (wanted.until is None or record.queued_at < wanted.until)
             and (wanted.before is None or record.queued_position < wanted.before)
+            and (wanted.after is None or record.queued_position > wanted.after)
             and (wanted.path is None or self._wrote(record, wanted.path))
         )
 

@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 import migrations
 from orchestrator.errors import MigrationsPending
 from orchestrator.storage.engines import migration_engine
+from orchestrator.storage.privileges import NO_ROLES, Roles, check_roles, grant
 from orchestrator.storage.statements import own_errors
 from orchestrator.storage.urls import POSTGRESQL, database_url
 
@@ -23,9 +24,13 @@ _ONE_AT_A_TIME = 0x726F_6D69_6772
 """Key of PostgreSQL's advisory lock: two upgrades at once wait for each other."""
 
 
-def upgrade(url: str) -> None:
-    """Bring the database to the newest schema; two at once are safe. Raises ``StorageUnavailable``."""
-    _migrate(url, lambda config: command.upgrade(config, "head"))
+def upgrade(url: str, roles: Roles = NO_ROLES) -> None:
+    """Bring the database to the newest schema, and in the same transaction ``roles`` to their privileges.
+
+    Two at once are safe. Raises ``InvalidInput`` where a role cannot be as it should, ``StorageUnavailable``.
+    """
+    check_roles(roles, database_url(url).get_backend_name())
+    _migrate(url, lambda config: command.upgrade(config, "head"), roles)
 
 
 def downgrade(url: str, revision: str = "base") -> None:
@@ -58,7 +63,7 @@ def check_current(connection: sa.Connection) -> None:
         )
 
 
-def _migrate(url: str, change: Callable[[Config], None]) -> None:
+def _migrate(url: str, change: Callable[[Config], None], roles: Roles = NO_ROLES) -> None:
     engine = migration_engine(database_url(url))
     try:
         with own_errors(), engine.begin() as connection:
@@ -67,6 +72,7 @@ def _migrate(url: str, change: Callable[[Config], None]) -> None:
             config = _config()
             config.attributes["connection"] = connection
             change(config)
+            grant(connection, roles)
     finally:
         engine.dispose()
 

@@ -139,7 +139,10 @@ class SqlReader:
             page = page.where(restarts.c.queued_position < wanted.before)
         if wanted.path is not None:
             page = page.where(_wrote(wanted.path))
-        result = self._sql.run(page.order_by(restarts.c.queued_position.desc()).limit(wanted.limit))
+        order = restarts.c.queued_position.desc()
+        if wanted.after is not None:
+            page, order = page.where(restarts.c.queued_position > wanted.after), restarts.c.queued_position.asc()
+        result = self._sql.run(page.order_by(order).limit(wanted.limit))
         return [rows.restart_record_of(row) for row in result.mappings()]
 
     def restart_holding(self, workspace: str, position: int) -> RestartRecord | None:
@@ -257,6 +260,8 @@ def _page_of(chosen: sa.Select[*tuple[Any, ...]], wanted: EventFilter) -> sa.Sel
         page = page.where(events.c.position <= wanted.to_position)
     if wanted.workspace is not None:
         page = page.where(events.c.workspace == wanted.workspace)
+    if wanted.correlation_id is not None:
+        page = page.where(events.c.correlation_id == wanted.correlation_id)
     if wanted.types:
         page = page.where(events.c.type.in_(sorted(wanted.types)))
         if FileWritten.type_name() not in wanted.types:

@@ -96,7 +96,11 @@ def own_error(error: exc.SQLAlchemyError) -> OrchestratorError:
         return Conflict(f"another transaction took the same unique value first: {said}; read again and decide again")
     if code in _SCHEMA_MISSING or any(words in said for words in _SCHEMA_MISSING_WORDS):
         return MigrationsPending(f"the database lacks what this version needs: {said}; run `orchestrator migrate`")
+    if code in _REFUSED:
+        return StorageUnavailable(
+            f"this login may not do that: {said}; connect as the app's role, or grant it with `orchestrator migrate`"
+        )
     plain = isinstance(error, exc.DatabaseError) and type(error) is exc.DatabaseError
-    if isinstance(error, _UNAVAILABLE) or code in _REFUSED or plain:
+    if isinstance(error, _UNAVAILABLE) or plain:
         return StorageUnavailable(f"the database does not serve now: {said}; try again")
     raise error

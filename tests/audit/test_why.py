@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 
 from orchestrator.audit import why as why_module
+from orchestrator.audit.restart_story import RestartStory
 from orchestrator.audit.views import story_view
-from orchestrator.audit.why import RestartStory, why
+from orchestrator.audit.why import why
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import Cause, ErrorKind, Trigger
 from orchestrator.errors import NotFound
@@ -55,7 +56,7 @@ def test_incident_burst_is_explained_with_its_late_writes(history: History) -> N
     assert [(count.actor, count.events) for count in told.actors] == [("key:ci", 9), ("local:ann", 8)]
     assert told.late_writes.writes == 4
     assert told.window.first_write_at == START
-    assert [(wait.reason.value, wait.ms) for wait in told.waited] == [("window", 60_000)]
+    assert [(wait.reason.value, wait.ms) for wait in told.waited] == [("quiet", 60_000)]
 
 
 def test_one_write_is_told_in_the_singular_and_its_spacing_named(history: History) -> None:
@@ -267,7 +268,7 @@ def test_hold_before_the_window_keeps_it_back_once(history: History) -> None:
     history.start()
 
     waits = [(wait.reason.value, wait.ms) for wait in story(history, restart).waited]
-    assert waits == [("window", 15_000), ("hold", 30_000)]
+    assert waits == [("quiet", 15_000), ("hold", 30_000)]
 
 
 def test_shadow_and_reload_say_so(history: History) -> None:

@@ -48,8 +48,8 @@ def test_no_color_on_a_terminal_that_asks_for_none(recorded: Recorded) -> None:
     assert "\x1b[3" not in in_terminal(*arguments, TERM="xterm-256color", NO_COLOR="1")
 
 
-def test_every_reading_command_reads_postgresql(run: Run, postgres_url: str) -> None:
-    store = open_store(postgres_url)
+def test_every_reading_command_reads_postgresql_as_an_auditor(run: Run, app_url: str, reader_url: str) -> None:
+    store = open_store(app_url)
     history = History(store, TestClock())
     history.register()
     history.write("a.py", "b.py")
@@ -60,11 +60,11 @@ def test_every_reading_command_reads_postgresql(run: Run, postgres_url: str) -> 
     store.close()
 
     for name in READING:
-        arguments = [*name.split(), *([restart] if name == "why" else []), "--database-url", postgres_url, "--json"]
+        arguments = [*name.split(), *([restart] if name == "why" else []), "--database-url", reader_url, "--json"]
         ran = run(*arguments)
         assert (ran.code, ran.err) == (0, ""), name
         assert isinstance(json.loads(ran.out.splitlines()[-1]), dict)
-    assert "together with 2 writes to 2 files" in run("why", restart, "--database-url", postgres_url).out
+    assert "together with 2 writes to 2 files" in run("why", restart, "--database-url", reader_url).out
 
 
 @pytest.mark.parametrize("name", ["workspaces", "why"])

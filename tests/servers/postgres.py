@@ -17,6 +17,9 @@ from psycopg import sql
 from tests.servers.process import LOOPBACK, ServerProcess, dropped_root
 
 SUPERUSER = "postgres"
+APP_ROLE, READER_ROLE = "role_of_apps", "role_of_auditors"
+APP, READER = "an_app", "an_auditor"
+"""Logins of every server; each is a member of its role, and nothing else."""
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
@@ -77,6 +80,13 @@ class PostgresServer(ServerProcess):
         with self.connect() as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
+    def create_logins(self) -> None:
+        """Make the roles of production, without any privilege yet, and a login for each."""
+        with self.connect() as connection:
+            for login, role in ((APP, APP_ROLE), (READER, READER_ROLE)):
+                connection.execute(f"CREATE ROLE {role} NOLOGIN")
+                connection.execute(f"CREATE ROLE {login} LOGIN IN ROLE {role}")
+
     def _initialise(self) -> None:
         options = ["-A", "trust", "-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-sync"]
         made = subprocess.run(
@@ -91,6 +101,12 @@ class PostgresServer(ServerProcess):
         assert made.returncode == 0, f"initdb failed:\n{made.stdout}"
 
 
+def as_login(url: str, login: str) -> str:
+    """Return the URL of the same database for another login."""
+    before, _, after = url.partition("@")
+    return f"{before.rpartition('//')[0]}//{login}@{after}"
+
+
 @contextmanager
 def new_postgres(programs: Path, *, durable: bool = False) -> Iterator[PostgresServer]:
     """Yield a running server with an empty cluster, and leave nothing of it behind."""
@@ -102,6 +118,7 @@ def new_postgres(programs: Path, *, durable: bool = False) -> Iterator[PostgresS
         server = PostgresServer(programs, Path(folder), durable=durable)
         server.start()
         try:
+            server.create_logins()
             yield server
         finally:
             server.stop()

@@ -50,13 +50,13 @@ def sqlite_store(sqlite_url: str, clock: TestClock) -> Iterator[EventStore]:
 
 
 @pytest.fixture
-def postgres_store(postgres_url: str) -> Iterator[EventStore]:
-    """PostgreSQL, whose clock nobody moves."""
-    with checked(open_store(postgres_url)) as given:
+def postgres_store(app_url: str) -> Iterator[EventStore]:
+    """PostgreSQL, whose clock nobody moves, with the app's privileges and no more."""
+    with checked(open_store(app_url)) as given:
         yield given
 
 
-@pytest.fixture(params=["sqlite_url", "postgres_url"])
+@pytest.fixture(params=["sqlite_url", "app_url"])
 def shared_store(request: pytest.FixtureRequest) -> Iterator[EventStore]:
     """A database on its usual clock, for several threads at once."""
     with checked(open_store(request.getfixturevalue(request.param))) as given:

@@ -34,7 +34,7 @@ def set_clock() -> SetClock:
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest) -> Iterator[EventStore]:
-    """Each store in turn, on its usual clock."""
+    """Each store in turn, on its usual clock; PostgreSQL with the app's privileges and no more."""
     made = _open(request)
     yield made
     made.close()
@@ -45,7 +45,7 @@ def _open(request: pytest.FixtureRequest) -> EventStore:
         return MemoryEventStore()
     if request.param == "sqlite":
         return SqliteEventStore(request.getfixturevalue("sqlite_url"))
-    return PostgresEventStore(request.getfixturevalue("postgres_url"))
+    return PostgresEventStore(request.getfixturevalue("app_url"))
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -58,6 +58,8 @@ def test_restarts_are_listed_newest_first_by_page(store: EventStore) -> None:
     assert ids(store, RestartFilter(limit=2)) == ["rst_5", "rst_4"]
     assert ids(store, RestartFilter(limit=2, before=4)) == ["rst_3", "rst_2"]
     assert ids(store, RestartFilter(before=1)) == []
+    assert ids(store, RestartFilter(after=2, limit=2)) == ["rst_3", "rst_4"]
+    assert ids(store, RestartFilter(after=0, before=3)) == ["rst_1", "rst_2"]
 
 
 def test_restarts_are_filtered(store: EventStore) -> None:

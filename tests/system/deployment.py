@@ -17,6 +17,7 @@ from orchestrator.bootstrap import open_store
 from orchestrator.domain.events import CycleStarted
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.ports import EventFilter, EventStore, WorkspaceFilter
+from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, as_login
 from tests.system.acts import Act, acts_in
 from tests.system.client import Answer, Client
 from tests.system.history import Cycle, History, check_sound
@@ -78,11 +79,14 @@ class Deployment(ABC):
         common = {"ORCHESTRATOR_TICK": f"{TICK_S * 1000:.0f}ms", "ORCHESTRATOR_LOG_FORMAT": "json"}
         return {**os.environ, **policy, **common, **self.settings()}
 
-    def run(self, name: str, *args: str) -> OrchestratorProcess:
-        """Start a process of the product; one of the same name before it is forgotten."""
+    def run(self, name: str, *args: str, **settings: str) -> OrchestratorProcess:
+        """Start a process of the product; one of the same name before it is forgotten.
+
+        ``settings`` are environment variables of this process alone.
+        """
         self._runs[name] += 1
         log = self.folder / f"{name}-{self._runs[name]}.log"
-        process = OrchestratorProcess(name, args, env=self.environment(), log=log)
+        process = OrchestratorProcess(name, args, env=self.environment() | settings, log=log)
         self.processes[name] = process
         return process
 
@@ -222,7 +226,10 @@ class Embedded(Deployment):
 
 
 class Production(Deployment):
-    """``api``, ``beat`` and two ``worker`` processes on PostgreSQL and Redis."""
+    """``api``, ``beat`` and two ``worker`` processes on PostgreSQL and Redis, with the app's privileges and no more.
+
+    The owner migrates; the tests' own look is that of a reader.
+    """
 
     SLOTS = 2
 
@@ -232,15 +239,16 @@ class Production(Deployment):
 
     def settings(self) -> dict[str, str]:
         return {
-            "ORCHESTRATOR_DATABASE_URL": self._database_url,
+            "ORCHESTRATOR_DATABASE_URL": as_login(self._database_url, APP),
             "ORCHESTRATOR_BROKER_URL": self._broker_url,
             "ORCHESTRATOR_BIND": "127.0.0.1:0",
             "ORCHESTRATOR_SLOTS": str(self.SLOTS),
         }
 
     def start(self) -> None:
-        self.store = open_store(self._database_url)
-        migrate = self.run("migrate", "migrate")
+        self.store = open_store(as_login(self._database_url, READER))
+        roles = ("--app-role", APP_ROLE, "--reader-role", READER_ROLE)
+        migrate = self.run("migrate", "migrate", *roles, ORCHESTRATOR_DATABASE_URL=self._database_url)
         assert migrate.wait(30) == 0, migrate.tail()
         for name in ("worker-1", "worker-2"):
             self.run(name, "worker")
