@@ -346,6 +346,10 @@ class Reader(Protocol):
         """Return a page of the log as it is kept, for whoever reads all of it: several times faster than ``events``."""
         ...
 
+    def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
+        """Return a workspace's decisions as they are kept, from a version on, in their order."""
+        ...
+
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
         ...

@@ -154,6 +154,15 @@ class Settings(BaseSettings):
         """Return the database's URL; SQLite in the data folder if none is set."""
         return self.database_url or f"sqlite:///{self.data / 'orchestrator.db'}"
 
+    def sealing_in_data_folder(self) -> Settings:
+        """Return these settings with the key and the checkpoints of `up`, where none are named."""
+        return self.model_copy(
+            update={
+                "seal_key": self.seal_key or self.data / "seal.key",
+                "checkpoint_dir": self.checkpoint_dir or self.data / "checkpoints",
+            }
+        )
+
     @property
     def auto_register_executor(self) -> str | None:
         """Return the executor of workspaces that a first write registers; None if that is off."""

@@ -80,6 +80,12 @@ class MemoryReader:
         """Return a page of the log as a database would keep it."""
         return [stored_event_of(event) for event in self.events(wanted)]
 
+    def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
+        """Return a workspace's decisions as they are kept, from a version on, in their order."""
+        found = self._log.between(1, self._content.length, workspace)
+        later = (event for event in found if event.version is not None and event.version >= from_version)
+        return [stored_event_of(event) for event in islice(later, limit)]
+
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
         return self._content.length

@@ -112,6 +112,11 @@ class SqlReader:
         result = self._sql.run(_page_of(sa.select(*_UNDECODED), wanted))
         return rows.stored_events_of(result.all())
 
+    def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
+        """Return a workspace's decisions as they are kept, from a version on, in their order."""
+        later = sa.select(*_UNDECODED).where(events.c.workspace == workspace, events.c.version >= from_version)
+        return rows.stored_events_of(self._sql.run(later.order_by(events.c.version).limit(limit)).all())
+
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
         return self._sql.run(sa.select(sa.func.max(events.c.position))).scalar_one() or 0
