@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx2
 
-from orchestrator.domain.encoding import to_plain
+from orchestrator.audit.views import checkpoint_view
 from orchestrator.errors import SealRefused, SinkUnavailable
 from orchestrator.replace_file import replace_file
 from orchestrator.seals import StoredCheckpoint
@@ -94,13 +94,6 @@ def consistency_text(checkpoint: StoredCheckpoint) -> str:
 
 def webhook_body(checkpoint: StoredCheckpoint) -> dict[str, object]:
     """Return what the webhook is sent: the note vouches for itself, the rest makes it easy to keep."""
-    return {
-        "type": "checkpoint",
-        "size": checkpoint.tree_size,
-        "root": checkpoint.root,
-        "position": checkpoint.position,
-        "sealed_at": to_plain(checkpoint.sealed_at),
-        "previous_size": checkpoint.previous_size,
-        "consistency": list(checkpoint.consistency),
-        "note": checkpoint.note,
-    }
+    view = checkpoint_view(checkpoint)
+    del view["exported_at"]
+    return {"type": "checkpoint", **view}

@@ -107,7 +107,7 @@ def list_workspaces(services: Wired, request: Request, query: Annotated[Workspac
         found = reader.workspaces(wanted)
     page = found[: query.limit]
     place = page[-1].state.workspace if len(found) > query.limit else None
-    return _page(request, [workspace_row(stored, policies) for stored in page], paging, place)
+    return page_of(request, [workspace_row(stored, policies) for stored in page], paging, place)
 
 
 @router.get(
@@ -152,7 +152,7 @@ def list_restarts(services: Wired, request: Request, query: Annotated[RestartQue
         found = reader.restarts(wanted)
     page = found[: query.limit]
     place = page[-1].queued_position if len(found) > query.limit else None
-    return _page(request, [restart_view(record) for record in page], paging, place)
+    return page_of(request, [restart_view(record) for record in page], paging, place)
 
 
 @router.get(
@@ -189,7 +189,7 @@ def list_restart_writes(
         found = _writes(reader, record, start, query.limit + 1)
     page = found[: query.limit]
     place = page[-1].position if len(found) > query.limit else None
-    return _page(request, [event_view(event) for event in page], paging, place)
+    return page_of(request, [event_view(event) for event in page], paging, place)
 
 
 def _writes(reader: Reader, record: RestartRecord, after: int, most: int) -> list[Recorded]:
@@ -257,9 +257,10 @@ def _instant(text: str | None, name: str) -> datetime | None:
         raise refused("invalid-input", str(error), parameter=name) from None
 
 
-def _page(
+def page_of(
     request: Request, items: Sequence[Mapping[str, Any]], paging: Paging, place: str | int | None
 ) -> JSONResponse:
+    """Return a page; ``place`` is where the next one begins, None if there is none."""
     cursor = None if place is None else paging.cursor(place)
     headers = {} if cursor is None else _next(request, "cursor", cursor)
     return JSONResponse({"items": list(items), "next_cursor": cursor}, headers=headers)
