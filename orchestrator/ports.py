@@ -316,7 +316,6 @@ class Reader(Protocol):
     @property
     def seals(self) -> Seals:
         """Return what is sealed, at the same state of the database."""
-        ...
 
     def now(self) -> datetime:
         """Return the database's clock."""
@@ -348,7 +347,6 @@ class Reader(Protocol):
 
     def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
         """Return a workspace's decisions as they are kept, from a version on, in their order."""
-        ...
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""

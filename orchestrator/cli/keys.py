@@ -41,8 +41,8 @@ def rotate_command(file: KeyFile, *, as_json: Json = False) -> None:
     Give auditors the new public keys; when all of them have one, delete the old line from the file.
     """
     key = rotate(file)
-    said = f"key {key.public.label} added to {file}; delete the line of the old one when auditors have {public_path(file)}"
-    _told(file, key.public.line(), said, as_json=as_json)
+    later = f"delete the line of the old one when auditors have {public_path(file)}"
+    _told(file, key.public.line(), f"key {key.public.label} added to {file}; {later}", as_json=as_json)
 
 
 @seal_app.command("public")

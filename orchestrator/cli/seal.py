@@ -27,12 +27,9 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", h
 
 def checkpoint_command(
     *,
-    seal: Annotated[bool, typer.Option("--seal", help="First seal what is not sealed, with ORCHESTRATOR_SEAL_KEY.")] = False,
+    seal: Annotated[bool, typer.Option("--seal", help="Seal first, with ORCHESTRATOR_SEAL_KEY.")] = False,
     trust_stored: Annotated[
-        bool,
-        typer.Option(
-            "--trust-stored", help="With --seal: go on from a checkpoint of another key, which is lost. Verify it first."
-        ),
+        bool, typer.Option("--trust-stored", help="With --seal: the last checkpoint's key is lost; go on from it.")
     ] = False,
     output: Output = None,
     as_json: Json = False,
@@ -52,7 +49,7 @@ def checkpoint_command(
     for problem in problems:
         fail(problem)
     if newest is None and not problems:
-        raise NotFound("nothing is sealed yet; `orchestrator up` and workers with ORCHESTRATOR_SEAL_KEY seal every 10 s")
+        raise NotFound("nothing is sealed yet; `orchestrator up`, and workers with a seal key, do so every 10 s")
     if newest is not None:
         _tell(newest, output, as_json=as_json)
     if problems:
