@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import act, demo, export, keys, policy, processes, read, replay, seal, watching
+from orchestrator.cli import act, demo, export, keys, policy, processes, read, replay, seal, verify, watching
 from orchestrator.cli.output import emit, fail, note
 from orchestrator.errors import OrchestratorError
 from orchestrator.logs import configure_logs
@@ -49,6 +49,7 @@ app.add_typer(policy.app, name="policy", help="Show, change or check the numbers
 export.app.command("checkpoint")(seal.checkpoint_command)
 export.app.command("evidence")(seal.evidence_command)
 app.add_typer(keys.app, name="keys", help="The keys that sign the log's checkpoints.")
+export.app.command("verify")(verify.verify_command)
 app.add_typer(export.app, name="audit", help="What an auditor takes away.")
 
 
