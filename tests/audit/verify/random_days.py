@@ -48,7 +48,14 @@ class RandomDay:
             self._register(workspace)
 
     def play(self, steps: int) -> RandomDay:
-        often: list[Callable[[str], object]] = [self._write, self._write, self._tick, self._tick, self._work, self._work]
+        often: list[Callable[[str], object]] = [
+            self._write,
+            self._write,
+            self._tick,
+            self._tick,
+            self._work,
+            self._work,
+        ]
         seldom = [
             *(self._request, self._probe, self._hold, self._release, self._cancel, self._remove, self._register),
             *(self._policy, self._report_late, self._batch),
@@ -98,9 +105,7 @@ class RandomDay:
         if end < 0.4:
             kind = self.random.choice(list(ev.ErrorKind))
             result = cmd.Failure(error_kind=kind, message="no", jitter=self.random.random())
-        self.history.carry_out(
-            workspace, cmd.FinishCycle(restart=restart, cycle=cycle, fence=fence, result=result)
-        )
+        self.history.carry_out(workspace, cmd.FinishCycle(restart=restart, cycle=cycle, fence=fence, result=result))
 
     def _report_late(self, workspace: str) -> None:
         if self.started:
