@@ -36,6 +36,7 @@ class _Of(msgspec.Struct):
 
     restart: str | None = None
     action: str | None = None
+    to_position: int = 0
 
 
 def make_bundle(reader: Reader, restart: str) -> str:
@@ -65,17 +66,23 @@ def _events(reader: Reader, record: RestartRecord) -> list[StoredEvent]:
         raise _too_long(record)
     queued = reader.stored_events(EventFilter(after=record.queued_position - 1, limit=1))[0]
     decisions = [*_before(reader, record, queued), *_until_settled(reader, record, queued)]
-    after, writes = record.from_position - 1, list[StoredEvent]()
-    while page := reader.stored_events(
-        EventFilter(
-            after=after, to_position=record.to_position, workspace=record.workspace, types=(_WRITTEN,), limit=_PAGE
-        )
-    ):
-        writes += [event for event in page if _of(event).action != Action.RECORD.value]
-        after = page[-1].position
-    if len(decisions) + len(writes) > MOST_EVENTS:
-        raise _too_long(record)
+    # A removal waives the writes that came after the cycle's start too.
+    last = max(record.to_position, _of(decisions[-1]).to_position)
+    writes = _writes(reader, record, last, MOST_EVENTS - len(decisions))
     return sorted([*decisions, *writes])
+
+
+def _writes(reader: Reader, record: RestartRecord, last: int, most: int) -> list[StoredEvent]:
+    """Return the writes from the range's begin to position ``last`` that ask for something."""
+    after, found = record.from_position - 1, list[StoredEvent]()
+    while after < last:
+        wanted = EventFilter(after=after, to_position=last, workspace=record.workspace, types=(_WRITTEN,), limit=_PAGE)
+        page = reader.stored_events(wanted)
+        found += [event for event in page if _of(event).action != Action.RECORD.value]
+        if len(found) > most:
+            raise _too_long(record)
+        after = page[-1].position if len(page) == _PAGE else last
+    return found
 
 
 def _before(reader: Reader, record: RestartRecord, queued: StoredEvent) -> list[StoredEvent]:
