@@ -17,7 +17,8 @@ from orchestrator.audit.seal import Signing
 from orchestrator.audit.sealer import Sealer
 from orchestrator.checkpoint_sinks import FolderSink, WebhookSink
 from orchestrator.errors import UnknownExecutor
-from orchestrator.ports import EventStore, Executor
+from orchestrator.executor_port import Executor
+from orchestrator.ports import EventStore
 from orchestrator.seal_keys import read_keys
 from orchestrator.seals import Sink
 from orchestrator.service.drain import Drainer

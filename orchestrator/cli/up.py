@@ -23,8 +23,9 @@ from orchestrator.domain.events import Operation, ProcessExited
 from orchestrator.domain.policy import DEFAULT_FLEET, Policy, PolicyPatch, render_policy
 from orchestrator.domain.state import Registration
 from orchestrator.errors import InvalidInput
+from orchestrator.executor_port import Executor, Order
 from orchestrator.logs import configure_logs
-from orchestrator.ports import EventStore, Executor, Order
+from orchestrator.ports import EventStore
 from orchestrator.seal_keys import make_key_file
 from orchestrator.service.append import Author, policy_of
 from orchestrator.service.change_policy import record_floor

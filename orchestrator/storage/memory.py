@@ -13,7 +13,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from orchestrator.errors import StorageUnavailable
-from orchestrator.ports import Clock, Counters, Reader, Transaction
+from orchestrator.inquiries import FILE_COUNTS, FileWrites
+from orchestrator.ports import LOG_SUMS, Clock, Counters, Reader, Transaction
 from orchestrator.seals import StoredCheckpoint, Tile
 from orchestrator.storage.database_time import HostClock
 from orchestrator.storage.memory_content import Content, with_lease
@@ -96,9 +97,23 @@ class MemoryEventStore:
     def save_counters(self, counters: Counters, *, expected_position: int) -> bool:
         """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
         with self._writing():
-            if self._content.counters.position != expected_position:
+            if self._content.kept(LOG_SUMS).position != expected_position:
                 return False
-            self._content = replace(self._content, counters=counters)
+            self._content = replace(self._content, counters={**self._content.counters, LOG_SUMS: counters})
+            return True
+
+    def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:
+        """Add newer writes to the kept counts if those still are at ``expected_position``; return whether they were."""
+        with self._writing():
+            if self._content.kept(FILE_COUNTS).position != expected_position:
+                return False
+            kept = dict(self._content.files)
+            for file in files:
+                key = (file.workspace, file.path)
+                before = kept[key].writes if key in kept else 0
+                kept[key] = replace(file, writes=before + file.writes)
+            counters = {**self._content.counters, FILE_COUNTS: Counters(position=position, sums={})}
+            self._content = replace(self._content, files=kept, counters=counters)
             return True
 
     def forget_answers(self, before: datetime) -> int:

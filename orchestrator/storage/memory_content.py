@@ -10,6 +10,8 @@ import msgspec
 
 from orchestrator.domain.policy import PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord
+from orchestrator.domain.snapshot import Snapshot
+from orchestrator.inquiries import FileWrites
 from orchestrator.ports import Counters, StoredAnswer, StoredWorkspace
 from orchestrator.storage.memory_seals import Sealed
 
@@ -32,9 +34,15 @@ class Content:
     restarts: Mapping[str, RestartRecord] = field(default_factory=dict)
     policies: Mapping[str, PolicyLayer] = field(default_factory=dict)
     answers: Mapping[tuple[str, str], Remembered] = field(default_factory=dict)
-    counters: Counters = field(default_factory=lambda: Counters(position=0, sums={}))
+    snapshots: Mapping[int, Snapshot] = field(default_factory=dict)
+    files: Mapping[tuple[str, str], FileWrites] = field(default_factory=dict)
+    counters: Mapping[str, Counters] = field(default_factory=dict)
     last_tick_at: datetime | None = None
     sealed: Sealed = field(default_factory=Sealed)
+
+    def kept(self, name: str) -> Counters:
+        """Return the counters of that name; position 0 and no sums if there are none."""
+        return self.counters.get(name, Counters(position=0, sums={}))
 
     def store_time(self, clock: datetime) -> datetime:
         """Return max(clock, the last ``recorded_at``)."""

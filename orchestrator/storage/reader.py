@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from orchestrator.domain.events import FileWritten, Recorded, WritesWaived
+from orchestrator.domain.events import Recorded, WritesWaived
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.state import Phase
 from orchestrator.ports import (
+    LOG_SUMS,
     Backlog,
     Counters,
     EventFilter,
@@ -25,11 +25,12 @@ from orchestrator.ports import (
     WorkspaceFilter,
 )
 from orchestrator.storage import lookups, rows
-from orchestrator.storage.database_time import DatabaseTime
+from orchestrator.storage.event_pages import event_page
+from orchestrator.storage.inquiries import SqlInquiries
+from orchestrator.storage.restart_pages import restart_page
 from orchestrator.storage.schema import (
     IS_CYCLE_START,
     IS_WAIVER,
-    NOT_A_WRITE,
     Instant,
     counters,
     events,
@@ -38,22 +39,17 @@ from orchestrator.storage.schema import (
     workspaces,
 )
 from orchestrator.storage.seals import SqlSeals
-from orchestrator.storage.statements import Statements
 
 HOLDING = (RestartState.SUCCEEDED, RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING)
 """States of a restart that answers for its range: of those, the ranges of a workspace never overlap (S6)."""
-COUNTERS = "log"
 TICK = "tick"
 _UNDECODED = [sa.type_coerce(events.c[name], sa.types.NullType()) for name in StoredEvent._fields]
+_TOLD = [events.c[name] for name in rows.TOLD]
 _TICKED = (workspaces.c.due_at, workspaces.c.held_until, workspaces.c.lease_until)
 
 
-class SqlReader:
+class SqlReader(SqlInquiries):
     """``Reader`` over ``Statements``."""
-
-    def __init__(self, sql: Statements, time: DatabaseTime) -> None:
-        self._sql = sql
-        self._time = time
 
     @property
     def seals(self) -> SqlSeals:
@@ -104,18 +100,27 @@ class SqlReader:
 
     def events(self, wanted: EventFilter) -> list[Recorded]:
         """Return a page of the log."""
-        result = self._sql.run(_page_of(sa.select(events), wanted))
+        result = self._sql.run(event_page(sa.select(events), wanted))
         return [rows.event_of(row) for row in result.mappings()]
+
+    def restart_events(self, record: RestartRecord, *, to_end: bool, limit: int) -> list[Recorded]:
+        """Return the workspace's events from the first position of a restart's range on."""
+        page = sa.select(*_TOLD).where(events.c.workspace == record.workspace)
+        page = page.where(events.c.position >= record.from_position)
+        if to_end:
+            last = sa.select(sa.func.max(events.c.position)).where(events.c.correlation_id == record.id)
+            page = page.where(events.c.position <= last.scalar_subquery())
+        result = self._sql.run(page.order_by(events.c.position).limit(limit))
+        return [rows.told_event_of(row) for row in result]
 
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as it is kept."""
-        result = self._sql.run(_page_of(sa.select(*_UNDECODED), wanted))
-        return rows.stored_events_of(result.all())
+        return rows.stored_events_of(self._sql.fetch(event_page(sa.select(*_UNDECODED), wanted)))
 
     def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
         """Return a workspace's decisions as they are kept, from a version on, in their order."""
         later = sa.select(*_UNDECODED).where(events.c.workspace == workspace, events.c.version >= from_version)
-        return rows.stored_events_of(self._sql.run(later.order_by(events.c.version).limit(limit)).all())
+        return rows.stored_events_of(self._sql.fetch(later.order_by(events.c.version).limit(limit)))
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
@@ -127,41 +132,21 @@ class SqlReader:
 
     def restarts(self, wanted: RestartFilter) -> list[RestartRecord]:
         """Return a page of restart history."""
-        page = sa.select(restarts)
-        for column, value in (
-            (restarts.c.workspace, wanted.workspace),
-            (restarts.c.fleet, wanted.fleet),
-            (restarts.c.state, wanted.state),
-            (restarts.c.cause, wanted.cause),
-        ):
-            if value is not None:
-                page = page.where(column == str(value))
-        if wanted.since is not None:
-            page = page.where(restarts.c.queued_at >= wanted.since)
-        if wanted.until is not None:
-            page = page.where(restarts.c.queued_at < wanted.until)
-        if wanted.before is not None:
-            page = page.where(restarts.c.queued_position < wanted.before)
-        if wanted.path is not None:
-            page = page.where(_wrote(wanted.path))
-        order = restarts.c.queued_position.desc()
-        if wanted.after is not None:
-            page, order = page.where(restarts.c.queued_position > wanted.after), restarts.c.queued_position.asc()
-        result = self._sql.run(page.order_by(order).limit(wanted.limit))
-        return [rows.restart_record_of(row) for row in result.mappings()]
+        return restart_page(self._sql, wanted)
 
     def restart_holding(self, workspace: str, position: int) -> RestartRecord | None:
         """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""
         # Their ranges tile: the first one that ends at or after the position holds it, or none does.
         first = (
-            sa.select(restarts)
+            sa.select(*lookups.RESTART_COLUMNS)
             .where(restarts.c.workspace == workspace, restarts.c.to_position >= position)
             .where(restarts.c.state.in_([state.value for state in HOLDING]))
             .order_by(restarts.c.to_position)
             .limit(1)
         )
-        row = self._sql.run(first).mappings().one_or_none()
-        return None if row is None or row["from_position"] > position else rows.restart_record_of(row)
+        row = self._sql.run(first).one_or_none()
+        record = None if row is None else rows.restart_record_of(row)
+        return None if record is None or record.from_position > position else record
 
     def waived(self, workspace: str, position: int) -> Waived | None:
         """Return the waived range that holds ``position``, if one does."""
@@ -236,9 +221,9 @@ class SqlReader:
             phases={Phase(row.phase): row.workspaces for row in found},
         )
 
-    def counters(self) -> Counters:
-        """Return the kept sums; position 0 and none if there are none yet."""
-        wanted = sa.select(counters.c.position, counters.c.sums).where(counters.c.name == COUNTERS)
+    def counters(self, name: str = LOG_SUMS) -> Counters:
+        """Return the kept sums of that name; position 0 and none if there are none yet."""
+        wanted = sa.select(counters.c.position, counters.c.sums).where(counters.c.name == name)
         row = self._sql.run(wanted).one_or_none()
         if row is None:
             return Counters(position=0, sums={})
@@ -257,28 +242,3 @@ def waived_by(event: Recorded, position: int) -> Waived | None:
     if not isinstance(data, WritesWaived) or not data.from_position <= position <= data.to_position:
         return None
     return Waived(event=event.id, reason=data.reason, at=event.recorded_at, actor=event.actor)
-
-
-def _page_of(chosen: sa.Select[*tuple[Any, ...]], wanted: EventFilter) -> sa.Select[*tuple[Any, ...]]:
-    page = chosen.where(events.c.position > wanted.after)
-    if wanted.to_position is not None:
-        page = page.where(events.c.position <= wanted.to_position)
-    if wanted.workspace is not None:
-        page = page.where(events.c.workspace == wanted.workspace)
-    if wanted.correlation_id is not None:
-        page = page.where(events.c.correlation_id == wanted.correlation_id)
-    if wanted.types:
-        page = page.where(events.c.type.in_(sorted(wanted.types)))
-        if FileWritten.type_name() not in wanted.types:
-            page = page.where(NOT_A_WRITE)
-    return page.order_by(events.c.position).limit(wanted.limit)
-
-
-def _wrote(path: str) -> sa.ColumnElement[bool]:
-    """Return whether a restart's range holds a write of ``path``."""
-    return (
-        sa.exists()
-        .where(events.c.workspace == restarts.c.workspace)
-        .where(events.c.position.between(restarts.c.from_position, restarts.c.to_position))
-        .where(events.c.type == FileWritten.type_name(), events.c.subject == path)
-    )

@@ -52,6 +52,12 @@ NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 NOT_A_WRITE = sa.text("type <> 'FileWritten'")
 """Predicate of a partial index. A query must repeat it literally, or SQLite does not see that the index fits."""
+IS_WRITE = sa.text("type = 'FileWritten'")
+path_prefix: sa.ColumnElement[str] = sa.literal_column("substr(subject, 1, 200)", sa.Text())
+"""A path as an index holds it: a path may be longer than an entry of PostgreSQL's index (about 2,700 bytes).
+Literal, as SQLite finds the index by the very words."""
+PREFIX_CHARACTERS = 200
+IS_FAILURE = sa.text("type IN ('CycleFailed', 'CycleAbandoned', 'RestartGaveUp')")
 IS_WAIVER = sa.text("type = 'WritesWaived'")
 IS_CYCLE_START = sa.text("type = 'CycleStarted'")
 
@@ -86,6 +92,8 @@ events = sa.Table(
     sa.Index("ix_events_type_position", "type", "position", **_where(NOT_A_WRITE.text)),
     sa.Index("ix_events_waiver", "workspace", "position", **_where(IS_WAIVER.text)),
     sa.Index("ix_events_cycle_start", "subject", **_where(IS_CYCLE_START.text)),
+    sa.Index("ix_events_path", path_prefix, "workspace", "position", **_where(IS_WRITE.text)),
+    sa.Index("ix_events_failure", "workspace", "position", **_where(IS_FAILURE.text)),
     sa.Index("ix_events_recorded_at", "recorded_at"),
     sa.Index("ix_events_correlation_id", "correlation_id", **_where("correlation_id IS NOT NULL")),
     sa.Index("uq_events_source_source_id", "source", "source_id", unique=True, **_where("source_id IS NOT NULL")),
@@ -159,6 +167,8 @@ restarts = sa.Table(
     sa.Index("ix_restarts_state_queued_position", "state", "queued_position"),
     sa.Index("ix_restarts_queued_position", "queued_position"),
     sa.Index("ix_restarts_queued_at", "queued_at"),
+    sa.Index("ix_restarts_workspace_from_position", "workspace", "from_position"),
+    sa.Index("ix_restarts_workspace_writes", "workspace", "writes"),
     sa.Index("ix_restarts_writes", "writes"),
 )
 """The read model of each restart, written in the transaction of the event that changes it."""
@@ -237,6 +247,7 @@ workspace_snapshots = sa.Table(
     sa.Column("workspace", ID, primary_key=True),
     sa.Column("position", NUMBER, primary_key=True, autoincrement=False),
     sa.Column("state", sa.Text, nullable=False),
+    sa.Index("ix_workspace_snapshots_position", "position", unique=True),
 )
 """A workspace's folded state right after the event that settled a restart: a past state folds only what came since."""
 
