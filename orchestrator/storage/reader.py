@@ -32,6 +32,7 @@ from orchestrator.storage.schema import (
     IS_CYCLE_START,
     IS_WAIVER,
     Instant,
+    InstantText,
     counters,
     events,
     heartbeats,
@@ -42,7 +43,10 @@ from orchestrator.storage.schema import (
 HOLDING = (RestartState.SUCCEEDED, RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING)
 """States of a restart that answers for its range: of those, the ranges of a workspace never overlap (S6)."""
 TICK = "tick"
-_UNDECODED = [sa.type_coerce(events.c[name], sa.types.NullType()) for name in StoredEvent._fields]
+_UNDECODED = [
+    InstantText(column) if isinstance(column.type, Instant) else column
+    for column in (events.c[name] for name in StoredEvent.__struct_fields__)
+]
 _WHOLE_ROW = [sa.type_coerce(column, sa.types.NullType()).label(column.name) for column in workspaces.c]
 _TOLD = [events.c[name] for name in rows.TOLD]
 _TICKED = (workspaces.c.due_at, workspaces.c.held_until, workspaces.c.lease_until)

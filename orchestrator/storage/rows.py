@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -30,8 +30,7 @@ from orchestrator.errors import Unreadable
 from orchestrator.ports import StoredEvent, StoredWorkspace
 
 Row = dict[str, Any]
-_RECORDED_AT, _OCCURRED_AT = 6, 7
-"""Where ``StoredEvent`` has its instants."""
+_DATA = StoredEvent.__struct_fields__.index("data")
 _DAMAGED = (msgspec.MsgspecError, LookupError, TypeError, ValueError)
 RECORD_FIELDS = RestartRecord.__struct_fields__
 
@@ -158,25 +157,14 @@ def stored_event_of(event: ev.Recorded) -> StoredEvent:
         source_id=event.source_id,
         correlation_id=event.correlation_id,
         causation_id=event.causation_id,
-        data=encode_data(event.data),
+        data=msgspec.Raw(encode_data(event.data)),
     )
 
 
-def stored_events_of(found: Sequence[tuple[Any, ...]]) -> list[StoredEvent]:
-    """Return the events of rows that were read without decoding, their columns in the order of ``StoredEvent``.
-
-    SQLite keeps instants as text; PostgreSQL's driver gives datetimes.
-    """
-    if not found or isinstance(found[0][_RECORDED_AT], str):
-        return [tuple.__new__(StoredEvent, row) for row in found]  # twice as fast as its own constructor
-    events, last, text = [], None, ""
-    for row in found:
-        at, occurred_at = row[_RECORDED_AT], row[_OCCURRED_AT]
-        if at != last:  # the events of a transaction share one instant
-            last, text = at, format_instant(at)
-        occurred = None if occurred_at is None else format_instant(occurred_at)
-        events.append(tuple.__new__(StoredEvent, (*row[:_RECORDED_AT], text, occurred, *row[_OCCURRED_AT + 1 :])))
-    return events
+def stored_events_of(found: Iterable[Sequence[Any]]) -> list[StoredEvent]:
+    """Return the events of rows whose columns are those of ``StoredEvent``, in its order, instants as text."""
+    make: Callable[..., StoredEvent] = StoredEvent
+    return [make(*row[:_DATA], msgspec.Raw(row[_DATA])) for row in found]
 
 
 def pending_first_at(state: WorkspaceState) -> datetime | None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from orchestrator.domain.encoding import format_instant, parse_instant
 from orchestrator.errors import Unreadable
@@ -48,6 +50,26 @@ class Instant(sa.types.TypeDecorator[datetime]):
             return parse_instant(value) if isinstance(value, str) else value.astimezone(UTC)
         except (AttributeError, ValueError):
             raise Unreadable(f"the database holds {value!r} where an instant belongs") from None
+
+
+class InstantText(FunctionElement[str]):
+    """An instant column as RFC 3339 text with six digits: what SQLite keeps, and what PostgreSQL writes faster than
+    its driver makes datetimes (measured: 0.6 instead of 1.2 us of our time an event).
+    """
+
+    inherit_cache = True
+    type = sa.Text()
+
+
+@compiles(InstantText)
+def _as_kept(element: InstantText, compiler: sa.Compiled, **options: Any) -> str:
+    return str(compiler.process(element.clauses, **options))
+
+
+@compiles(InstantText, "postgresql")
+def _as_spelled(element: InstantText, compiler: sa.Compiled, **options: Any) -> str:
+    column = compiler.process(element.clauses, **options)
+    return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
 
 # Ids sort by their bytes everywhere, as in SQLite and Python: pages and lock order must not depend on a locale.
