@@ -6,7 +6,7 @@ the work is bounded by ``most``: only that many of the newest rows in scope are 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -61,6 +61,16 @@ class Percentiles:
     p90: int | None
     p99: int | None
     max: int | None
+
+
+def percentiles(values: Iterable[int]) -> Percentiles:
+    """Return the nearest-rank percentiles of some milliseconds."""
+    ranked = sorted(values)
+
+    def at(percent: int) -> int | None:
+        return ranked[(len(ranked) * percent + 99) // 100 - 1] if ranked else None
+
+    return Percentiles(p50=at(50), p90=at(90), p99=at(99), max=at(100))
 
 
 @dataclass(frozen=True, kw_only=True)

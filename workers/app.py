@@ -25,14 +25,16 @@ TICK_TASK = "orchestrator.tick"
 DRAIN_TASK = "orchestrator.drain"
 FORGET_TASK = "orchestrator.forget_answers"
 COUNT_TASK = "orchestrator.count_files"
+SEAL_TASK = "orchestrator.seal"
 
 BELL_EXPIRES_S = 5
 """A bell that was not taken by then is not needed: the tick has rung again."""
 
 _FORGET_EVERY_S = 3600.0
 _COUNT_EVERY_S = 10.0
-_EXTRA_THREADS = 2
-"""Beside the slots: one for a tick, one for a bell that finds every slot taken."""
+_SEAL_EVERY_S = 10.0
+_EXTRA_THREADS = 4
+"""Beside the slots: one for a tick, one for a bell that finds every slot taken, one for a seal, one for a count."""
 
 _REDIS_OPTIONS = {
     "visibility_timeout": 3600,
@@ -87,6 +89,7 @@ def create_celery(broker_url: str, *, tick_s: float, slots: int) -> Celery:
             "tick": {"task": TICK_TASK, "schedule": tick_s, "options": {"expires": max(2.0, 2 * tick_s)}},
             "forget": {"task": FORGET_TASK, "schedule": _FORGET_EVERY_S, "options": {"expires": 60.0}},
             "count": {"task": COUNT_TASK, "schedule": _COUNT_EVERY_S, "options": {"expires": _COUNT_EVERY_S}},
+            "seal": {"task": SEAL_TASK, "schedule": _SEAL_EVERY_S, "options": {"expires": _SEAL_EVERY_S}},
         },
     )
     return app

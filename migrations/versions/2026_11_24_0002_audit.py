@@ -43,6 +43,8 @@ def downgrade() -> None:
         op.drop_table(table)
     for name in ("ix_restarts_workspace_from_position", "ix_restarts_workspace_writes"):
         op.drop_index(name, "restarts")
+    op.drop_index("ix_restarts_workspace_queued_position", "restarts")
+    op.create_index("ix_restarts_workspace_queued_position", "restarts", ["workspace", "queued_position"])
     for name in ("ix_events_path", "ix_events_failure"):
         op.drop_index(name, "events")
     op.execute("DELETE FROM counters WHERE name = 'snapshots'")
@@ -60,6 +62,7 @@ def create_tree() -> None:
         sa.Column("sealed_at", INSTANT, nullable=False),
         sa.Column("exported_at", INSTANT),
         sa.PrimaryKeyConstraint("tree_size", name=op.f("pk_checkpoints")),
+        sa.UniqueConstraint("previous_size", name=op.f("uq_checkpoints_previous_size")),
     )
     op.create_index("ix_checkpoints_position", "checkpoints", ["position"])
     op.create_index("ix_checkpoints_unexported", "checkpoints", ["tree_size"], **where("exported_at IS NULL"))
@@ -111,4 +114,7 @@ def create_indexes() -> None:
     failures = "type IN ('CycleFailed', 'CycleAbandoned', 'RestartGaveUp')"
     index("ix_events_failure", "events", ["workspace", "position"], **where(failures))
     index("ix_restarts_workspace_from_position", "restarts", ["workspace", "from_position"])
-    index("ix_restarts_workspace_writes", "restarts", ["workspace", "writes"])
+    index("ix_restarts_workspace_writes", "restarts", ["workspace", "writes", "queued_position"])
+    op.drop_index("ix_restarts_workspace_queued_position", "restarts")
+    summed = ["state", "cause", "writes", "attempts", "shadow", "opened_at", "started_at", "ended_at"]
+    index("ix_restarts_workspace_queued_position", "restarts", ["workspace", "queued_position", *summed])

@@ -18,6 +18,7 @@ from orchestrator.api import (
     metrics,
     operate,
     policies,
+    proofs,
     queries,
     questions,
     stream,
@@ -50,7 +51,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.tail = LogTail(services.store)
     app.state.streams = stream.OpenStreams()
     app.state.health = health.Health(services)
-    for room in (stream, ingest, fates, operate, queries, questions, exports, policies):
+    for room in (stream, ingest, fates, operate, queries, questions, exports, policies, proofs):
         app.include_router(room.router, dependencies=[Depends(need_database)])
     for router in (health.router, metrics.router, index):
         app.include_router(router)
@@ -87,6 +88,7 @@ async def links() -> JSONResponse:
                 "events": "/v1/events",
                 "audit": "/v1/audit/summary",
                 "stream": "/v1/events/stream",
+                "checkpoints": "/v1/audit/checkpoints",
                 "ready": "/readyz",
                 "metrics": "/metrics",
             },

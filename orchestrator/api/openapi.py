@@ -37,6 +37,7 @@ TAGS = [
     {"name": "events", "description": "The log itself: pages, and a live stream."},
     {"name": "audit", "description": "Questions over many, for those who must know what happened."},
     {"name": "policies", "description": "The numbers that decide when."},
+    {"name": "audit", "description": "Proof that the log was not altered."},
     {"name": "health", "description": "For supervisors and monitoring."},
 ]
 

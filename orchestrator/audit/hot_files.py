@@ -28,7 +28,13 @@ def hot_files(reader: Reader, scope: Scope, limit: int) -> HotFiles:
     added, so that the answer is exact at every moment. In a span the writes themselves are counted, at most
     ``MOST_WRITES`` of them.
     """
-    check_workspace(reader, scope)
+    found = _hot_files(reader, scope, limit)
+    if not found.files:
+        check_workspace(reader, scope)
+    return found
+
+
+def _hot_files(reader: Reader, scope: Scope, limit: int) -> HotFiles:
     if scope.since is not None or scope.until is not None:
         found = reader.written(scope, most=MOST_WRITES)
         return HotFiles(files=found[:limit], complete=_writes(found) < MOST_WRITES)

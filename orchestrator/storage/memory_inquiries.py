@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -11,7 +11,7 @@ from itertools import islice
 from orchestrator.domain.events import Cause, CycleAbandoned, CycleFailed, FileWritten, Recorded, RestartGaveUp
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.inquiries import FileWrites, Percentiles, Place, RestartSum, Scope, Waits
+from orchestrator.inquiries import FileWrites, Place, RestartSum, Scope, Waits, percentiles
 from orchestrator.ports import Clock
 from orchestrator.storage.memory_content import Content
 from orchestrator.storage.memory_log import MemoryLog
@@ -65,8 +65,8 @@ class MemoryInquiries:
         found = [record for record in self._restarts(scope) if record.state is RestartState.SUCCEEDED][:most]
         return Waits(
             restarts=len(found),
-            to_start_ms=_percentiles([_ms(record.opened_at, record.started_at) for record in found]),
-            to_success_ms=_percentiles([_ms(record.opened_at, record.ended_at) for record in found]),
+            to_start_ms=percentiles([_ms(record.opened_at, record.started_at) for record in found]),
+            to_success_ms=percentiles([_ms(record.opened_at, record.ended_at) for record in found]),
         )
 
     def storms(self, scope: Scope, *, limit: int, most: int) -> list[RestartRecord]:
@@ -149,12 +149,3 @@ def _most_first(files: Iterable[FileWrites]) -> list[FileWrites]:
 
 def _ms(first: datetime, last: datetime | None) -> int:
     return 0 if last is None else (last - first) // timedelta(milliseconds=1)
-
-
-def _percentiles(values: Sequence[int]) -> Percentiles:
-    ranked = sorted(values)
-
-    def at(percent: int) -> int | None:
-        return ranked[(len(ranked) * percent + 99) // 100 - 1] if ranked else None
-
-    return Percentiles(p50=at(50), p90=at(90), p99=at(99), max=at(100))

@@ -153,6 +153,8 @@ workspaces = sa.Table(
 )
 """One row each: the folded state without its lease, and what queries and locks need of it as columns."""
 
+_SUMMED = ("state", "cause", "writes", "attempts", "shadow", "opened_at", "started_at", "ended_at")
+
 restarts = sa.Table(
     "restarts",
     metadata,
@@ -188,13 +190,14 @@ restarts = sa.Table(
     sa.Column("error", sa.Text),
     # Not unique: a given-up restart and the one that follows it may end at the same position.
     sa.Index("ix_restarts_workspace_to_position", "workspace", "to_position"),
-    sa.Index("ix_restarts_workspace_queued_position", "workspace", "queued_position"),
+    # Holds what a workspace's sums and waits need, so that they read no row (measured on SQLite: a third of the time).
+    sa.Index("ix_restarts_workspace_queued_position", "workspace", "queued_position", *_SUMMED),
     sa.Index("ix_restarts_fleet_queued_position", "fleet", "queued_position"),
     sa.Index("ix_restarts_state_queued_position", "state", "queued_position"),
     sa.Index("ix_restarts_queued_position", "queued_position"),
     sa.Index("ix_restarts_queued_at", "queued_at"),
     sa.Index("ix_restarts_workspace_from_position", "workspace", "from_position"),
-    sa.Index("ix_restarts_workspace_writes", "workspace", "writes"),
+    sa.Index("ix_restarts_workspace_writes", "workspace", "writes", "queued_position"),
     sa.Index("ix_restarts_writes", "writes"),
 )
 """The read model of each restart, written in the transaction of the event that changes it."""
@@ -248,6 +251,7 @@ checkpoints = sa.Table(
     sa.Column("consistency", sa.Text, nullable=False),
     sa.Column("sealed_at", Instant, nullable=False),
     sa.Column("exported_at", Instant),
+    sa.UniqueConstraint("previous_size"),  # of two sealers at once one is refused: the checkpoints are one chain
     sa.Index("ix_checkpoints_position", "position"),
     sa.Index("ix_checkpoints_unexported", "tree_size", **_where("exported_at IS NULL")),
 )
