@@ -14,6 +14,7 @@ from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase, WorkspaceState
 from orchestrator.inquiries import Inquiries
+from orchestrator.verifications import Verifications, VerificationStore
 
 
 class Clock(Protocol):
@@ -253,7 +254,7 @@ class Counters:
     sums: Mapping[str, int]
 
 
-class Reader(Inquiries, Protocol):
+class Reader(Inquiries, Verifications, Protocol):
     """Reads without locks. Each method is one statement over an index, whatever the history's length."""
 
     def now(self) -> datetime:
@@ -344,7 +345,7 @@ class Reader(Inquiries, Protocol):
         ...
 
 
-class EventStore(Protocol):
+class EventStore(VerificationStore, Protocol):
     """The log, the workspaces' rows and the read models, in one database."""
 
     def write(

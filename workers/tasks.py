@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 import structlog
 from celery import Celery
 
+from orchestrator.audit.periodic_verifier import PeriodicVerifier
 from orchestrator.errors import Unavailable
 from orchestrator.ports import Doorbell, EventStore, Ids
 from orchestrator.service.drain import Drainer
 from orchestrator.service.tick import Looked, look
-from workers.app import DRAIN_TASK, FORGET_TASK, TICK_TASK
+from workers.app import DRAIN_TASK, FORGET_TASK, TICK_TASK, VERIFY_TASK
 
 _log = structlog.get_logger("orchestrator")
 
@@ -82,8 +83,11 @@ def _until(looked: Looked) -> float | None:
     return max(0.005, (looked.next_at - looked.now).total_seconds())
 
 
-def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer) -> None:
-    """Give the Celery app its three tasks. Shared ones would serve every other app of the process too."""
+def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer, *, verifier: PeriodicVerifier | None = None) -> None:
+    """Give the Celery app its tasks. Shared ones would serve every other app of the process too.
+
+    Without a verifier the task that verifies does nothing.
+    """
 
     @app.task(name=TICK_TASK, shared=False)
     def tick() -> None:
@@ -96,3 +100,8 @@ def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer) -> None:
     @app.task(name=FORGET_TASK, shared=False)
     def forget_answers() -> None:
         ticker.forget_answers()
+
+    @app.task(name=VERIFY_TASK, shared=False)
+    def verify() -> None:
+        if verifier is not None:
+            verifier.run()

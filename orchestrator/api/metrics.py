@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from orchestrator.api.log_sums import DURATION_BOUNDS_MS, LATENESS_BOUNDS_MS, Snapshot, take_snapshot
 from orchestrator.api.services import Wired
+from orchestrator.audit.periodic_verifier import VERIFIED_PERIODICALLY
 from orchestrator.domain.events import Cause, Suppression, WriteDecision
 from orchestrator.domain.state import Phase
 from orchestrator.errors import Unavailable
@@ -71,6 +72,7 @@ class Scrape(Collector):
             yield from _counters(self._snapshot.sums)
             yield from _histograms(self._snapshot.sums)
             yield from _gauges(self._snapshot)
+            yield from _verified(self._snapshot)
 
 
 def _counters(sums: Mapping[str, int]) -> Iterator[Metric]:
@@ -129,6 +131,21 @@ def _gauges(snapshot: Snapshot) -> Iterator[Metric]:
     if snapshot.last_tick_at is not None:
         age = max(0.0, (backlog.now - snapshot.last_tick_at) / timedelta(seconds=1))
         yield _gauge("tick_age_seconds", "Since the last tick ended", age)
+
+
+def _verified(snapshot: Snapshot) -> Iterator[Metric]:
+    """What the periodic verification found; nothing is claimed while it has not run."""
+    verified = snapshot.verified
+    if verified is None:
+        return
+    text = "Promises that the log shows broken, by promise; see orchestrator audit verify"
+    family = CounterMetricFamily(f"{PREFIX}violations", text, labels=["promise"])
+    for promise in VERIFIED_PERIODICALLY:
+        family.add_metric([promise.value], verified.violations.get(promise.value, 0))
+    yield family
+    age = max(0.0, (snapshot.backlog.now - verified.verified_at) / timedelta(seconds=1))
+    yield _gauge("verification_age_seconds", "Since the log was last verified", age)
+    yield _gauge("verified_position", "Position up to which the log was verified", verified.position)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

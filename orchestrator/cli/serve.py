@@ -8,6 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from orchestrator.api.app import create_app
+from orchestrator.audit.periodic_verifier import PeriodicVerifier
 from orchestrator.bootstrap import Services, build_drainer, open_services
 from orchestrator.cli.http_server import HttpServer
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
@@ -33,7 +34,8 @@ class WorkerParts:
         tick_s = services.settings.tick_ms / 1000
         self._ticker = Ticker(services.store, services.doorbell, services.ids, self.drainer, tick_s=tick_s)
         self._renewer = LeaseRenewer(services.store, self.drainer.leases)
-        register_tasks(services.celery, self._ticker, self.drainer)
+        self._verifier = PeriodicVerifier(services.store)
+        register_tasks(services.celery, self._ticker, self.drainer, verifier=self._verifier)
         self._worker = WorkerThread(services.celery, name=f"orchestrator@{self.drainer.worker}")
 
     def start(self) -> None:
@@ -49,6 +51,7 @@ class WorkerParts:
     def stop(self, grace_s: float) -> None:
         """Claim nothing more; running cycles get ``grace_s``, then are cancelled and given back."""
         self._ticker.stop()
+        self._verifier.stop()
         self.drainer.stop(grace_s=grace_s)
         self._worker.stop()
         self._renewer.stop()

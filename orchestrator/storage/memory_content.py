@@ -12,6 +12,7 @@ from orchestrator.domain.policy import PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.ports import Counters, StoredAnswer, StoredWorkspace
+from orchestrator.verifications import StoredVerification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class Content:
     snapshots: Mapping[int, Snapshot] = field(default_factory=dict)
     counters: Mapping[str, Counters] = field(default_factory=dict)
     last_tick_at: datetime | None = None
+    verification: StoredVerification | None = None
 
     def kept(self, name: str) -> Counters:
         """Return the counters of that name; position 0 and no sums if there are none."""

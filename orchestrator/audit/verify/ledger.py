@@ -163,6 +163,8 @@ class Ledger(msgspec.Struct):
     crowded_us: int = 0
     crowded_since: int = 0
     explained: int = 0
+    stopped_at: int = -1
+    """The position after which the log could not be read, once that is told."""
     violations: dict[str, int] = {}
     """All that were ever found, by promise."""
 
