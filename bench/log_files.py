@@ -22,7 +22,7 @@ from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.rows import Row
 from orchestrator.storage.schema import events, policies, restarts, workspace_snapshots, workspaces
 
-VERSION = 1
+VERSION = 2
 """Raise it when the generator or the schema changes: databases kept under another version are made anew."""
 
 TABLES = (events, workspaces, restarts, policies, workspace_snapshots)
@@ -44,9 +44,9 @@ class SqliteLog:
         """Take the columns of an event."""
         self.row(events, {"position": position, **row})
 
-    def snapshot(self, workspace: str, position: int, state: str) -> None:
-        """Take a workspace's state right after the event at ``position``."""
-        self.row(workspace_snapshots, {"workspace": workspace, "position": position, "state": state})
+    def snapshot(self, row: Row) -> None:
+        """Take the columns of a snapshot."""
+        self.row(workspace_snapshots, row)
 
     def row(self, table: sa.Table, row: Row) -> None:
         """Take the columns of any row; a thousand at a time reach the file."""

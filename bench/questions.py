@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from itertools import cycle
 from random import Random
@@ -14,7 +15,9 @@ from typing import Any
 from bench.ratios import Bar, Ratio, Run, in_turns
 from bench.statements import Cursor, asked, driver, look_up, send
 from orchestrator.audit.fate import fate_of
+from orchestrator.audit.past import moment_at, workspace_at
 from orchestrator.audit.why import why
+from orchestrator.domain.encoding import parse_instant
 from orchestrator.ports import EventFilter, EventStore, Reader, RestartFilter
 from orchestrator.storage.opening import open_store
 
@@ -38,6 +41,7 @@ class Subjects:
     restarts: Sequence[str]
     workspaces: Sequence[str]
     paths: Sequence[tuple[str, str]]
+    moments: Sequence[tuple[str, datetime]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,7 @@ def questions(found: Subjects) -> list[Question]:
         Question(name="restarts that a path is in, a page of 20", of=found.paths, ask=_by_path),
         Question(name="events of a workspace, a page of 20", of=found.workspaces, ask=_events),
         Question(name="a workspace now", of=found.workspaces, ask=_workspace),
+        Question(name="a workspace as it was at an instant", of=found.moments, ask=_past),
     ]
 
 
@@ -80,6 +85,11 @@ def _by_path(reader: Reader, of: tuple[str, str]) -> object:
 
 def _workspace(reader: Reader, workspace: str) -> object:
     return reader.workspace(workspace)
+
+
+def _past(reader: Reader, of: tuple[str, datetime]) -> object:
+    workspace, at = of
+    return workspace_at(reader, workspace, moment_at(reader, at))
 
 
 def _events(reader: Reader, workspace: str) -> object:
@@ -103,7 +113,9 @@ def subjects(cursor: Cursor, sample: int) -> Subjects:
     last = int(cursor.fetchall()[0][0])
     marks = sorted(random.sample(range(1, last), min(40 * sample, last // 2)))
     listed = ", ".join(map(str, marks))
-    cursor.execute(f"SELECT position, id, type, workspace, subject FROM events WHERE position IN ({listed})")
+    cursor.execute(
+        f"SELECT position, id, type, workspace, subject, recorded_at FROM events WHERE position IN ({listed})"
+    )
     rows = list(cursor.fetchall())
     random.shuffle(rows)
     writes = [row for row in rows if row[2] == "FileWritten"]
@@ -116,7 +128,12 @@ def subjects(cursor: Cursor, sample: int) -> Subjects:
         restarts=[row[4] for row in rows if row[2] == "RestartQueued"][:sample],
         workspaces=[row[3] for row in writes][:sample],
         paths=[(row[3], row[4]) for row in writes][:sample],
+        moments=[(row[3], _instant(row[5])) for row in writes][:sample],
     )
+
+
+def _instant(stored: str | datetime) -> datetime:
+    return parse_instant(stored) if isinstance(stored, str) else stored
 
 
 def _against_look_up(

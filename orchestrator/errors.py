@@ -10,6 +10,7 @@
     +-- Conflict                     the thing is in a state that forbids it: 409
     |   +-- KeyReused                an idempotency key came again with another body
     +-- PreconditionFailed           If-Match names another version: 412
+    +-- Unreadable                   the database holds what this version cannot read: 503
     +-- Unavailable                  try again later: 503
     |   +-- StorageUnavailable       the database is unreachable, busy or read-only
     |   +-- MigrationsPending        the database is reachable but behind (or ahead)
@@ -60,6 +61,17 @@ class KeyReused(Conflict):
 
 class PreconditionFailed(OrchestratorError):
     """``If-Match`` names a version that is not the current one."""
+
+
+class Unreadable(OrchestratorError):
+    """The database holds something that this version cannot read: written by a newer version, or damaged.
+
+    Not ``Unavailable``: it is about one event or one row, which ``table`` and ``id`` name; the others are served.
+    """
+
+    def __init__(self, message: str, *, table: str = "", id: str = "") -> None:
+        super().__init__(message)
+        self.table, self.id = table, id
 
 
 class Unavailable(OrchestratorError):

@@ -20,7 +20,7 @@ from orchestrator.api.services import Wired
 from orchestrator.audit.periodic_verifier import VERIFIED_PERIODICALLY
 from orchestrator.domain.events import Cause, Suppression, WriteDecision
 from orchestrator.domain.state import Phase
-from orchestrator.errors import Unavailable
+from orchestrator.errors import Unavailable, Unreadable
 from orchestrator.ports import EventStore
 
 PREFIX = "orchestrator_"
@@ -51,7 +51,7 @@ def metrics(services: Wired) -> Response:
 def _snapshot(store: EventStore) -> Snapshot | None:
     try:
         return take_snapshot(store)
-    except Unavailable as error:
+    except (Unavailable, Unreadable) as error:
         _log.warning("metrics.without_database", error=str(error))
         return None
 

@@ -39,6 +39,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "unknown-executor": (422, "The executor is not installed"),
     "too-many-requests": (429, "Too much at once"),
     "internal-error": (500, "This is a fault of the server"),
+    "unreadable": (503, "The database holds what this version cannot read"),
     "unavailable": (503, "Try again later"),
     "storage-unavailable": (503, "The database does not serve now"),
     "migrations-pending": (503, "The database is behind on migrations"),

@@ -23,7 +23,7 @@ from orchestrator.api.tail import LOOK_AGAIN_S, LogTail
 from orchestrator.audit.views import event_view
 from orchestrator.bootstrap import Services
 from orchestrator.domain.events import Recorded
-from orchestrator.errors import Unavailable
+from orchestrator.errors import Unavailable, Unreadable
 from orchestrator.ports import EventFilter
 
 MOST_STREAMS = 100
@@ -113,7 +113,7 @@ async def _follow(services: Services, tail: LogTail, wanted: EventFilter) -> Asy
         while grown is not None and seen < grown and not tail.stopping:
             try:
                 page = await run_in_threadpool(_page, services, wanted, seen, grown)
-            except Unavailable as error:
+            except (Unavailable, Unreadable) as error:
                 _log.warning("stream.waits", error=str(error), again_in_s=LOOK_AGAIN_S)
                 await asyncio.sleep(LOOK_AGAIN_S)
                 break

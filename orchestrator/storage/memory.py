@@ -7,12 +7,13 @@ say), which suits thousands of them; nothing outlives the process.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from orchestrator.errors import StorageUnavailable
+from orchestrator.inquiries import FILE_COUNTS, FileWrites
 from orchestrator.ports import LOG_SUMS, Clock, Counters, Reader, Transaction
 from orchestrator.storage.database_time import HostClock
 from orchestrator.storage.memory_content import Content, with_lease
@@ -108,6 +109,20 @@ class MemoryEventStore:
             if (None if kept is None else kept.position) != expected_position:
                 return False
             self._content = replace(self._content, verification=found)
+            return True
+
+    def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:
+        """Add newer writes to the kept counts if those still are at ``expected_position``; return whether they were."""
+        with self._writing():
+            if self._content.kept(FILE_COUNTS).position != expected_position:
+                return False
+            kept = dict(self._content.files)
+            for file in files:
+                key = (file.workspace, file.path)
+                before = kept[key].writes if key in kept else 0
+                kept[key] = replace(file, writes=before + file.writes)
+            counters = {**self._content.counters, FILE_COUNTS: Counters(position=position, sums={})}
+            self._content = replace(self._content, files=kept, counters=counters)
             return True
 
     def forget_answers(self, before: datetime) -> int:

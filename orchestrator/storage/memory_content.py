@@ -11,6 +11,7 @@ import msgspec
 from orchestrator.domain.policy import PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.domain.snapshot import Snapshot
+from orchestrator.inquiries import FileWrites
 from orchestrator.ports import Counters, StoredAnswer, StoredWorkspace
 from orchestrator.verifications import StoredVerification
 
@@ -34,6 +35,7 @@ class Content:
     policies: Mapping[str, PolicyLayer] = field(default_factory=dict)
     answers: Mapping[tuple[str, str], Remembered] = field(default_factory=dict)
     snapshots: Mapping[int, Snapshot] = field(default_factory=dict)
+    files: Mapping[tuple[str, str], FileWrites] = field(default_factory=dict)
     counters: Mapping[str, Counters] = field(default_factory=dict)
     last_tick_at: datetime | None = None
     verification: StoredVerification | None = None

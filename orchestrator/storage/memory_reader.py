@@ -25,7 +25,7 @@ from orchestrator.ports import (
 )
 from orchestrator.storage.memory_inquiries import MemoryInquiries
 from orchestrator.storage.reader import HOLDING, waived_by
-from orchestrator.storage.rows import fleet_of, stored_event_of
+from orchestrator.storage.rows import fleet_of, spelled_workspace, stored_event_of
 from orchestrator.verifications import StoredVerification, Verified
 
 
@@ -79,6 +79,15 @@ class MemoryReader(MemoryInquiries):
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as a database would keep it."""
         return [stored_event_of(event) for event in self.events(wanted)]
+
+    def workspace_rows(self, after: str, limit: int) -> dict[str, str]:
+        """Return a page of workspaces as a database would keep them."""
+        page = self.workspaces(WorkspaceFilter(removed=True, after=after, limit=limit))
+        return {stored.state.workspace: self.spell(stored) for stored in page}
+
+    def spell(self, stored: StoredWorkspace) -> str:
+        """Return what the row of a workspace must be."""
+        return spelled_workspace(stored)
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
