@@ -17,6 +17,7 @@ from pathlib import Path
 from bench.databases import postgres_url, sqlite_url
 from bench.log_files import Wanted, sqlite_file
 from bench.passes import measure_passes
+from bench.proofs import measure_verify
 from bench.questions import measure_questions
 from bench.ratios import LogIsNotGood, Ratio, Run, table
 from bench.statements import driver
@@ -28,7 +29,9 @@ _DATABASES: dict[str, Callable[[Path, Wanted], AbstractContextManager[str]]] = {
     "sqlite": sqlite_url,
     "postgres": postgres_url,
 }
+_VERIFY = "verify"
 _PARTS: dict[str, Callable[[Run], Iterator[Ratio]]] = {
+    _VERIFY: measure_verify,
     "questions": measure_questions,
     "passes": measure_passes,
 }
@@ -46,7 +49,7 @@ def main(args: Sequence[str]) -> int:
             machine[name] = _version(url)
             run = Run(url=url, database=name, events=given.events, rounds=given.rounds, passes=given.passes)
             try:
-                ratios += _measured(run, given.only or list(_PARTS))
+                ratios += _measured(run, [part for part in given.only or _PARTS if part != _VERIFY or not ratios])
             except LogIsNotGood as error:
                 _say(str(error))
                 return 1
