@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from bench.ratios import Bar, LogIsNotGood, Ratio, Run, in_turns
+from bench.ratios import Bar, LogIsNotGood, Ratio, Run
 from orchestrator.audit.export import export
 from orchestrator.audit.verify.lines import read_lines
 from orchestrator.audit.verify.run import Verification
@@ -27,7 +27,7 @@ def measure_verify(run: Run) -> Iterator[Ratio]:
         exported = Path(folder) / "export.ndjson"
         with exported.open("w", encoding="utf-8", newline="\n") as file:
             export(store, file.write)
-        times = in_turns([partial(_verify, exported)], [partial(_parse, exported)], rounds=run.passes)
+        times = run.in_turns([partial(_verify, exported)], [partial(_parse, exported)], rounds=run.passes)
         yield _ratio("verify a file", "file", times, "parse and hash its lines", 0.3)
 
 
