@@ -10,12 +10,12 @@ import structlog
 from celery import Celery
 
 from orchestrator.audit.file_counting import count_files
-from orchestrator.audit.sealer import Sealer
 from orchestrator.errors import Unavailable
 from orchestrator.ports import Doorbell, EventStore, Ids
 from orchestrator.service.drain import Drainer
 from orchestrator.service.tick import Looked, look
-from workers.app import COUNT_TASK, DRAIN_TASK, FORGET_TASK, SEAL_TASK, TICK_TASK
+from workers.app import CHORE_TASK, DRAIN_TASK, TICK_TASK
+from workers.chores import Chores
 
 _log = structlog.get_logger("orchestrator")
 
@@ -95,11 +95,9 @@ def _until(looked: Looked) -> float | None:
     return max(0.005, (looked.next_at - looked.now).total_seconds())
 
 
-def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer, sealer: Sealer | None = None) -> None:
-    """Give the Celery app its tasks. Shared ones would serve every other app of the process too.
-
-    Without a sealer the one that seals does nothing.
-    """
+def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer, chores: Chores | None = None) -> None:
+    """Give the Celery app its three tasks. Shared ones would serve every other app of the process too."""
+    beside = chores or Chores({})
 
     @app.task(name=TICK_TASK, shared=False)
     def tick() -> None:
@@ -109,15 +107,6 @@ def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer, sealer: Sealer
     def drain(workspace: str) -> None:
         drainer.drain()
 
-    @app.task(name=FORGET_TASK, shared=False)
-    def forget_answers() -> None:
-        ticker.forget_answers()
-
-    @app.task(name=COUNT_TASK, shared=False)
-    def count_written_files() -> None:
-        ticker.count_files()
-
-    @app.task(name=SEAL_TASK, shared=False)
-    def seal() -> None:
-        if sealer is not None:
-            sealer.run()
+    @app.task(name=CHORE_TASK, shared=False)
+    def chore(name: str) -> None:
+        beside.run(name)

@@ -10,20 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import (
-    act,
-    demo,
-    export,
-    keys,
-    policy,
-    processes,
-    questions,
-    read,
-    replay,
-    seal,
-    verify,
-    watching,
-)
+from orchestrator.cli import act, demo, export, keys, policy, processes, questions, read, replay, seal, verify, watching
 from orchestrator.cli.output import emit, fail, note
 from orchestrator.errors import OrchestratorError
 from orchestrator.logs import configure_logs
