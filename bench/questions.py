@@ -17,7 +17,7 @@ from bench.statements import Cursor, asked, driver, look_up, send
 from orchestrator.audit.failures import failures
 from orchestrator.audit.fate import fate_of
 from orchestrator.audit.hot_files import hot_files
-from orchestrator.audit.past import moment_at, workspace_at
+from orchestrator.audit.past import workspace_at
 from orchestrator.audit.staleness import staleness
 from orchestrator.audit.storms import storms
 from orchestrator.audit.summary import summary
@@ -101,7 +101,7 @@ def _workspace(reader: Reader, workspace: str) -> object:
 
 def _past(reader: Reader, of: tuple[str, datetime]) -> object:
     workspace, at = of
-    return workspace_at(reader, workspace, moment_at(reader, at))
+    return workspace_at(reader, workspace, at)
 
 
 def _events(reader: Reader, workspace: str) -> object:

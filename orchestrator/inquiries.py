@@ -95,6 +95,11 @@ class FileWrites:
     last_position: int
 
 
+def hottest_first(file: FileWrites) -> tuple[int, int]:
+    """Return the key that sorts files: most writes first, of equals the one that was written last."""
+    return -file.writes, -file.last_position
+
+
 FILE_COUNTS = "file_counts"
 """Name of the counters whose position says up to where the writes of each file are counted."""
 
@@ -104,6 +109,17 @@ class Inquiries(Protocol):
 
     def place_of(self, at: datetime) -> Place:
         """Return where an instant lies in the log."""
+        ...
+
+    def snapshot_by(self, workspace: str, at: datetime) -> tuple[Place, Snapshot | None]:
+        """Return where an instant lies in the log, and the workspace's newest snapshot of then or before."""
+        ...
+
+    def past_events(self, workspace: str | None, *, after: int, to_position: int, limit: int) -> list[Recorded]:
+        """Return a workspace's events after ``after``, and all changes of policies from the log's beginning on.
+
+        In position order, both up to ``to_position``; at most ``limit`` of the workspace's. None: the changes only.
+        """
         ...
 
     def snapshots(self, of: Collection[str], to_position: int) -> dict[str, Snapshot]:
@@ -140,7 +156,7 @@ class Inquiries(Protocol):
     def written(
         self, scope: Scope, *, after: int = 0, to_position: int | None = None, most: int, limit: int | None = None
     ) -> list[FileWrites]:
-        """Return the files written after position ``after``, most writes first; the newest ``most`` writes count."""
+        """Return the files written after position ``after``, hottest first; the newest ``most`` writes count."""
         ...
 
     def kept_files(self, scope: Scope, *, limit: int) -> list[FileWrites]:

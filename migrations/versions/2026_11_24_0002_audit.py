@@ -103,8 +103,8 @@ def create_file_counts() -> None:
         sa.Column("last_position", NUMBER, nullable=False),
         sa.PrimaryKeyConstraint("workspace", "path_digest", name=op.f("pk_file_counts")),
     )
-    op.create_index("ix_file_counts_workspace_writes", "file_counts", ["workspace", "writes"])
-    op.create_index("ix_file_counts_writes", "file_counts", ["writes"])
+    op.create_index("ix_file_counts_workspace_writes", "file_counts", ["workspace", "writes", "last_position"])
+    op.create_index("ix_file_counts_writes", "file_counts", ["writes", "last_position"])
 
 
 def create_indexes() -> None:

@@ -8,10 +8,18 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 
-from orchestrator.domain.events import Cause, CycleAbandoned, CycleFailed, FileWritten, Recorded, RestartGaveUp
+from orchestrator.domain.events import (
+    Cause,
+    CycleAbandoned,
+    CycleFailed,
+    FileWritten,
+    PolicyChanged,
+    Recorded,
+    RestartGaveUp,
+)
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.inquiries import FileWrites, Place, RestartSum, Scope, Waits, percentiles
+from orchestrator.inquiries import FileWrites, Place, RestartSum, Scope, Waits, hottest_first, percentiles
 from orchestrator.ports import Clock
 from orchestrator.storage.memory_content import Content
 from orchestrator.storage.memory_log import MemoryLog
@@ -32,6 +40,18 @@ class MemoryInquiries:
         """Return where an instant lies in the log."""
         position = self._log.position_at(at, length=self._content.length)
         return Place(now=self._content.store_time(self._clock.now()), position=position)
+
+    def snapshot_by(self, workspace: str, at: datetime) -> tuple[Place, Snapshot | None]:
+        """Return where an instant lies in the log, and the workspace's newest snapshot of then or before."""
+        place = self.place_of(at)
+        return place, self.snapshots([workspace], place.position).get(workspace)
+
+    def past_events(self, workspace: str | None, *, after: int, to_position: int, limit: int) -> list[Recorded]:
+        """Return a workspace's events after ``after``, and all changes of policies from the log's beginning on."""
+        last = min(to_position, self._content.length)
+        changes = [event for event in self._log.between(1, last) if isinstance(event.data, PolicyChanged)]
+        mine = [] if workspace is None else islice(self._log.between(after + 1, last, workspace), limit)
+        return sorted([*changes, *mine], key=lambda event: event.position)
 
     def snapshots(self, of: Collection[str], to_position: int) -> dict[str, Snapshot]:
         """Return each workspace's newest snapshot at or before that position, for those that have one."""
@@ -144,7 +164,7 @@ class MemoryInquiries:
 
 
 def _most_first(files: Iterable[FileWrites]) -> list[FileWrites]:
-    return sorted(files, key=lambda file: (-file.writes, file.workspace, file.path))
+    return sorted(files, key=hottest_first)
 
 
 def _ms(first: datetime, last: datetime | None) -> int:

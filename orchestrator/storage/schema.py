@@ -288,8 +288,8 @@ file_counts = sa.Table(
     sa.Column("path", sa.Text, nullable=False),
     sa.Column("writes", NUMBER, nullable=False),
     sa.Column("last_position", NUMBER, nullable=False),
-    sa.Index("ix_file_counts_workspace_writes", "workspace", "writes"),
-    sa.Index("ix_file_counts_writes", "writes"),
+    sa.Index("ix_file_counts_workspace_writes", "workspace", "writes", "last_position"),
+    sa.Index("ix_file_counts_writes", "writes", "last_position"),
 )
 """Writes of each file, up to the position that ``counters`` keeps under ``file_counts``."""
 
