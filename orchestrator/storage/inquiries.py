@@ -7,14 +7,14 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from orchestrator.domain.events import PolicyChanged, Recorded
+from orchestrator.domain.events import Recorded
 from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.inquiries import FileWrites, Place, RestartSum, Scope, Waits
 from orchestrator.storage import failure_events, file_writes, restart_sums, rows
 from orchestrator.storage.database_time import DatabaseTime
 from orchestrator.storage.log_spans import last_by
-from orchestrator.storage.schema import NOT_A_WRITE, events, workspace_snapshots, workspaces
+from orchestrator.storage.schema import IS_POLICY_CHANGE, NOT_A_WRITE, events, workspace_snapshots, workspaces
 from orchestrator.storage.statements import Statements
 
 
@@ -51,7 +51,7 @@ class SqlInquiries:
     def past_events(self, workspace: str | None, *, after: int, to_position: int, limit: int) -> list[Recorded]:
         """Return a workspace's events after ``after``, and all changes of policies from the log's beginning on."""
         position = events.c.position
-        changes = sa.select(events).where(events.c.type == PolicyChanged.type_name(), NOT_A_WRITE)
+        changes = sa.select(events).where(IS_POLICY_CHANGE, NOT_A_WRITE)
         branches = [changes.where(position <= to_position)]
         if workspace is not None:
             mine = sa.select(events).where(events.c.workspace == workspace, position > after, position <= to_position)

@@ -84,6 +84,8 @@ path_prefix: sa.ColumnElement[str] = sa.literal_column("substr(subject, 1, 200)"
 Literal, as SQLite finds the index by the very words."""
 PREFIX_CHARACTERS = 200
 IS_FAILURE = sa.text("type IN ('CycleFailed', 'CycleAbandoned', 'RestartGaveUp')")
+IS_POLICY_CHANGE = sa.text("type = 'PolicyChanged'")
+"""Literal too: SQLite prepares a statement anew at each use of a bound value that it compared with a partial index."""
 IS_WAIVER = sa.text("type = 'WritesWaived'")
 IS_CYCLE_START = sa.text("type = 'CycleStarted'")
 
