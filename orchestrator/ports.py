@@ -16,6 +16,7 @@ from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase, WorkspaceState
 from orchestrator.inquiries import FileWrites, Inquiries
+from orchestrator.seals import Seals, SealStore
 from orchestrator.verifications import Verifications, VerificationStore
 
 
@@ -260,6 +261,11 @@ class Counters:
 class Reader(Inquiries, Verifications, Protocol):
     """Reads without locks. Each method is one statement over an index, whatever the history's length."""
 
+    @property
+    def seals(self) -> Seals:
+        """Return what is sealed, at the same state of the database."""
+        ...
+
     def now(self) -> datetime:
         """Return the database's clock."""
         ...
@@ -302,6 +308,10 @@ class Reader(Inquiries, Verifications, Protocol):
 
     def spell(self, stored: StoredWorkspace) -> str:
         """Return what the row of a workspace must be, in the words of ``workspace_rows``."""
+        ...
+
+    def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
+        """Return a workspace's decisions as they are kept, from a version on, in their order."""
         ...
 
     def last_position(self) -> int:
@@ -356,7 +366,7 @@ class Reader(Inquiries, Verifications, Protocol):
         ...
 
 
-class EventStore(VerificationStore, Protocol):
+class EventStore(SealStore, VerificationStore, Protocol):
     """The log, the workspaces' rows and the read models, in one database."""
 
     def write(

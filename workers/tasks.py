@@ -10,11 +10,12 @@ import structlog
 from celery import Celery
 
 from orchestrator.audit.periodic_verifier import PeriodicVerifier
+from orchestrator.audit.sealer import Sealer
 from orchestrator.errors import Unavailable
 from orchestrator.ports import Doorbell, EventStore, Ids
 from orchestrator.service.drain import Drainer
 from orchestrator.service.tick import Looked, look
-from workers.app import DRAIN_TASK, FORGET_TASK, TICK_TASK, VERIFY_TASK
+from workers.app import DRAIN_TASK, FORGET_TASK, SEAL_TASK, TICK_TASK, VERIFY_TASK
 
 _log = structlog.get_logger("orchestrator")
 
@@ -83,10 +84,16 @@ def _until(looked: Looked) -> float | None:
     return max(0.005, (looked.next_at - looked.now).total_seconds())
 
 
-def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer, *, verifier: PeriodicVerifier | None = None) -> None:
+def register_tasks(
+    app: Celery,
+    ticker: Ticker,
+    drainer: Drainer,
+    sealer: Sealer | None = None,
+    verifier: PeriodicVerifier | None = None,
+) -> None:
     """Give the Celery app its tasks. Shared ones would serve every other app of the process too.
 
-    Without a verifier the task that verifies does nothing.
+    Without a sealer the one that seals does nothing, without a verifier the one that verifies.
     """
 
     @app.task(name=TICK_TASK, shared=False)
@@ -100,6 +107,11 @@ def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer, *, verifier: P
     @app.task(name=FORGET_TASK, shared=False)
     def forget_answers() -> None:
         ticker.forget_answers()
+
+    @app.task(name=SEAL_TASK, shared=False)
+    def seal() -> None:
+        if sealer is not None:
+            sealer.run()
 
     @app.task(name=VERIFY_TASK, shared=False)
     def verify() -> None:

@@ -60,6 +60,7 @@ def create_tree() -> None:
         sa.Column("sealed_at", INSTANT, nullable=False),
         sa.Column("exported_at", INSTANT),
         sa.PrimaryKeyConstraint("tree_size", name=op.f("pk_checkpoints")),
+        sa.UniqueConstraint("previous_size", name=op.f("uq_checkpoints_previous_size")),
     )
     op.create_index("ix_checkpoints_position", "checkpoints", ["position"])
     op.create_index("ix_checkpoints_unexported", "checkpoints", ["tree_size"], **where("exported_at IS NULL"))

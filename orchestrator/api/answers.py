@@ -21,6 +21,7 @@ DONE = "Done"
 RESTARTS = "Restarts"
 STORY = "RestartStory"
 EVENTS, EVENTS_AFTER = "Events", "EventsAfter"
+CHECKPOINTS, EVIDENCE = "Checkpoints", "Evidence"
 POLICY = "PolicyLayer"
 ALIVE, READY = "Alive", "Readiness"
 
@@ -188,10 +189,28 @@ SCHEMAS: dict[str, Schema] = {
     EVENTS: _pages(_ref("Event")),
     EVENTS_AFTER: _object(items=_list(_ref("Event")), next_after=_WHOLE, more=_FLAG),
     POLICY: _object(scope=_TEXT, version=_WHOLE, policy=_ANY_OBJECT, in_force=_ANY_OBJECT),
+    "Checkpoint": _object(
+        size=_WHOLE,
+        position=_WHOLE,
+        root=_TEXT,
+        sealed_at=_AT,
+        exported_at=_AT_OR_NULL,
+        previous_size=_WHOLE,
+        consistency=_list(_TEXT),
+        note=_TEXT,
+    ),
+    CHECKPOINTS: _pages(_ref("Checkpoint")),
+    EVIDENCE: _object(
+        format=_TEXT,
+        origin=_TEXT,
+        restart=_TEXT,
+        checkpoint=_TEXT,
+        events=_list(_object(index=_WHOLE, line=_TEXT, proof=_list(_TEXT))),
+    ),
     ALIVE: _object(status=_one_of("alive")),
     READY: _object(
         status=_one_of("ready", "degraded", "unavailable"),
-        checks=_object(database=_CHECK, migrations=_CHECK, broker=_CHECK, beat=_CHECK),
+        checks=_object(database=_CHECK, migrations=_CHECK, broker=_CHECK, beat=_CHECK, seal=_CHECK),
     ),
 }
 """Every answer's schema by its name."""

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action
 from orchestrator.ports import Backlog, Counters, EventFilter, EventStore, Reader
+from orchestrator.seals import SealState
 from orchestrator.verifications import Verified
 
 DURATION_BOUNDS_MS = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000)
@@ -34,6 +35,7 @@ class Snapshot:
     sums: Mapping[str, int]
     backlog: Backlog
     last_tick_at: datetime | None
+    seals: SealState
     verified: Verified | None
 
     @property
@@ -64,6 +66,7 @@ def take_snapshot(store: EventStore) -> Snapshot:
                     sums=found.sums,
                     backlog=reader.backlog(),
                     last_tick_at=reader.last_tick_at(),
+                    seals=reader.seals.state(),
                     verified=reader.verified(),
                 )
         if found.position - kept.position >= SAVE_FROM:

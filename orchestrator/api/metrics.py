@@ -22,6 +22,7 @@ from orchestrator.domain.events import Cause, Suppression, WriteDecision
 from orchestrator.domain.state import Phase
 from orchestrator.errors import Unavailable, Unreadable
 from orchestrator.ports import EventStore
+from orchestrator.seals import COUNTED_MOST, SealState
 
 PREFIX = "orchestrator_"
 OUTCOMES = ("succeeded", "failed", "abandoned", "late_rejected")
@@ -72,6 +73,7 @@ class Scrape(Collector):
             yield from _counters(self._snapshot.sums)
             yield from _histograms(self._snapshot.sums)
             yield from _gauges(self._snapshot)
+            yield from _seals(self._snapshot.seals)
             yield from _verified(self._snapshot)
 
 
@@ -131,6 +133,17 @@ def _gauges(snapshot: Snapshot) -> Iterator[Metric]:
     if snapshot.last_tick_at is not None:
         age = max(0.0, (backlog.now - snapshot.last_tick_at) / timedelta(seconds=1))
         yield _gauge("tick_age_seconds", "Since the last tick ended", age)
+
+
+def _seals(state: SealState) -> Iterator[Metric]:
+    text = f"Events that no checkpoint proves yet, counted up to {COUNTED_MOST}"
+    yield _gauge("unsealed_events", text, state.unsealed)
+    yield _gauge("checkpoints_unexported", "Checkpoints that some place they go to has not taken", state.unexported)
+    text = "Seals and exports that failed: a key, a folder, a webhook, or a tree that was altered"
+    yield CounterMetricFamily(f"{PREFIX}seal_failures", text, value=state.failures)
+    if state.newest is not None:
+        text = "When the newest checkpoint was made"
+        yield _gauge("last_checkpoint_timestamp_seconds", text, state.newest.sealed_at.timestamp())
 
 
 def _verified(snapshot: Snapshot) -> Iterator[Metric]:

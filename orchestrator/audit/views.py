@@ -13,6 +13,7 @@ from orchestrator.domain.policy import Policies, PolicyPatch, render_policy
 from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.ports import Reader, StoredWorkspace
+from orchestrator.seals import StoredCheckpoint
 
 View = dict[str, Any]
 
@@ -41,6 +42,20 @@ def fate_view(fate: Fate) -> View:
     """Return what became of a write or request."""
     view: View = to_plain(fate)
     return view
+
+
+def checkpoint_view(checkpoint: StoredCheckpoint) -> View:
+    """Return a checkpoint: what it says, its signed note, and the proof that the one before is its beginning."""
+    return {
+        "size": checkpoint.tree_size,
+        "position": checkpoint.position,
+        "root": checkpoint.root,
+        "sealed_at": to_plain(checkpoint.sealed_at),
+        "exported_at": to_plain(checkpoint.exported_at),
+        "previous_size": checkpoint.previous_size,
+        "consistency": list(checkpoint.consistency),
+        "note": checkpoint.note,
+    }
 
 
 def workspace_view(reader: Reader, stored: StoredWorkspace) -> View:

@@ -9,7 +9,7 @@ import structlog
 
 from orchestrator.api.app import create_app
 from orchestrator.audit.periodic_verifier import PeriodicVerifier
-from orchestrator.bootstrap import Services, build_drainer, open_services
+from orchestrator.bootstrap import Services, build_drainer, build_sealer, open_services
 from orchestrator.cli.http_server import HttpServer
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
 from orchestrator.errors import InvalidInput, Unavailable
@@ -35,7 +35,10 @@ class WorkerParts:
         self._ticker = Ticker(services.store, services.doorbell, services.ids, self.drainer, tick_s=tick_s)
         self._renewer = LeaseRenewer(services.store, self.drainer.leases)
         self._verifier = PeriodicVerifier(services.store)
-        register_tasks(services.celery, self._ticker, self.drainer, verifier=self._verifier)
+        self._sealer = build_sealer(services.store, services.settings)
+        if self._sealer is None:
+            _log.warning("seal.off", why="ORCHESTRATOR_SEAL_KEY names no key", harm="nothing proves the log")
+        register_tasks(services.celery, self._ticker, self.drainer, self._sealer, self._verifier)
         self._worker = WorkerThread(services.celery, name=f"orchestrator@{self.drainer.worker}")
 
     def start(self) -> None:
@@ -51,6 +54,8 @@ class WorkerParts:
     def stop(self, grace_s: float) -> None:
         """Claim nothing more; running cycles get ``grace_s``, then are cancelled and given back."""
         self._ticker.stop()
+        if self._sealer is not None:
+            self._sealer.stop()
         self._verifier.stop()
         self.drainer.stop(grace_s=grace_s)
         self._worker.stop()

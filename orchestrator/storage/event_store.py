@@ -17,7 +17,8 @@ from orchestrator.domain.encoding import canonical_json
 from orchestrator.errors import StorageUnavailable
 from orchestrator.inquiries import FILE_COUNTS, FileWrites
 from orchestrator.ports import LOG_SUMS, Counters, Reader, StoredWorkspace, Transaction
-from orchestrator.storage import file_writes, migrate, rows
+from orchestrator.seals import StoredCheckpoint, Tile
+from orchestrator.storage import file_writes, migrate, rows, seals
 from orchestrator.storage.database_time import LAST_RECORDED_AT, DatabaseTime
 from orchestrator.storage.reader import TICK, SqlReader
 from orchestrator.storage.schema import Instant, counters, heartbeats, idempotency_keys, workspaces
@@ -167,6 +168,21 @@ class SqlEventStore(ABC):
         with self._writing() as sql:
             old = idempotency_keys.c.remembered_at < before
             return sql.run(sa.delete(idempotency_keys).where(old)).rowcount
+
+    def save_checkpoint(self, checkpoint: StoredCheckpoint, tiles: Sequence[Tile]) -> None:
+        """Store a checkpoint and the tiles that it changed, all or nothing. Raises ``Conflict`` for a second one."""
+        with self._writing() as sql:
+            seals.insert_checkpoint(sql, checkpoint, tiles)
+
+    def mark_exported(self, tree_size: int) -> None:
+        """Note that every sink has the checkpoints up to that size."""
+        with self._writing() as sql:
+            seals.mark_exported(sql, tree_size, sql.run(sa.select(self._time.clock())).scalar_one())
+
+    def note_seal_failure(self, reason: str) -> None:
+        """Count a seal or an export that failed, and keep why."""
+        with self._writing() as sql:
+            seals.note_failure(sql, reason)
 
     def check(self) -> None:
         """Raise ``StorageUnavailable`` or ``MigrationsPending`` unless the store can serve."""

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from orchestrator.errors import StorageUnavailable
 from orchestrator.inquiries import FILE_COUNTS, FileWrites
 from orchestrator.ports import LOG_SUMS, Clock, Counters, Reader, Transaction
+from orchestrator.seals import StoredCheckpoint, Tile
 from orchestrator.storage.database_time import HostClock
 from orchestrator.storage.memory_content import Content, with_lease
 from orchestrator.storage.memory_log import MemoryLog
@@ -132,6 +133,22 @@ class MemoryEventStore:
             forgotten = len(self._content.answers) - len(kept)
             self._content = replace(self._content, answers=kept)
             return forgotten
+
+    def save_checkpoint(self, checkpoint: StoredCheckpoint, tiles: Sequence[Tile]) -> None:
+        """Store a checkpoint and the tiles that it changed. Raises ``Conflict`` for a second one."""
+        with self._writing():
+            self._content = replace(self._content, sealed=self._content.sealed.with_checkpoint(checkpoint, tiles))
+
+    def mark_exported(self, tree_size: int) -> None:
+        """Note that every sink has the checkpoints up to that size."""
+        with self._writing():
+            exported = self._content.sealed.with_exported(tree_size, self._clock.now())
+            self._content = replace(self._content, sealed=exported)
+
+    def note_seal_failure(self, reason: str) -> None:
+        """Count a seal or an export that failed, and keep why."""
+        with self._writing():
+            self._content = replace(self._content, sealed=self._content.sealed.with_failure(reason))
 
     def check(self) -> None:
         """Do nothing: memory is always there and has no migrations."""

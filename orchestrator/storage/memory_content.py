@@ -13,6 +13,7 @@ from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.inquiries import FileWrites
 from orchestrator.ports import Counters, StoredAnswer, StoredWorkspace
+from orchestrator.storage.memory_seals import Sealed
 from orchestrator.verifications import StoredVerification
 
 
@@ -38,6 +39,7 @@ class Content:
     files: Mapping[tuple[str, str], FileWrites] = field(default_factory=dict)
     counters: Mapping[str, Counters] = field(default_factory=dict)
     last_tick_at: datetime | None = None
+    sealed: Sealed = field(default_factory=Sealed)
     verification: StoredVerification | None = None
 
     def kept(self, name: str) -> Counters:

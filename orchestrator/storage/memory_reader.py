@@ -24,6 +24,7 @@ from orchestrator.ports import (
     WorkspaceFilter,
 )
 from orchestrator.storage.memory_inquiries import MemoryInquiries
+from orchestrator.storage.memory_seals import MemorySeals
 from orchestrator.storage.reader import HOLDING, waived_by
 from orchestrator.storage.rows import fleet_of, spelled_workspace, stored_event_of
 from orchestrator.verifications import StoredVerification, Verified
@@ -31,6 +32,11 @@ from orchestrator.verifications import StoredVerification, Verified
 
 class MemoryReader(MemoryInquiries):
     """``Reader`` over a content and the shared log below its length."""
+
+    @property
+    def seals(self) -> MemorySeals:
+        """Return what is sealed, at the same state of the store."""
+        return MemorySeals(self._log, self._content.length, self._content.sealed)
 
     def now(self) -> datetime:
         """Return the clock."""
@@ -88,6 +94,12 @@ class MemoryReader(MemoryInquiries):
     def spell(self, stored: StoredWorkspace) -> str:
         """Return what the row of a workspace must be."""
         return spelled_workspace(stored)
+
+    def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
+        """Return a workspace's decisions as they are kept, from a version on, in their order."""
+        found = self._log.between(1, self._content.length, workspace)
+        later = (event for event in found if event.version is not None and event.version >= from_version)
+        return [stored_event_of(event) for event in islice(later, limit)]
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""

@@ -39,6 +39,7 @@ from orchestrator.storage.schema import (
     restarts,
     workspaces,
 )
+from orchestrator.storage.seals import SqlSeals
 from orchestrator.storage.verifications import read_verification, read_verified
 from orchestrator.verifications import StoredVerification, Verified
 
@@ -56,6 +57,11 @@ _TICKED = (workspaces.c.due_at, workspaces.c.held_until, workspaces.c.lease_unti
 
 class SqlReader(SqlInquiries):
     """``Reader`` over ``Statements``."""
+
+    @property
+    def seals(self) -> SqlSeals:
+        """Return what is sealed, at the same state of the database."""
+        return SqlSeals(self._sql)
 
     def now(self) -> datetime:
         """Return the database's clock."""
@@ -126,6 +132,11 @@ class SqlReader(SqlInquiries):
     def spell(self, stored: StoredWorkspace) -> str:
         """Return what the row of a workspace must be."""
         return rows.spelled_workspace(stored)
+
+    def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
+        """Return a workspace's decisions as they are kept, from a version on, in their order."""
+        later = sa.select(*_UNDECODED).where(events.c.workspace == workspace, events.c.version >= from_version)
+        return rows.stored_events_of(self._sql.fetch(later.order_by(events.c.version).limit(limit)))
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""

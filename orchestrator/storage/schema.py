@@ -248,6 +248,7 @@ checkpoints = sa.Table(
     sa.Column("consistency", sa.Text, nullable=False),
     sa.Column("sealed_at", Instant, nullable=False),
     sa.Column("exported_at", Instant),
+    sa.UniqueConstraint("previous_size"),  # of two sealers at once one is refused: the checkpoints are one chain
     sa.Index("ix_checkpoints_position", "position"),
     sa.Index("ix_checkpoints_unexported", "tree_size", **_where("exported_at IS NULL")),
 )

@@ -33,6 +33,8 @@ PROMISED = {  # CONTRACT section 5, as far as it is there
     ("put", "/v1/policies/default"),
     ("get", "/v1/policies/fleets/{fleet}"),
     ("put", "/v1/policies/fleets/{fleet}"),
+    ("get", "/v1/audit/checkpoints"),
+    ("get", "/v1/audit/evidence/{restart}"),
     ("get", "/livez"),
     ("get", "/readyz"),
     ("get", "/metrics"),

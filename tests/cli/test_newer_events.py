@@ -1,4 +1,4 @@
-"""The commands of an older version on a newer one's log, and on damaged rows: one line each, never a stack trace."""
+"""The commands on another version's log, and on damaged rows: what cannot be read is one line, never a stack trace."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 
 from tests.cli.conftest import Recorded, Run
 from tests.cli.test_reading import one_error
+
+OLD_LOG = Path(__file__).parents[1] / "audit" / "old_logs" / "cb48bf8.ndjson"
 
 
 def copied(recorded: Recorded, folder: Path, *statements: str) -> str:
@@ -64,6 +66,11 @@ def test_replay_ends_at_an_unknown_event_with_one_finding(run: Run, newer: str) 
 def test_why_and_the_lists_go_on(run: Run, newer: str, recorded: Recorded) -> None:
     for arguments in (["workspaces"], ["restarts"], ["why", recorded.covered], ["why", recorded.pending]):
         assert run(*arguments, "--database-url", newer).code == 0
+
+
+def test_a_log_of_schema_1_keeps_the_promises(run: Run) -> None:
+    ran = run("audit", "verify", str(OLD_LOG), "--json")
+    assert (ran.code, ran.err) == (0, "")
 
 
 @pytest.mark.parametrize(
