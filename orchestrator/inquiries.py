@@ -67,12 +67,12 @@ class Percentiles:
 class Waits:
     """How long the oldest write or request of each of so many succeeded restarts waited, in milliseconds.
 
-    ``to_start``: from ``opened_at`` to the start of the covering cycle; ``to_success``: to its success.
+    ``to_start_ms``: from ``opened_at`` to the start of the covering cycle; ``to_success_ms``: to its success.
     """
 
     restarts: int
-    to_start: Percentiles
-    to_success: Percentiles
+    to_start_ms: Percentiles
+    to_success_ms: Percentiles
 
 
 @dataclass(frozen=True, kw_only=True)

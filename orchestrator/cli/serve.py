@@ -20,6 +20,7 @@ from orchestrator.settings import Settings
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.privileges import Roles
 from workers.celery_threads import BeatThread, WorkerThread
+from workers.chores import Chores
 from workers.lease_renewer import LeaseRenewer
 from workers.tasks import Ticker, register_tasks
 
@@ -38,7 +39,14 @@ class WorkerParts:
         self._sealer = build_sealer(services.store, services.settings)
         if self._sealer is None:
             _log.warning("seal.off", why="ORCHESTRATOR_SEAL_KEY names no key", harm="nothing proves the log")
-        register_tasks(services.celery, self._ticker, self.drainer, self._sealer, self._verifier)
+        chores: dict[str, Callable[[], object]] = {
+            "count_files": self._ticker.count_files,
+            "forget_answers": self._ticker.forget_answers,
+            "verify": self._verifier.run,
+        }
+        if self._sealer is not None:
+            chores["seal"] = self._sealer.run
+        register_tasks(services.celery, self._ticker, self.drainer, Chores(chores))
         self._worker = WorkerThread(services.celery, name=f"orchestrator@{self.drainer.worker}")
 
     def start(self) -> None:

@@ -65,8 +65,8 @@ class MemoryInquiries:
         found = [record for record in self._restarts(scope) if record.state is RestartState.SUCCEEDED][:most]
         return Waits(
             restarts=len(found),
-            to_start=_percentiles([_ms(record.opened_at, record.started_at) for record in found]),
-            to_success=_percentiles([_ms(record.opened_at, record.ended_at) for record in found]),
+            to_start_ms=_percentiles([_ms(record.opened_at, record.started_at) for record in found]),
+            to_success_ms=_percentiles([_ms(record.opened_at, record.ended_at) for record in found]),
         )
 
     def storms(self, scope: Scope, *, limit: int, most: int) -> list[RestartRecord]:

@@ -53,22 +53,24 @@ def waits(sql: Statements, scope: Scope, most: int) -> Waits:
     times = (restarts.c.opened_at, restarts.c.started_at, restarts.c.ended_at)
     newest = _newest(succeeded, most).with_only_columns(*times).subquery().c
     measured = sa.select(
-        _ms_between(sql, newest.opened_at, newest.started_at).label("to_start"),
-        _ms_between(sql, newest.opened_at, newest.ended_at).label("to_success"),
+        _ms_between(sql, newest.opened_at, newest.started_at).label("to_start_ms"),
+        _ms_between(sql, newest.opened_at, newest.ended_at).label("to_success_ms"),
     ).subquery()
     ranked = sa.select(
         measured,
-        sa.func.row_number().over(order_by=measured.c.to_start).label("start_rank"),
-        sa.func.row_number().over(order_by=measured.c.to_success).label("success_rank"),
+        sa.func.row_number().over(order_by=measured.c.to_start_ms).label("start_rank"),
+        sa.func.row_number().over(order_by=measured.c.to_success_ms).label("success_rank"),
         sa.func.count().over().label("count"),
     ).subquery()
     asked = [sa.func.count().label("restarts")]
-    for value, rank in ((ranked.c.to_start, ranked.c.start_rank), (ranked.c.to_success, ranked.c.success_rank)):
+    for value, rank in ((ranked.c.to_start_ms, ranked.c.start_rank), (ranked.c.to_success_ms, ranked.c.success_rank)):
         for name, percent in _RANKS.items():
             up_to = rank * 100 <= ranked.c.count * percent + 99
             asked.append(sa.func.max(value).filter(up_to).label(f"{value.name}_{name}"))
     row = sql.run(sa.select(*asked)).mappings().one()
-    found = {of: Percentiles(**{name: row[f"{of}_{name}"] for name in _RANKS}) for of in ("to_start", "to_success")}
+    found = {
+        of: Percentiles(**{name: row[f"{of}_{name}"] for name in _RANKS}) for of in ("to_start_ms", "to_success_ms")
+    }
     return Waits(restarts=row["restarts"], **found)
 
 

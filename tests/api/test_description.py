@@ -29,6 +29,7 @@ PROMISED = {  # CONTRACT section 5, as far as it is there
     ("post", "/v1/restarts/{restart}/cancel"),
     ("get", "/v1/events"),
     ("get", "/v1/events/stream"),
+    *(("get", f"/v1/audit/{name}") for name in ("summary", "storms", "hot-files", "failures", "export")),
     ("get", "/v1/policies/default"),
     ("put", "/v1/policies/default"),
     ("get", "/v1/policies/fleets/{fleet}"),

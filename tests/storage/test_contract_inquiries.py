@@ -75,10 +75,14 @@ def test_waits_are_exact_nearest_rank_percentiles(store: EventStore) -> None:
     success = Percentiles(**{name: getattr(start, name) + 2_000 for name in ("p50", "p90", "p99", "max")})
     nothing = Percentiles(p50=None, p90=None, p99=None, max=None)
     with store.read() as reader:
-        assert reader.waits(Scope(workspace="ws"), most=MOST) == Waits(restarts=200, to_start=start, to_success=success)
+        assert reader.waits(Scope(workspace="ws"), most=MOST) == Waits(
+            restarts=200, to_start_ms=start, to_success_ms=success
+        )
         other = reader.waits(Scope(), most=1)
-        assert (other.restarts, other.to_start.p50, other.to_success.max) == (1, 86_400_000, 86_400_000)
-        assert reader.waits(Scope(workspace="x"), most=MOST) == Waits(restarts=0, to_start=nothing, to_success=nothing)
+        assert (other.restarts, other.to_start_ms.p50, other.to_success_ms.max) == (1, 86_400_000, 86_400_000)
+        assert reader.waits(Scope(workspace="x"), most=MOST) == Waits(
+            restarts=0, to_start_ms=nothing, to_success_ms=nothing
+        )
 
 
 def test_storms_are_those_with_the_most_writes(store: EventStore) -> None:
