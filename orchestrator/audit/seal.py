@@ -32,7 +32,7 @@ from orchestrator.seals import Seals, StoredCheckpoint, Tile
 MOST_EVENTS = 100_000
 """Under one checkpoint, so that a backlog of any length is sealed in flat memory and a killed sealer loses little."""
 
-_PAGE = 5_000
+_PAGE = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
