@@ -46,7 +46,7 @@ def test_walk_finds_what_the_contract_names() -> None:
     rows = {"workspaces", "restarts", "why", "tail", "policy show", "replay"}
     audit = {"export", "failures", "hot-files", "storms", "summary", "verify"}
     assert set(READING) == rows | {f"audit {name}" for name in audit}
-    assert _FROM_DATABASE == {*READING, *SEALED}
+    assert {*READING, *SEALED} == _FROM_DATABASE
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - RUN_FOR_EVER))
