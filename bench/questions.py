@@ -12,7 +12,7 @@ from random import Random
 from statistics import median
 from typing import Any
 
-from bench.ratios import Bar, Ratio, Run, in_turns
+from bench.ratios import Bar, Ratio, Run
 from bench.statements import Cursor, asked, driver, look_up, send
 from orchestrator.audit.failures import failures
 from orchestrator.audit.fate import fate_of
@@ -175,7 +175,7 @@ def _against_look_up(
     drawn = cycle(positions)
     others = [[look_up(run.url, next(drawn)) for _ in range(question.units)] for _ in ours]
     rows = median(send(cursor, statements) for statements in ours)
-    ours_s, other_s = in_turns(
+    ours_s, other_s = run.in_turns(
         [partial(send, cursor, statements) for statements in ours],
         [partial(send, cursor, statements) for statements in others],
         rounds=run.rounds,
@@ -205,7 +205,7 @@ def _pages(run: Run, store: EventStore, cursor: Cursor, table: str, page: Page) 
     number = min(_DEEP, rows // size)
     first, deep = (asked(store, page(cursor, (number_of - 1) * size, size)) for number_of in (1, number))
     repeated = 10 * run.rounds
-    ours_s, other_s = in_turns([partial(send, cursor, deep)], [partial(send, cursor, first)], rounds=repeated)
+    ours_s, other_s = run.in_turns([partial(send, cursor, deep)], [partial(send, cursor, first)], rounds=repeated)
     return Ratio(
         what=f"page {number:,} of {table}",
         database=run.database,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from orchestrator.api.app import create_app
+from orchestrator.audit.periodic_verifier import PeriodicVerifier
 from orchestrator.bootstrap import Services, build_drainer, build_sealer, open_services
 from orchestrator.cli.http_server import HttpServer
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
@@ -34,12 +35,14 @@ class WorkerParts:
         tick_s = services.settings.tick_ms / 1000
         self._ticker = Ticker(services.store, services.doorbell, services.ids, self.drainer, tick_s=tick_s)
         self._renewer = LeaseRenewer(services.store, self.drainer.leases)
+        self._verifier = PeriodicVerifier(services.store)
         self._sealer = build_sealer(services.store, services.settings)
         if self._sealer is None:
             _log.warning("seal.off", why="ORCHESTRATOR_SEAL_KEY names no key", harm="nothing proves the log")
         chores: dict[str, Callable[[], object]] = {
             "count_files": self._ticker.count_files,
             "forget_answers": self._ticker.forget_answers,
+            "verify": self._verifier.run,
         }
         if self._sealer is not None:
             chores["seal"] = self._sealer.run
@@ -61,6 +64,7 @@ class WorkerParts:
         self._ticker.stop()
         if self._sealer is not None:
             self._sealer.stop()
+        self._verifier.stop()
         self.drainer.stop(grace_s=grace_s)
         self._worker.stop()
         self._renewer.stop()

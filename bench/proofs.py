@@ -1,0 +1,60 @@
+"""Verifying an export, against a loop that does nothing but parse and hash its lines."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+
+from bench.ratios import Bar, LogIsNotGood, Ratio, Run
+from orchestrator.audit.export import export
+from orchestrator.audit.verify.lines import read_lines
+from orchestrator.audit.verify.run import Verification
+from orchestrator.storage.opening import open_store
+
+_TICK_US = 1_000_000
+_SLOTS = 1_000
+
+
+def measure_verify(run: Run) -> Iterator[Ratio]:
+    """Measure the verification of a file, which is the same whatever database it is from."""
+    with closing(open_store(run.url)) as store, TemporaryDirectory() as folder:
+        exported = Path(folder) / "export.ndjson"
+        with exported.open("w", encoding="utf-8", newline="\n") as file:
+            export(store, file.write)
+        times = run.in_turns([partial(_verify, exported)], [partial(_parse, exported)], rounds=run.passes)
+        yield _ratio("verify a file", "file", times, "parse and hash its lines", 0.3)
+
+
+def _ratio(what: str, database: str, times: tuple[float, float], against: str, limit: float) -> Ratio:
+    return Ratio(
+        what=what,
+        database=database,
+        ours_s=times[0],
+        against=against,
+        other_s=times[1],
+        bar=Bar.SPEED_AT_LEAST,
+        limit=limit,
+    )
+
+
+def _verify(exported: Path) -> None:
+    verification = Verification(tick_us=_TICK_US, slots=_SLOTS)
+    with exported.open("rb") as file:
+        verification.read(read_lines(file))
+    report = verification.report(exported.name)
+    if not report.good:
+        raise LogIsNotGood(f"the log breaks a promise: {report.violations[0].text}")
+
+
+def _parse(exported: Path) -> None:
+    decode, sha256 = msgspec.json.Decoder().decode, hashlib.sha256
+    with exported.open("rb") as file:
+        for line in file:
+            decode(line)
+            sha256(line).digest()
