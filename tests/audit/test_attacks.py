@@ -372,6 +372,23 @@ def test_evidence_from_an_attacked_database_is_refused_or_not_believed(attacked:
     assert judged(forged, KEY.public) == ["wrong_key"]
 
 
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [
+        ("DELETE FROM events WHERE type = 'RestartQueued'", "was taken away"),
+        ("DELETE FROM events WHERE type = 'CycleSucceeded'", "was taken away"),
+        ("UPDATE events SET data = 'no JSON' WHERE type = 'CycleSucceeded'", "was altered"),
+        ("UPDATE events SET version = version + 10 WHERE type = 'CycleSucceeded'", "not the one that was sealed"),
+        ("DELETE FROM merkle_tiles", "not the one that was sealed"),
+        ("UPDATE merkle_tiles SET hashes = substr(hashes, 1, 320)", "was altered|not the one"),
+    ],
+)
+def test_evidence_that_was_taken_away_is_missed(attacked: Attacked, attack: str, said: str) -> None:
+    attacked.run(attack)
+    with opened(attacked.url) as store, store.read() as reader, pytest.raises(SealRefused, match=said):
+        make_bundle(reader, attacked.facts.restart)
+
+
 def judged(bundle: str, public: PublicKey) -> list[str]:
     return [finding.fault.value for finding in verify_bundle(bundle, [public]).findings]
 
