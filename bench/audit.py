@@ -18,7 +18,7 @@ from pathlib import Path
 from bench.databases import postgres_url, sqlite_url
 from bench.log_files import Wanted, sqlite_file
 from bench.passes import measure_passes
-from bench.proofs import measure_verify
+from bench.proofs import measure_seal, measure_verify
 from bench.questions import measure_questions
 from bench.ratios import LogIsNotGood, Ratio, Run, table
 from bench.statements import driver
@@ -35,6 +35,7 @@ _PARTS: dict[str, Callable[[Run], Iterator[Ratio]]] = {
     _VERIFY: measure_verify,
     "questions": measure_questions,
     "passes": measure_passes,
+    "seal": measure_seal,
 }
 
 
