@@ -27,6 +27,9 @@ MOST_EVENTS = 10_000
 """In one bundle, which is then about 13 MB; as many as the policy's ``max_count`` folds by default."""
 
 _PAGE = 500
+_FEW = 8
+"""Decisions of a first look; most restarts have no more on either side."""
+
 _SETTLED = tuple(kind.type_name() for kind in (ev.CycleSucceeded, ev.RestartGaveUp, ev.RestartCancelled))
 _WRITTEN = ev.FileWritten.type_name()
 
@@ -92,9 +95,9 @@ def _writes(reader: Reader, record: RestartRecord, last: int, most: int) -> list
 
 def _before(reader: Reader, record: RestartRecord, version: int) -> list[StoredEvent]:
     """Return the decisions before the ``RestartQueued`` of that version, back to the one before the range."""
-    found = list[StoredEvent]()
+    found, size = list[StoredEvent](), _FEW
     while version > 1 and (not found or found[0].position >= record.from_position):
-        first = max(1, version - _PAGE)
+        first, size = max(1, version - min(size, _PAGE)), size * 4
         page = reader.stored_decisions(record.workspace, first, version - first)
         found = [*(event for event in page if (event.version or 0) < version), *found]
         version = first
@@ -106,9 +109,9 @@ def _before(reader: Reader, record: RestartRecord, version: int) -> list[StoredE
 
 def _until_settled(reader: Reader, record: RestartRecord, version: int) -> list[StoredEvent]:
     """Return the decisions from the ``RestartQueued`` to the settlement, to ``WritesWaived`` where it was cancelled."""
-    found = list[StoredEvent]()
+    found, size = list[StoredEvent](), _FEW
     ends_with: str | None = None
-    while page := reader.stored_decisions(record.workspace, version, _PAGE):
+    while page := reader.stored_decisions(record.workspace, version, min(size, _PAGE)):
         for event in page:
             found.append(event)
             if event.type == ends_with:
@@ -117,7 +120,7 @@ def _until_settled(reader: Reader, record: RestartRecord, version: int) -> list[
                 if event.type != ev.RestartCancelled.type_name():
                     return found
                 ends_with = ev.WritesWaived.type_name()
-        version = (page[-1].version or version) + 1
+        version, size = (page[-1].version or version) + 1, size * 4
         if len(found) > MOST_EVENTS:
             raise _too_long(record)
     if record.state in SETTLED:

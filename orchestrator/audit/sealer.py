@@ -60,6 +60,11 @@ class Sealer:
         """End a run after what it is at."""
         self._stopping.set()
 
+    def finish(self, *, within_s: float) -> Run:
+        """Run once more after a stop: what the stop itself recorded is sealed too."""
+        self._stopping.clear()
+        return self.run(within_s=within_s)
+
     def _run(self, done: Run, until_s: float) -> None:
         working = list(range(len(self._sinks)))
         while self._goes_on(until_s):

@@ -131,6 +131,7 @@ class _Up:
         left_s = until_s - time.monotonic() - _CHILD_GRACE_S
         self._worker.stop(min(RUNNING_CYCLES_S, max(0.0, left_s)))
         self._supervisor.close(_CHILD_GRACE_S)
+        self._worker.seal_rest(until_s - time.monotonic())
 
     def _register(self) -> str:
         """Register the watched folder's workspace, or go on with it as it was left."""
