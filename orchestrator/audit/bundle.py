@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from functools import cache
 
 import msgspec
 
@@ -136,7 +137,7 @@ def _too_long(record: RestartRecord) -> Conflict:
 
 
 def _exhibits(seals: Seals, events: list[StoredEvent], size: int) -> Iterator[Exhibit]:
-    leaves, subtree = _Leaves(seals), subtree_hashes(load_tile(seals))
+    leaves, subtree = _Leaves(seals), cache(subtree_hashes(load_tile(seals)))  # neighbours share most of their proofs
     for event in events:
         line = canonical_line(event)
         index = leaves.index(event.position, leaf_hash(line))

@@ -19,7 +19,7 @@ from orchestrator.storage.opening import open_store
 from tests.audit.sealing import write
 from tests.audit.test_checkpoint_sinks import Auditor, listening
 from tests.servers.process import LOOPBACK
-from tests.system.deployment import Deployment
+from tests.system.deployment import Deployment, Embedded, running
 from tests.system.processes import ORCHESTRATOR, OrchestratorProcess
 from tests.waiting import wait_until
 
@@ -84,3 +84,14 @@ def sealing(data: Path, webhook: str) -> OrchestratorProcess:
     args = ["audit", "checkpoint", "--seal", "--data", str(data)]
     env = {**os.environ, "ORCHESTRATOR_CHECKPOINT_WEBHOOK": webhook}
     return OrchestratorProcess("sealer", args, env=env, log=data / "sealer.log")
+
+
+def test_a_stopped_up_leaves_nothing_unsealed(tmp_path: Path) -> None:
+    with running(Embedded(tmp_path)) as up:
+        workspace = up.register()
+        up.write(workspace, "app.py")
+        up.settled(workspace, restarts=1)
+    with closing(open_store(f"sqlite:///{up.sealing / 'orchestrator.db'}")) as store:
+        state = state_of(store)
+    assert (state.unsealed, state.unexported, state.failures) == (0, 0, 0)
+    assert len(list((up.sealing / "checkpoints").glob("*.checkpoint"))) >= 1
