@@ -26,6 +26,9 @@ from workers.tasks import Ticker, register_tasks
 
 _log = structlog.get_logger("orchestrator")
 
+_LAST_SEAL_S = 6.0
+"""For a last seal at a stop: a webhook that says nothing is given up after 5 s."""
+
 
 class WorkerParts:
     """The worker's side of a process: drainer, ticker, lease renewer and Celery's worker around them."""
@@ -58,6 +61,11 @@ class WorkerParts:
     def alive(self) -> bool:
         """False once Celery's worker has ended."""
         return self._worker.alive
+
+    def seal_rest(self, within_s: float) -> None:
+        """Seal what is left after the last event: a stopped `up` leaves no tail that could be altered unseen."""
+        if self._sealer is not None and within_s > _LAST_SEAL_S:
+            self._sealer.finish(within_s=_LAST_SEAL_S)
 
     def stop(self, grace_s: float) -> None:
         """Claim nothing more; running cycles get ``grace_s``, then are cancelled and given back."""
