@@ -22,6 +22,7 @@ from bench.proofs import measure_seal, measure_verify
 from bench.questions import measure_questions
 from bench.ratios import LogIsNotGood, Ratio, Run, table
 from bench.statements import driver
+from orchestrator.errors import OrchestratorError
 
 SUMMARY = "the audit's questions, pages, replay, export, verify and sealing, against what each can't do without"
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +53,7 @@ def main(args: Sequence[str]) -> int:
             run = Run(url=url, database=name, rounds=given.rounds, passes=given.passes, clock=given.clock)
             try:
                 ratios += _measured(run, [part for part in given.only or _PARTS if part != _VERIFY or not ratios])
-            except LogIsNotGood as error:
+            except (LogIsNotGood, OrchestratorError) as error:
                 _say(str(error))
                 return 1
     if given.json:
