@@ -154,14 +154,13 @@ class SqlReader(SqlInquiries):
         """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""
         # Their ranges tile: the first one that ends at or after the position holds it, or none does.
         first = (
-            sa.select(*lookups.RESTART_COLUMNS)
+            sa.select(restarts)
             .where(restarts.c.workspace == workspace, restarts.c.to_position >= position)
             .where(restarts.c.state.in_([state.value for state in HOLDING]))
             .order_by(restarts.c.to_position)
             .limit(1)
         )
-        row = self._sql.run(first).one_or_none()
-        record = None if row is None else rows.restart_record_of(row)
+        record = next(iter(lookups.restart_records(self._sql, first)), None)
         return None if record is None or record.from_position > position else record
 
     def waived(self, workspace: str, position: int) -> Waived | None:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.ports import RestartFilter
-from orchestrator.storage import lookups, rows
+from orchestrator.storage import lookups
 from orchestrator.storage.schema import IS_WRITE, PREFIX_CHARACTERS, events, path_prefix, restarts
 from orchestrator.storage.statements import Statements
 
@@ -64,11 +64,11 @@ def _first_queued_from(at: datetime) -> sa.ScalarSelect[int]:
 def _read(sql: Statements, wanted: RestartFilter, page: Page) -> list[RestartRecord]:
     ascending = wanted.after is not None
     order = restarts.c.queued_position.asc() if ascending else restarts.c.queued_position.desc()
-    return [rows.restart_record_of(row) for row in sql.fetch(page.order_by(order).limit(wanted.limit))]
+    return lookups.restart_records(sql, page.order_by(order).limit(wanted.limit))
 
 
 def _filtered(wanted: RestartFilter) -> Page:
-    page = sa.select(*lookups.RESTART_COLUMNS).where(*queued_between(wanted.since, wanted.until))
+    page = sa.select(restarts).where(*queued_between(wanted.since, wanted.until))
     for column, value in (
         (restarts.c.workspace, wanted.workspace),
         (restarts.c.fleet, wanted.fleet),
@@ -101,8 +101,8 @@ def _page_by_path(sql: Statements, wanted: RestartFilter, path: str, workspace: 
     while True:
         reached = list(sql.run(_ranges(start, path, workspace, wanted.limit)).scalars())
         # Not ordered by the database: SQLite would read the whole workspace along the order it is asked for.
-        page = sql.fetch(_filtered(wanted).where(restarts.c.from_position.in_(reached)))
-        newest_first = sorted(map(rows.restart_record_of, page), key=lambda record: -record.queued_position)
+        page = lookups.restart_records(sql, _filtered(wanted).where(restarts.c.from_position.in_(reached)))
+        newest_first = sorted(page, key=lambda record: -record.queued_position)
         found += newest_first[: wanted.limit - len(found)]
         if len(found) == wanted.limit or len(reached) < wanted.limit:
             return found

@@ -15,6 +15,7 @@ from orchestrator.domain import events as ev
 from orchestrator.domain.encoding import (
     canonical_json,
     decode_data,
+    decode_listed_record,
     decode_record,
     decode_state,
     encode_data,
@@ -258,6 +259,14 @@ def restart_record_of(row: Sequence[Any]) -> RestartRecord:
         return decode_record(dict(zip(RECORD_FIELDS, row, strict=True)))
     except _DAMAGED as error:
         raise _unreadable("restarts", row[0], error) from None
+
+
+def restart_record_of_text(text: str) -> RestartRecord:
+    """Return the restart of such a row as a JSON list. Raises ``Unreadable``."""
+    try:
+        return decode_listed_record(text)
+    except _DAMAGED as error:
+        raise _unreadable("restarts", text.removeprefix('["').partition('"')[0], error) from None
 
 
 def policy_row(layer: PolicyLayer) -> Row:

@@ -18,6 +18,7 @@ Rows = Sequence[Mapping[str, Any]]
 _SCHEMA_MISSING = {"42P01", "42703"}  # undefined_table, undefined_column
 _REFUSED = {"42501"}  # insufficient_privilege
 _OUT_OF_TIME = "timestamp too"  # psycopg of `infinity` and of years that Python does not have
+_BYTES = "JSON cannot hold BLOB"  # SQLite's of a column of text or numbers into which somebody has put bytes
 _SCHEMA_MISSING_WORDS = ("no such table", "no such column", "has no column named")
 _UNAVAILABLE = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
 
@@ -124,4 +125,6 @@ def own_error(error: exc.SQLAlchemyError) -> OrchestratorError:
 def _unserved(said: str) -> OrchestratorError:
     if _OUT_OF_TIME in said:
         return Unreadable(f"the database holds an instant that no clock gave: {said}")
+    if _BYTES in said:
+        return Unreadable(f"the database holds bytes where text or a number belongs: {said}")
     return StorageUnavailable(f"the database does not serve now: {said}; try again")
