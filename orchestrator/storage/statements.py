@@ -15,6 +15,10 @@ from orchestrator.errors import Conflict, MigrationsPending, OrchestratorError, 
 
 Rows = Sequence[Mapping[str, Any]]
 
+ONE: sa.ColumnElement[int] = sa.literal_column("1", sa.Integer())
+"""The limit of a look-up, written out: of a bound one PostgreSQL expects a tenth of all rows, and so plans the
+statement anew at each use (measured: 240 instead of 60 us)."""
+
 _SCHEMA_MISSING = {"42P01", "42703"}  # undefined_table, undefined_column
 _REFUSED = {"42501"}  # insufficient_privilege
 _OUT_OF_TIME = "timestamp too"  # psycopg of `infinity` and of years that Python does not have
