@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from orchestrator.domain.events import Cause, Recorded
+from orchestrator.domain.events import Cause, EventData, Recorded
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.snapshot import Snapshot
 
@@ -23,6 +23,14 @@ class Place:
     now: datetime
     position: int
     """The newest position recorded at that instant or before; 0 if there is none."""
+
+
+class PastEvent(NamedTuple):
+    """What folding needs of an event."""
+
+    position: int
+    recorded_at: datetime
+    data: EventData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +123,7 @@ class Inquiries(Protocol):
         """Return where an instant lies in the log, and the workspace's newest snapshot of then or before."""
         ...
 
-    def past_events(self, workspace: str | None, *, after: int, to_position: int, limit: int) -> list[Recorded]:
+    def past_events(self, workspace: str | None, *, after: int, to_position: int, limit: int) -> list[PastEvent]:
         """Return a workspace's events after ``after``, and all changes of policies from the log's beginning on.
 
         In position order, both up to ``to_position``; at most ``limit`` of the workspace's. None: the changes only.

@@ -293,8 +293,8 @@ class Reader(Inquiries, Verifications, Protocol):
     def restart_events(self, record: RestartRecord, *, to_end: bool, limit: int) -> list[Recorded]:
         """Return the workspace's events from the first position of a restart's range on, in order.
 
-        With ``to_end``, up to the last event about the restart. Without where they came from: ``source``,
-        ``source_id``, ``occurred_at``, ``causation_id`` and ``traceparent`` are None.
+        With ``to_end``, up to the last event about the restart. Without what their story leaves out: ``version``,
+        ``source``, ``source_id``, ``occurred_at``, ``causation_id`` and ``traceparent`` are None.
         """
         ...
 

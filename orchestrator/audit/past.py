@@ -15,13 +15,13 @@ from itertools import chain
 from orchestrator.audit.fate import policy_in_force
 from orchestrator.domain.due import due
 from orchestrator.domain.encoding import format_instant
-from orchestrator.domain.events import PolicyChanged, Recorded
-from orchestrator.domain.evolve import evolve
+from orchestrator.domain.events import PolicyChanged
+from orchestrator.domain.evolve import apply
 from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import InvalidInput
-from orchestrator.inquiries import Place
+from orchestrator.inquiries import PastEvent, Place
 from orchestrator.ports import EventFilter, Reader, StoredWorkspace, WorkspaceFilter
 
 MOST_EXAMINED = 500
@@ -47,7 +47,7 @@ class Moment:
 class PolicyHistory:
     """The stored policies as they were after each of the log's few ``PolicyChanged``."""
 
-    def __init__(self, changes: Sequence[Recorded]) -> None:
+    def __init__(self, changes: Sequence[PastEvent]) -> None:
         self._positions: list[int] = []
         self._policies = [Policies(layers={})]
         for event in changes:
@@ -91,7 +91,7 @@ def workspace_at(reader: Reader, workspace: str, at: datetime) -> tuple[StoredWo
     _checked(place, at)
     after = snapshot.position if snapshot else 0
     found = reader.past_events(workspace, after=after, to_position=place.position, limit=_PAGE)
-    mine = [event for event in found if event.workspace is not None]
+    mine = [event for event in found if type(event.data) is not PolicyChanged]
     moment = Moment(at=at, position=place.position, history=PolicyHistory(found))
     wanted = EventFilter(workspace=workspace, to_position=place.position, limit=_PAGE)
     rest = () if len(mine) < _PAGE else _events(reader, replace(wanted, after=mine[-1].position))
@@ -120,21 +120,22 @@ def workspaces_at(reader: Reader, wanted: WorkspaceFilter, moment: Moment) -> Pa
     return PastWorkspaces(items=tuple(found), next_after=after)
 
 
-def _since(reader: Reader, workspace: str, snapshot: Snapshot | None, moment: Moment) -> Iterator[Recorded]:
+def _since(reader: Reader, workspace: str, snapshot: Snapshot | None, moment: Moment) -> Iterator[PastEvent]:
     after = snapshot.position if snapshot else 0
     wanted = EventFilter(workspace=workspace, after=after, to_position=moment.position, limit=_PAGE)
     return _events(reader, wanted)
 
 
 def _folded(
-    workspace: str, snapshot: Snapshot | None, since: Iterable[Recorded], moment: Moment
+    workspace: str, snapshot: Snapshot | None, since: Iterable[PastEvent], moment: Moment
 ) -> StoredWorkspace | None:
     """Fold what came since the snapshot into it; None: nothing ever came."""
     state = snapshot.state if snapshot else WorkspaceState(workspace=workspace)
     existed = snapshot is not None
     for event in since:
         existed = True
-        state = evolve(state, event, policy_in_force(state, moment.history.at(event.position)))
+        policy = policy_in_force(state, moment.history.at(event.position))
+        state = apply(state, event.data, at=event.recorded_at, position=event.position, policy=policy)
     if not existed:
         return None
     found = due(state, policy_in_force(state, moment.policies))
@@ -148,10 +149,10 @@ def _checked(place: Place, at: datetime) -> Place:
     return place
 
 
-def _events(reader: Reader, wanted: EventFilter) -> Iterator[Recorded]:
+def _events(reader: Reader, wanted: EventFilter) -> Iterator[PastEvent]:
     while True:
         page = reader.events(wanted)
-        yield from page
+        yield from (PastEvent(event.position, event.recorded_at, event.data) for event in page)
         if len(page) < wanted.limit:
             return
         wanted = replace(wanted, after=page[-1].position)

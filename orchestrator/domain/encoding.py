@@ -109,6 +109,19 @@ def decode_record(plain: Mapping[str, Any]) -> RestartRecord:
     return msgspec.convert(plain, RestartRecord, strict=False)  # SQLite's booleans are 0 and 1
 
 
+_LISTED_RECORD = msgspec.json.Decoder(
+    msgspec.defstruct(
+        "ListedRecord", [(field.name, field.type) for field in msgspec.structs.fields(RestartRecord)], array_like=True
+    ),
+    strict=False,
+)
+
+
+def decode_listed_record(text: str) -> RestartRecord:
+    """Return a restart's read model from a JSON list of its fields' values, in their order."""
+    return msgspec.convert(_LISTED_RECORD.decode(text), RestartRecord, from_attributes=True)
+
+
 def to_plain(value: Any) -> Any:
     """Return JSON values only. Raises ``TypeError`` for a float."""
     kind = type(value)

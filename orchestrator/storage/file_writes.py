@@ -7,13 +7,13 @@ from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
-from orchestrator.domain.events import FileWritten
 from orchestrator.inquiries import FileWrites, Scope, hottest_first
 from orchestrator.storage.log_spans import of_fleet, recorded_between
-from orchestrator.storage.schema import events, file_counts, workspaces
+from orchestrator.storage.schema import IS_WRITE, events, file_counts, workspaces
 from orchestrator.storage.statements import Statements
 
 _KEYS_AT_ONCE = 1_000
+_KEPT = [file_counts.c[name] for name in FileWrites.__dataclass_fields__]
 
 
 def written(
@@ -22,7 +22,7 @@ def written(
     """Return the files written after position ``after``, most writes first; the newest ``most`` writes count."""
     inside = of_fleet(sa.select(events.c.workspace, events.c.subject, events.c.position), scope)
     inside = inside.where(events.c.position > after, *recorded_between(scope.since, scope.until))
-    inside = inside.where(events.c.type == FileWritten.type_name())
+    inside = inside.where(IS_WRITE)
     if to_position is not None:
         inside = inside.where(events.c.position <= to_position)
     if scope.workspace is not None:
@@ -42,7 +42,7 @@ def written(
 
 def kept_files(sql: Statements, scope: Scope, limit: int) -> list[FileWrites]:
     """Return the files with the most writes as they are kept, most first."""
-    kept = sa.select(file_counts)
+    kept = sa.select(*_KEPT)
     if scope.workspace is not None:
         kept = kept.where(file_counts.c.workspace == scope.workspace)
     if scope.fleet is not None:
@@ -59,7 +59,7 @@ def kept_counts(sql: Statements, files: Collection[tuple[str, str]]) -> list[Fil
         digests = sorted(path_digest(path) for of, path in files if of == workspace)
         for start in range(0, len(digests), _KEYS_AT_ONCE):
             some = file_counts.c.path_digest.in_(digests[start : start + _KEYS_AT_ONCE])
-            found += _files(sql, sa.select(file_counts).where(file_counts.c.workspace == workspace, some))
+            found += _files(sql, sa.select(*_KEPT).where(file_counts.c.workspace == workspace, some))
     return found
 
 

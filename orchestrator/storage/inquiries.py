@@ -10,12 +10,14 @@ import sqlalchemy as sa
 from orchestrator.domain.events import Recorded
 from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.inquiries import FileWrites, Place, RestartSum, Scope, Waits
+from orchestrator.inquiries import FileWrites, PastEvent, Place, RestartSum, Scope, Waits
 from orchestrator.storage import failure_events, file_writes, restart_sums, rows
 from orchestrator.storage.database_time import DatabaseTime
 from orchestrator.storage.log_spans import last_by
 from orchestrator.storage.schema import IS_POLICY_CHANGE, NOT_A_WRITE, events, workspace_snapshots, workspaces
-from orchestrator.storage.statements import Statements
+from orchestrator.storage.statements import ONE, Statements
+
+_PAST = [events.c[name] for name in rows.PAST]
 
 
 class SqlInquiries:
@@ -32,13 +34,13 @@ class SqlInquiries:
 
     def snapshot_by(self, workspace: str, at: datetime) -> tuple[Place, Snapshot | None]:
         """Return where an instant lies in the log, and the workspace's newest snapshot of then or before."""
-        place = sa.select(last_by(at).label("place")).cte("place")
+        place = sa.select(last_by(at).label("place")).cte("place").prefix_with("MATERIALIZED", dialect="postgresql")
         kept, earlier = workspace_snapshots, workspace_snapshots.alias()
         newest = (
             sa.select(earlier.c.position)
             .where(earlier.c.workspace == workspace, earlier.c.position <= place.c.place)
             .order_by(earlier.c.position.desc())
-            .limit(1)
+            .limit(ONE)
             .correlate(place)
             .scalar_subquery()
         )
@@ -48,17 +50,16 @@ class SqlInquiries:
         snapshot = None if row["state"] is None else rows.snapshot_of(row)
         return Place(now=row["now"], position=row["place"] or 0), snapshot
 
-    def past_events(self, workspace: str | None, *, after: int, to_position: int, limit: int) -> list[Recorded]:
+    def past_events(self, workspace: str | None, *, after: int, to_position: int, limit: int) -> list[PastEvent]:
         """Return a workspace's events after ``after``, and all changes of policies from the log's beginning on."""
         position = events.c.position
-        changes = sa.select(events).where(IS_POLICY_CHANGE, NOT_A_WRITE)
+        changes = sa.select(*_PAST).where(IS_POLICY_CHANGE, NOT_A_WRITE)
         branches = [changes.where(position <= to_position)]
         if workspace is not None:
-            mine = sa.select(events).where(events.c.workspace == workspace, position > after, position <= to_position)
+            mine = sa.select(*_PAST).where(events.c.workspace == workspace, position > after, position <= to_position)
             branches.append(mine.order_by(position).limit(limit))
         both = sa.union_all(*(sa.select(branch.subquery()) for branch in branches))
-        found = [rows.event_of(row) for row in self._sql.run(both).mappings()]
-        return sorted(found, key=lambda event: event.position)
+        return sorted(map(rows.past_event_of, self._sql.run(both)), key=lambda event: event.position)
 
     def snapshots(self, of: Collection[str], to_position: int) -> dict[str, Snapshot]:
         """Return each workspace's newest snapshot at or before that position: two index probes a workspace."""

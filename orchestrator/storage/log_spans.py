@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from orchestrator.inquiries import Scope
 from orchestrator.storage.schema import events, workspaces
+from orchestrator.storage.statements import ONE
 
 Page = sa.Select[*tuple[Any, ...]]
 
@@ -19,7 +20,7 @@ def last_by(at: datetime, *, inclusive: bool = True) -> sa.ScalarSelect[int]:
     by_then = found.c.recorded_at <= at if inclusive else found.c.recorded_at < at
     # Both columns: the events of one transaction share an instant, and the index holds no position.
     newest = sa.select(found.c.position).where(by_then).order_by(found.c.recorded_at.desc(), found.c.position.desc())
-    return newest.limit(1).scalar_subquery()
+    return newest.limit(ONE).scalar_subquery()
 
 
 def recorded_between(since: datetime | None, until: datetime | None) -> list[sa.ColumnElement[bool]]:

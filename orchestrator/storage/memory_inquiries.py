@@ -19,7 +19,7 @@ from orchestrator.domain.events import (
 )
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.inquiries import FileWrites, Place, RestartSum, Scope, Waits, hottest_first, percentiles
+from orchestrator.inquiries import FileWrites, PastEvent, Place, RestartSum, Scope, Waits, hottest_first, percentiles
 from orchestrator.ports import Clock
 from orchestrator.storage.memory_content import Content
 from orchestrator.storage.memory_log import MemoryLog
@@ -46,12 +46,13 @@ class MemoryInquiries:
         place = self.place_of(at)
         return place, self.snapshots([workspace], place.position).get(workspace)
 
-    def past_events(self, workspace: str | None, *, after: int, to_position: int, limit: int) -> list[Recorded]:
+    def past_events(self, workspace: str | None, *, after: int, to_position: int, limit: int) -> list[PastEvent]:
         """Return a workspace's events after ``after``, and all changes of policies from the log's beginning on."""
         last = min(to_position, self._content.length)
         changes = [event for event in self._log.between(1, last) if isinstance(event.data, PolicyChanged)]
         mine = [] if workspace is None else islice(self._log.between(after + 1, last, workspace), limit)
-        return sorted([*changes, *mine], key=lambda event: event.position)
+        found = sorted([*changes, *mine], key=lambda event: event.position)
+        return [PastEvent(event.position, event.recorded_at, event.data) for event in found]
 
     def snapshots(self, of: Collection[str], to_position: int) -> dict[str, Snapshot]:
         """Return each workspace's newest snapshot at or before that position, for those that have one."""

@@ -79,8 +79,8 @@ class MemoryReader(MemoryInquiries):
             own = self.events(EventFilter(correlation_id=record.id, workspace=record.workspace, limit=last))
             last = own[-1].position
         found = self._log.between(record.from_position, last, record.workspace)
-        unsourced = dict.fromkeys(("source", "source_id", "occurred_at", "causation_id", "traceparent"))
-        return [msgspec.structs.replace(event, **unsourced) for event in islice(found, limit)]
+        untold = dict.fromkeys(("version", "source", "source_id", "occurred_at", "causation_id", "traceparent"))
+        return [msgspec.structs.replace(event, **untold) for event in islice(found, limit)]
 
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as a database would keep it."""

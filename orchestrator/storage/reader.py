@@ -40,6 +40,7 @@ from orchestrator.storage.schema import (
     workspaces,
 )
 from orchestrator.storage.seals import SqlSeals
+from orchestrator.storage.statements import ONE
 from orchestrator.storage.verifications import read_verification, read_verified
 from orchestrator.verifications import StoredVerification, Verified
 
@@ -118,7 +119,7 @@ class SqlReader(SqlInquiries):
             last = sa.select(sa.func.max(events.c.position)).where(events.c.correlation_id == record.id)
             page = page.where(events.c.position <= last.scalar_subquery())
         result = self._sql.run(page.order_by(events.c.position).limit(limit))
-        return [rows.told_event_of(row) for row in result]
+        return [rows.told_event_of(record.workspace, row) for row in result]
 
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as it is kept."""
@@ -154,14 +155,13 @@ class SqlReader(SqlInquiries):
         """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""
         # Their ranges tile: the first one that ends at or after the position holds it, or none does.
         first = (
-            sa.select(*lookups.RESTART_COLUMNS)
+            sa.select(restarts)
             .where(restarts.c.workspace == workspace, restarts.c.to_position >= position)
             .where(restarts.c.state.in_([state.value for state in HOLDING]))
             .order_by(restarts.c.to_position)
-            .limit(1)
+            .limit(ONE)
         )
-        row = self._sql.run(first).one_or_none()
-        record = None if row is None else rows.restart_record_of(row)
+        record = next(iter(lookups.restart_records(self._sql, first)), None)
         return None if record is None or record.from_position > position else record
 
     def waived(self, workspace: str, position: int) -> Waived | None:
@@ -172,7 +172,7 @@ class SqlReader(SqlInquiries):
             .where(events.c.workspace == workspace, events.c.position > position, IS_WAIVER)
             .where(to_position >= position)
             .order_by(events.c.position)
-            .limit(1)
+            .limit(ONE)
         )
         row = self._sql.run(first).mappings().one_or_none()
         return None if row is None else waived_by(rows.event_of(row), position)

@@ -15,9 +15,9 @@ import sqlalchemy as sa
 
 from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.ports import RestartFilter
-from orchestrator.storage import lookups, rows
+from orchestrator.storage import lookups
 from orchestrator.storage.schema import IS_WRITE, PREFIX_CHARACTERS, events, path_prefix, restarts
-from orchestrator.storage.statements import Statements
+from orchestrator.storage.statements import ONE, Statements
 
 Page = sa.Select[*tuple[Any, ...]]
 
@@ -58,17 +58,17 @@ def _first_queued_from(at: datetime) -> sa.ScalarSelect[int]:
     """Return the position at which the first restart of that instant or later was queued; NULL: none was."""
     later = restarts.alias()
     first = sa.select(later.c.queued_position).where(later.c.queued_at >= at)
-    return first.order_by(later.c.queued_at, later.c.queued_position).limit(1).scalar_subquery()
+    return first.order_by(later.c.queued_at, later.c.queued_position).limit(ONE).scalar_subquery()
 
 
 def _read(sql: Statements, wanted: RestartFilter, page: Page) -> list[RestartRecord]:
     ascending = wanted.after is not None
     order = restarts.c.queued_position.asc() if ascending else restarts.c.queued_position.desc()
-    return [rows.restart_record_of(row) for row in sql.fetch(page.order_by(order).limit(wanted.limit))]
+    return lookups.restart_records(sql, page.order_by(order).limit(wanted.limit))
 
 
 def _filtered(wanted: RestartFilter) -> Page:
-    page = sa.select(*lookups.RESTART_COLUMNS).where(*queued_between(wanted.since, wanted.until))
+    page = sa.select(restarts).where(*queued_between(wanted.since, wanted.until))
     for column, value in (
         (restarts.c.workspace, wanted.workspace),
         (restarts.c.fleet, wanted.fleet),
@@ -101,8 +101,8 @@ def _page_by_path(sql: Statements, wanted: RestartFilter, path: str, workspace: 
     while True:
         reached = list(sql.run(_ranges(start, path, workspace, wanted.limit)).scalars())
         # Not ordered by the database: SQLite would read the whole workspace along the order it is asked for.
-        page = sql.fetch(_filtered(wanted).where(restarts.c.from_position.in_(reached)))
-        newest_first = sorted(map(rows.restart_record_of, page), key=lambda record: -record.queued_position)
+        page = lookups.restart_records(sql, _filtered(wanted).where(restarts.c.from_position.in_(reached)))
+        newest_first = sorted(page, key=lambda record: -record.queued_position)
         found += newest_first[: wanted.limit - len(found)]
         if len(found) == wanted.limit or len(reached) < wanted.limit:
             return found
@@ -113,7 +113,7 @@ def _end_of_newest(wanted: RestartFilter, workspace: str) -> sa.ScalarSelect[int
     """Return the position after the range of the newest restart that the page may hold; NULL: there is none."""
     bound = replace(wanted, workspace=workspace, fleet=None, state=None, cause=None, path=None)
     newest = _filtered(bound).with_only_columns(restarts.c.to_position + 1)
-    return newest.order_by(restarts.c.queued_position.desc()).limit(1).scalar_subquery()
+    return newest.order_by(restarts.c.queued_position.desc()).limit(ONE).scalar_subquery()
 
 
 def _ranges(start: sa.ScalarSelect[int] | int, path: str, workspace: str, most: int) -> sa.Select[int]:
@@ -128,7 +128,7 @@ def _ranges(start: sa.ScalarSelect[int] | int, path: str, workspace: str, most: 
         sa.select(restarts.c.from_position)
         .where(restarts.c.workspace == workspace, restarts.c.to_position >= events.c.position)
         .order_by(restarts.c.to_position)
-        .limit(1)
+        .limit(ONE)
         .correlate(events)
         .scalar_subquery()
     )
@@ -136,7 +136,7 @@ def _ranges(start: sa.ScalarSelect[int] | int, path: str, workspace: str, most: 
         sa.select(events.c.position.label("position"), holder.label("first"))
         .where(_writes(path), events.c.workspace == workspace, events.c.position < reached.c.first)
         .order_by(events.c.position.desc())
-        .limit(1)
+        .limit(ONE)
         .correlate(reached)
         .subquery("newest")
     )
@@ -149,7 +149,7 @@ def _ranges(start: sa.ScalarSelect[int] | int, path: str, workspace: str, most: 
 
 def _workspaces_with(sql: Statements, path: str) -> list[str]:
     """Return the workspaces in which ``path`` was written, one index probe each; all, or more than the few."""
-    next_one = sa.select(events.c.workspace).where(_writes(path)).order_by(events.c.workspace).limit(1)
+    next_one = sa.select(events.c.workspace).where(_writes(path)).order_by(events.c.workspace).limit(ONE)
     first = sa.select(next_one.scalar_subquery().label("workspace"), sa.literal(0).label("count"))
     found = first.cte("found", recursive=True)
     later = next_one.where(events.c.workspace > found.c.workspace).correlate(found).scalar_subquery()

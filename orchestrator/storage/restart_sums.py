@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from orchestrator.domain.events import Cause
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.inquiries import Percentiles, RestartSum, Scope, Waits, percentiles
-from orchestrator.storage import lookups, rows
+from orchestrator.storage import lookups
 from orchestrator.storage.restart_pages import Page, queued_between
 from orchestrator.storage.schema import restarts
 from orchestrator.storage.statements import Statements
@@ -94,7 +94,7 @@ def storms(sql: Statements, scope: Scope, limit: int, most: int) -> list[Restart
         inside = _newest(chosen, most).with_only_columns(restarts.c.id).subquery()
         chosen = sa.select(restarts).where(restarts.c.id.in_(sa.select(inside.c.id)))
     found = chosen.order_by(restarts.c.writes.desc(), restarts.c.queued_position.desc()).limit(limit)
-    return [rows.restart_record_of(row) for row in sql.fetch(found.with_only_columns(*lookups.RESTART_COLUMNS))]
+    return lookups.restart_records(sql, found)
 
 
 def _in_scope(scope: Scope) -> Page:

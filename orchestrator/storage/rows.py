@@ -15,6 +15,7 @@ from orchestrator.domain import events as ev
 from orchestrator.domain.encoding import (
     canonical_json,
     decode_data,
+    decode_listed_record,
     decode_record,
     decode_state,
     encode_data,
@@ -27,6 +28,7 @@ from orchestrator.domain.restart_record import RestartRecord, restart_of
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import Unreadable
+from orchestrator.inquiries import PastEvent
 from orchestrator.ports import StoredEvent, StoredWorkspace
 
 Row = dict[str, Any]
@@ -121,17 +123,17 @@ def _data_of(position: int, event: str, kind: str, schema: int, data: str) -> ev
         raise unreadable_event(position, event, error) from None
 
 
-TOLD = ("id", "workspace", "version", "type", "schema", "data", "actor", "correlation_id", "position", "recorded_at")
+TOLD = ("position", "id", "type", "schema", "recorded_at", "data", "actor", "correlation_id")
 """The columns that the story of a restart needs of its events."""
 
 
-def told_event_of(row: sa.Row[*tuple[Any, ...]]) -> ev.Recorded:
-    """Return the event of a row of the columns ``TOLD``."""
-    event, workspace, version, kind, schema, data, actor, correlation_id, position, recorded_at = row
+def told_event_of(workspace: str, row: sa.Row[*tuple[Any, ...]]) -> ev.Recorded:
+    """Return a workspace's event of a row of the columns ``TOLD``."""
+    position, event, kind, schema, recorded_at, data, actor, correlation_id = row
     return ev.Recorded(
         id=event,
         workspace=workspace,
-        version=version,
+        version=None,
         data=_data_of(position, event, kind, schema, data),
         actor=actor,
         correlation_id=correlation_id,
@@ -139,6 +141,16 @@ def told_event_of(row: sa.Row[*tuple[Any, ...]]) -> ev.Recorded:
         recorded_at=recorded_at,
         schema=schema,
     )
+
+
+PAST = TOLD[:6]
+"""The columns that folding needs of an event."""
+
+
+def past_event_of(row: sa.Row[*tuple[Any, ...]]) -> PastEvent:
+    """Return the event of a row of the columns ``PAST``."""
+    position, event, kind, schema, recorded_at, data = row
+    return PastEvent(position, recorded_at, _data_of(position, event, kind, schema, data))
 
 
 def stored_event_of(event: ev.Recorded) -> StoredEvent:
@@ -258,6 +270,14 @@ def restart_record_of(row: Sequence[Any]) -> RestartRecord:
         return decode_record(dict(zip(RECORD_FIELDS, row, strict=True)))
     except _DAMAGED as error:
         raise _unreadable("restarts", row[0], error) from None
+
+
+def restart_record_of_text(text: str) -> RestartRecord:
+    """Return the restart of such a row as a JSON list. Raises ``Unreadable``."""
+    try:
+        return decode_listed_record(text)
+    except _DAMAGED as error:
+        raise _unreadable("restarts", text.removeprefix('["').partition('"')[0], error) from None
 
 
 def policy_row(layer: PolicyLayer) -> Row:

@@ -15,9 +15,14 @@ from orchestrator.errors import Conflict, MigrationsPending, OrchestratorError, 
 
 Rows = Sequence[Mapping[str, Any]]
 
+ONE: sa.ColumnElement[int] = sa.literal_column("1", sa.Integer())
+"""The limit of a look-up, written out: of a bound one PostgreSQL expects a tenth of all rows, and so plans the
+statement anew at each use (measured: 240 instead of 60 us)."""
+
 _SCHEMA_MISSING = {"42P01", "42703"}  # undefined_table, undefined_column
 _REFUSED = {"42501"}  # insufficient_privilege
 _OUT_OF_TIME = "timestamp too"  # psycopg of `infinity` and of years that Python does not have
+_BYTES = "JSON cannot hold BLOB"  # SQLite's of a column of text or numbers into which somebody has put bytes
 _SCHEMA_MISSING_WORDS = ("no such table", "no such column", "has no column named")
 _UNAVAILABLE = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
 
@@ -124,4 +129,6 @@ def own_error(error: exc.SQLAlchemyError) -> OrchestratorError:
 def _unserved(said: str) -> OrchestratorError:
     if _OUT_OF_TIME in said:
         return Unreadable(f"the database holds an instant that no clock gave: {said}")
+    if _BYTES in said:
+        return Unreadable(f"the database holds bytes where text or a number belongs: {said}")
     return StorageUnavailable(f"the database does not serve now: {said}; try again")

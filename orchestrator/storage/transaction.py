@@ -17,6 +17,7 @@ from orchestrator.errors import Conflict, StorageUnavailable
 from orchestrator.ports import Running, StoredAnswer, StoredWorkspace
 from orchestrator.storage import lookups, rows
 from orchestrator.storage.schema import (
+    IS_WRITE,
     NOT_A_WRITE,
     events,
     idempotency_keys,
@@ -107,7 +108,7 @@ class SqlTransaction:
         counted = (
             sa.select(sa.func.count(events.c.subject.distinct()))
             .where(events.c.workspace == workspace, events.c.position.between(from_position, to_position))
-            .where(events.c.type == "FileWritten")
+            .where(IS_WRITE)
             .where(self._sql.json(events.c.data)["action"].as_string() != Action.RECORD.value)
         )
         return int(self._sql.run(counted).scalar_one())

@@ -94,6 +94,17 @@ def test_a_row_that_cannot_be_read_is_the_finding(
     assert report.broken == found.stored
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [("error = x'ff00'", "holds bytes where text or a number belongs"), ("writes = 9e999", "cannot be read")],
+)
+def test_a_restart_that_sqlite_cannot_spell_is_the_finding(
+    lived: EventStore, sqlite_url: str, change: str, why: str
+) -> None:
+    edit(sqlite_url, f"UPDATE restarts SET {change}")
+    assert why in (replayed(lived).broken or "")
+
+
 def test_an_instant_that_python_does_not_have_is_the_finding(postgres_url: str) -> None:
     store = open_store(postgres_url)
     History(store, TestClock()).register("ws")
