@@ -13,7 +13,8 @@ import uuid_utils
 from celery import Celery
 
 from orchestrator.errors import UnknownExecutor
-from orchestrator.ports import EventStore, Executor
+from orchestrator.executor_port import Executor
+from orchestrator.ports import EventStore
 from orchestrator.service.drain import Drainer
 from orchestrator.service.operate import Operator
 from orchestrator.service.record import AutoRegistration

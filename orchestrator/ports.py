@@ -2,97 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from orchestrator.domain.events import Cause, NewEvent, Recorded, Waiver
 from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord, RestartState
+from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase, WorkspaceState
-
-Target = Mapping[str, Any]
-"""What an executor acts on, as its ``normalise`` returned it: JSON values, no floats."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """One cycle, as an executor is told to carry it out.
-
-    ``fence`` grows with every claim of the workspace: an executor that can
-    compare it refuses a lower one than it has seen. ``deadline_s`` is on
-    ``time.monotonic()``; past it the cycle has failed (policy ``cycle_timeout``).
-    ``stop`` is set when the worker shuts down or has lost its lease: every wait
-    inside an executor must end soon after it with ``ExecutionCancelled``.
-    """
-
-    workspace: str
-    restart: str
-    cycle: str
-    fence: int
-    target: Target
-    reason: str
-    deadline_s: float
-    stop: threading.Event
-
-
-@dataclass(frozen=True, kw_only=True)
-class Receipt:
-    """What came of a ``restart`` call. ``output`` is bounded and goes into the event."""
-
-    output: str = ""
-
-
-class Readiness(StrEnum):
-    """One look at a workspace after its restart."""
-
-    READY = "ready"
-    NOT_YET = "not_yet"
-    FAILED = "failed"
-
-
-class Executor(Protocol):
-    """How one kind of workspace is restarted (DESIGN section 6).
-
-    Methods block and may be called from several threads for different workspaces,
-    never at once for the same one.
-    """
-
-    name: str
-    """As workspaces name it: ``command``, ``process``, ``simulated``, ..."""
-    fenced: bool
-    """True if it refuses a fence lower than one it has seen."""
-
-    def normalise(self, target: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the target with defaults filled in, durations as strings ("1m30s"), no floats.
-
-        Raises ``InvalidTarget`` with a sentence that names the field.
-        """
-        ...
-
-    def inspect(self, order: Order) -> str | None:
-        """Return the target's generation: a token that changes when it was restarted, or None."""
-        ...
-
-    def restart(self, order: Order) -> Receipt:
-        """Restart, and return when that is done (not when it is ready).
-
-        Raises ``TransientError``, ``PermanentError``, ``UnknownOutcome``, ``ReadinessTimeout``
-        (past the deadline) or ``ExecutionCancelled``.
-        """
-        ...
-
-    def probe(self, order: Order, receipt: Receipt) -> Readiness:
-        """Look once, quickly (a few seconds at most), whether the workspace is ready."""
-        ...
-
-    def cancel(self, order: Order) -> None:
-        """End what ``restart`` or ``probe`` of this order has under way; called from another thread."""
-        ...
+from orchestrator.inquiries import Inquiries
 
 
 class Clock(Protocol):
@@ -183,6 +104,10 @@ class Transaction(Protocol):
         """Insert or replace read models."""
         ...
 
+    def save_snapshots(self, snapshots: Sequence[Snapshot]) -> None:
+        """Keep states as they were right after events of this transaction; none costs nothing."""
+        ...
+
     def save_policy(self, layer: PolicyLayer) -> None:
         """Insert or replace a policy layer."""
         ...
@@ -223,6 +148,19 @@ class WorkspaceFilter:
     limit: int = 100
     removed: bool = False
     """True to list removed ones too; ``phase`` removed implies it."""
+
+    def admits(self, state: WorkspaceState) -> bool:
+        """Return whether a workspace in this state is wanted, wherever its id stands."""
+        registration = state.registration
+        labels = registration.labels if registration else {}
+        wanted_phase = self.phase is state.phase or (
+            self.phase is None and (self.removed or state.phase is not Phase.REMOVED)
+        )
+        return (
+            wanted_phase
+            and self.fleet in (None, registration.fleet if registration else "")
+            and (self.label is None or labels.get(self.label[0]) == self.label[1])
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,6 +239,12 @@ class Backlog:
     phases: Mapping[Phase, int] = field(default_factory=dict)
 
 
+LOG_SUMS = "log"
+"""Name of the counters that the metrics are made of."""
+SNAPSHOTS_FROM = "snapshots"
+"""Name of the counters whose position says from where on every settled restart has its snapshot."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Counters:
     """Sums over the log up to ``position``, kept so that a scrape reads only what came since."""
@@ -309,7 +253,7 @@ class Counters:
     sums: Mapping[str, int]
 
 
-class Reader(Protocol):
+class Reader(Inquiries, Protocol):
     """Reads without locks. Each method is one statement over an index, whatever the history's length."""
 
     def now(self) -> datetime:
@@ -334,6 +278,14 @@ class Reader(Protocol):
 
     def events(self, wanted: EventFilter) -> list[Recorded]:
         """Return a page of the log."""
+        ...
+
+    def restart_events(self, record: RestartRecord, *, to_end: bool, limit: int) -> list[Recorded]:
+        """Return the workspace's events from the first position of a restart's range on, in order.
+
+        With ``to_end``, up to the last event about the restart. Without where they came from: ``source``,
+        ``source_id``, ``occurred_at``, ``causation_id`` and ``traceparent`` are None.
+        """
         ...
 
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
@@ -383,8 +335,8 @@ class Reader(Protocol):
         """Return what waits."""
         ...
 
-    def counters(self) -> Counters:
-        """Return the kept sums; position 0 and none if there are none yet."""
+    def counters(self, name: str = LOG_SUMS) -> Counters:
+        """Return the kept sums of that name; position 0 and none if there are none yet."""
         ...
 
     def last_tick_at(self) -> datetime | None:

@@ -60,7 +60,7 @@ def reads_wall_clock(source: str) -> bool:
     return any(call in WALL_CLOCKS for call in calls(ast.parse(source)))
 
 
-@pytest.mark.parametrize("path", sources(*PRODUCT, "tests"), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", sources(*PRODUCT, "tests", "bench"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_file_is_tidy(path: Path) -> None:
     source, name = path.read_text(), str(path.relative_to(ROOT))
     is_test = name.startswith("tests/")

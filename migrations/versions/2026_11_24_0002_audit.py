@@ -40,6 +40,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("verifications", "file_counts", "workspace_snapshots", "merkle_tiles", "checkpoints"):
         op.drop_table(table)
+    op.execute("DELETE FROM counters WHERE name = 'snapshots'")
 
 
 def create_tree() -> None:
@@ -76,6 +77,11 @@ def create_snapshots() -> None:
         sa.Column("position", NUMBER, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("workspace", "position", name=op.f("pk_workspace_snapshots")),
+    )
+    op.create_index("ix_workspace_snapshots_position", "workspace_snapshots", ["position"], unique=True)
+    # From here on every settled restart has its snapshot; those before it have none.
+    op.execute(
+        "INSERT INTO counters (name, position, sums) SELECT 'snapshots', coalesce(max(position), 0), '{}' FROM events"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -13,18 +13,27 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.api import answers
 from orchestrator.api.cursors import Paging
-from orchestrator.api.names import NAME_PATTERN, check_instant
+from orchestrator.api.instants import past_moment, span_of
+from orchestrator.api.names import NAME_PATTERN
 from orchestrator.api.openapi import describe, problems
 from orchestrator.api.problems import refused
 from orchestrator.api.services import Wired, WorkspaceId
-from orchestrator.audit.views import event_view, restart_view, story_view, workspace_row, workspace_view
+from orchestrator.audit.past import workspace_at, workspaces_at
+from orchestrator.audit.views import (
+    event_view,
+    restart_view,
+    story_view,
+    workspace_row,
+    workspace_then,
+    workspace_view,
+)
 from orchestrator.audit.why import why
 from orchestrator.domain.events import EVENT_TYPES, Cause, FileWritten, Recorded
 from orchestrator.domain.paths import MAX_PATH_BYTES, escape_path
 from orchestrator.domain.policy import Action
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.state import Phase
-from orchestrator.errors import InvalidInput, NotFound
+from orchestrator.errors import NotFound
 from orchestrator.ports import EventFilter, Reader, RestartFilter, WorkspaceFilter
 
 MOST_ITEMS = 1_000
@@ -35,6 +44,11 @@ router = APIRouter()
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Limit = Annotated[int, Field(ge=1, le=MOST_ITEMS)]
 Position = Annotated[int, Field(ge=0, le=MOST_POSITION)]
+
+
+At = Annotated[
+    str | None, Field(description="As it was at this past instant", json_schema_extra={"format": "date-time"})
+]
 
 
 class QueryFields(BaseModel):
@@ -61,6 +75,13 @@ class WorkspaceQuery(Page):
     state: Phase | None = None
     fleet: Name | None = None
     label: Annotated[str | None, Field(description="KEY:VALUE or KEY=VALUE", max_length=600)] = None
+    at: At = None
+
+
+class WorkspaceAtQuery(QueryFields):
+    """One workspace, now or as it was."""
+
+    at: At = None
 
 
 class RestartQuery(Page):
@@ -92,7 +113,10 @@ class EventQuery(QueryFields):
     responses={200: describe(answers.WORKSPACES, "A page", paged=True), **problems(422, 500, 503)},
 )
 def list_workspaces(services: Wired, request: Request, query: Annotated[WorkspaceQuery, Query()]) -> JSONResponse:
-    """Return a page of workspaces; removed ones only where ``state=removed`` asks for them."""
+    """Return a page of workspaces; removed ones only where ``state=removed`` asks for them.
+
+    With ``at`` a page looks at 500 workspaces at most: it may hold fewer than ``limit``, even none, and name a next.
+    """
     paging = Paging(name="workspaces", filters=query.filters())
     after = paging.place(query.cursor, str)
     wanted = WorkspaceFilter(
@@ -103,6 +127,10 @@ def list_workspaces(services: Wired, request: Request, query: Annotated[Workspac
         limit=query.limit + 1,
     )
     with services.store.read() as reader:
+        if query.at is not None:
+            moment = past_moment(reader, query.at)
+            then = workspaces_at(reader, replace(wanted, limit=query.limit), moment)
+            return _page(request, [workspace_then(stored, moment) for stored in then.items], paging, then.next_after)
         policies = reader.policies()
         found = reader.workspaces(wanted)
     page = found[: query.limit]
@@ -117,9 +145,15 @@ def list_workspaces(services: Wired, request: Request, query: Annotated[Workspac
     tags=["workspaces"],
     responses={200: describe(answers.WORKSPACE, "The workspace"), **problems(404, 422, 500, 503)},
 )
-def get_workspace(services: Wired, workspace: WorkspaceId) -> JSONResponse:
-    """Return a workspace; a removed one too, as ``removed``."""
+def get_workspace(services: Wired, workspace: WorkspaceId, query: Annotated[WorkspaceAtQuery, Query()]) -> JSONResponse:
+    """Return a workspace, now or as it was; a removed one too, as ``removed``."""
     with services.store.read() as reader:
+        if query.at is not None:
+            moment = past_moment(reader, query.at)
+            was = workspace_at(reader, workspace, moment)
+            if was is None:
+                raise NotFound(f"workspace {workspace!r} did not exist at {query.at}")
+            return JSONResponse(workspace_then(was, moment))
         stored = reader.workspace(workspace)
         if stored is None:
             raise NotFound(f"workspace {workspace!r} is not registered; PUT /v1/workspaces/{workspace} first")
@@ -140,8 +174,7 @@ def list_restarts(services: Wired, request: Request, query: Annotated[RestartQue
     wanted = RestartFilter(
         workspace=query.workspace,
         fleet=query.fleet,
-        since=_instant(query.since, "since"),
-        until=_instant(query.until, "until"),
+        **span_of(query.since, query.until),
         state=query.state,
         cause=query.cause,
         path=None if query.path is None else escape_path(query.path)[0],
@@ -248,13 +281,6 @@ def _label(text: str | None) -> tuple[str, str] | None:
     if not separator or not key or "\0" in text:
         raise refused("invalid-input", "label must be KEY:VALUE or KEY=VALUE", parameter="label")
     return key, value
-
-
-def _instant(text: str | None, name: str) -> datetime | None:
-    try:
-        return None if text is None else check_instant(text, name)
-    except InvalidInput as error:
-        raise refused("invalid-input", str(error), parameter=name) from None
 
 
 def _page(

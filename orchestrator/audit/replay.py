@@ -1,4 +1,4 @@
-"""Promise S10: folding the log gives the workspaces' rows, the restarts and the policies, byte for byte.
+"""Promise S10: folding the log gives the workspaces' rows, the restarts, the policies and snapshots, byte for byte.
 
 Leases are the rows' own: their renewals are no events. One pass beside the stored rows: restarts are queued in the
 order of the log, so their rows are read along with it, and one that has settled is compared and let go. Memory is
@@ -7,21 +7,33 @@ one state a workspace and one record an unsettled restart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from orchestrator.audit.fate import policy_in_force
 from orchestrator.domain.due import due
 from orchestrator.domain.encoding import canonical_json, decode_data, encode_state, parse_instant
-from orchestrator.domain.events import EventData, PolicyChanged, Recorded, RestartQueued
+from orchestrator.domain.events import EventData, FileWritten, PolicyChanged, Recorded, RestartQueued
 from orchestrator.domain.evolve import apply
 from orchestrator.domain.policy import Policies, Policy, PolicyLayer
 from orchestrator.domain.restart_record import SETTLED, RestartRecord, project, restart_of
+from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import Registration, WorkspaceState
-from orchestrator.ports import EventFilter, EventStore, Reader, RestartFilter, StoredEvent, WorkspaceFilter
+from orchestrator.ports import (
+    SNAPSHOTS_FROM,
+    EventFilter,
+    EventStore,
+    Reader,
+    RestartFilter,
+    StoredEvent,
+    WorkspaceFilter,
+)
 
 _PAGE = 2_000
+
+_UNREAD = Policy()
+"""Only writes are folded with regard to a policy (its ``max_count``)."""
 
 Progress = Callable[[int, int], None]
 """Takes the position that is folded and the last one that will be."""
@@ -84,6 +96,7 @@ class Replayed:
     states: dict[str, WorkspaceState] = field(default_factory=dict)
     layers: dict[str, PolicyLayer] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
+    _snapshots: dict[int, WorkspaceState] = field(default_factory=dict)
     _unsettled: dict[str, RestartRecord] = field(default_factory=dict)
     _stored: dict[str, RestartRecord] = field(default_factory=dict)
     _policies: dict[str, tuple[Registration | None, Policy]] = field(default_factory=dict)
@@ -99,10 +112,26 @@ class Replayed:
         if event.workspace is None:
             return
         before = self.states.get(event.workspace) or WorkspaceState(workspace=event.workspace)
-        after = apply(before, data, at=at, position=event.position, policy=self._policy(before))
+        policy = self._policy(before) if isinstance(data, FileWritten) else _UNREAD
+        after = apply(before, data, at=at, position=event.position, policy=policy)
         self.states[event.workspace] = after
         if not data.FACT:
             self._project(event, data, at, after)
+        if is_kept(data):
+            self._snapshots[event.position] = after
+
+    def compare_snapshots(self, stored: Sequence[Snapshot], complete_from: int) -> None:
+        """Compare the snapshots since the last time; up to ``complete_from`` one may be missing."""
+        found = {snapshot.position: snapshot.state for snapshot in stored}
+        for position in sorted(found.keys() | self._snapshots.keys()):
+            kept, replayed = found.get(position), self._snapshots.get(position)
+            if kept != replayed and (kept is not None or position > complete_from):
+                sides = [None if state is None else encode_state(state) for state in (kept, replayed)]
+                name = f"{(kept or replayed or WorkspaceState(workspace='')).workspace} at {position}"
+                self.differences.append(
+                    Difference(table="workspace_snapshots", id=name, stored=sides[0], replayed=sides[1])
+                )
+        self._snapshots.clear()
 
     def _at(self, text: str) -> datetime:
         """Return an instant; the events of a transaction share one."""
@@ -187,9 +216,11 @@ def replay(store: EventStore, progress: Progress = lambda position, last: None) 
 
 def _fold(reader: Reader, progress: Progress) -> Replayed:
     replayed, after, last = Replayed(_StoredRestarts(reader)), 0, reader.last_position()
+    complete_from = reader.counters(SNAPSHOTS_FROM).position
     while page := reader.stored_events(EventFilter(after=after, limit=_PAGE)):
         for event in page:
             replayed.take(event)
+        replayed.compare_snapshots(reader.snapshots_between(after + 1, page[-1].position), complete_from)
         after = page[-1].position
         progress(after, last)
     return replayed

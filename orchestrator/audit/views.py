@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.audit.fate import Fate, latest_due, policy_in_force
+from orchestrator.audit.past import Moment
 from orchestrator.audit.restart_story import RestartStory
-from orchestrator.domain.encoding import to_plain
+from orchestrator.domain.encoding import format_instant, to_plain
 from orchestrator.domain.events import Recorded
 from orchestrator.domain.policy import Policies, PolicyPatch, render_policy
 from orchestrator.domain.restart_record import RestartRecord
@@ -77,6 +78,12 @@ def workspace_row(stored: StoredWorkspace, policies: Policies) -> View:
         "policy_in_force": render_policy(in_force),
         "policy_version": in_force.version,
     }
+
+
+def workspace_then(stored: StoredWorkspace, moment: Moment) -> View:
+    """Return a workspace as it was: ``at`` that instant, after the event at ``position``."""
+    row = workspace_row(stored, moment.policies)
+    return row | {"at": format_instant(moment.at), "position": moment.position}
 
 
 def _restart(state: WorkspaceState) -> View | None:

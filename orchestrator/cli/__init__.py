@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import act, demo, export, policy, processes, read, replay, watching
+from orchestrator.cli import act, demo, export, policy, processes, read, replay, verify, watching
 from orchestrator.cli.output import emit, fail, note
 from orchestrator.errors import OrchestratorError
 from orchestrator.logs import configure_logs
@@ -46,6 +46,7 @@ app.command("tail")(read.tail)
 app.command("replay")(replay.replay_command)
 app.command("demo")(demo.demo)
 app.add_typer(policy.app, name="policy", help="Show, change or check the numbers that decide when.")
+export.app.command("verify")(verify.verify_command)
 app.add_typer(export.app, name="audit", help="What an auditor takes away.")
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from orchestrator.audit.fate import fate_of
-from orchestrator.audit.views import event_view, fate_view, restart_view, story_view, workspace_row
+from orchestrator.audit.past import Moment, moment_at, workspace_at, workspaces_at
+from orchestrator.audit.views import event_view, fate_view, restart_view, story_view, workspace_row, workspace_then
 from orchestrator.audit.why import why
 from orchestrator.cli import stories
 from orchestrator.cli.options import Data, DatabaseUrl, Json, parse_moment, parse_pair
 from orchestrator.cli.output import emit_json, emit_line, facts, instant, say, show, table
+from orchestrator.domain.encoding import format_instant
 from orchestrator.domain.events import EVENT_TYPES, Cause, Recorded
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.state import Phase
@@ -55,39 +58,54 @@ def _check_file(url: str) -> None:
 
 
 def workspaces(
+    workspace: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this one.")] = None,
     *,
     state: Annotated[Phase | None, typer.Option(help="Only those in this state.")] = None,
     fleet: Annotated[str | None, typer.Option(help="Only those of this fleet.")] = None,
     label: Annotated[str | None, typer.Option(metavar="KEY=VALUE", help="Only those with this label.")] = None,
+    at: Annotated[str | None, typer.Option(help="As they were then: RFC 3339, or 10m for 10 min ago.")] = None,
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     data: Data = None,
 ) -> None:
-    """List workspaces: state, what waits, when it is due."""
+    """List workspaces: state, what waits, when it is due. A removed one only where it is named."""
     pair = parse_pair(label, name="--label") if label is not None else None
+    wanted = WorkspaceFilter(phase=state, fleet=fleet, label=pair, limit=_PAGE, removed=workspace is not None)
     with reading(database_url, data) as store, store.read() as reader:
-        policies = reader.policies()
-        found = list(_workspaces(reader, WorkspaceFilter(phase=state, fleet=fleet, label=pair, limit=_PAGE)))
+        moment = None if at is None else moment_at(reader, parse_moment(at, reader.now(), name="--at"))
+        policies = moment.policies if moment else reader.policies()
+        if workspace is None:
+            found = list(_workspaces(reader, wanted, moment))
+        else:
+            found = [one for one in [_workspace(reader, workspace, moment)] if wanted.admits(one.state)]
     if as_json:
-        emit_json({"items": [workspace_row(stored, policies) for stored in found]})
+        rows = [workspace_then(one, moment) if moment else workspace_row(one, policies) for one in found]
+        emit_json({"items": rows})
         return
     columns = ("WORKSPACE", "STATE", "FLEET", "WRITES", "REQUESTS", "DUE (UTC)", "LAST START (UTC)")
     show(table(columns, (_workspace_cells(stored) for stored in found)) if found else "No workspace.")
 
 
-def _workspaces(reader: Reader, wanted: WorkspaceFilter) -> Iterator[StoredWorkspace]:
+def _workspace(reader: Reader, workspace: str, moment: Moment | None) -> StoredWorkspace:
+    found = workspace_at(reader, workspace, moment) if moment else reader.workspace(workspace)
+    if found is None:
+        then = f"did not exist at {format_instant(moment.at)}" if moment else "is not registered"
+        raise NotFound(f"workspace {workspace!r} {then}; `orchestrator workspaces` lists those that are")
+    return found
+
+
+def _workspaces(reader: Reader, wanted: WorkspaceFilter, moment: Moment | None) -> Iterator[StoredWorkspace]:
     while True:
-        page = reader.workspaces(wanted)
+        if moment is not None:
+            then = workspaces_at(reader, wanted, moment)
+            page, after = list(then.items), then.next_after
+        else:
+            page = reader.workspaces(wanted)
+            after = page[-1].state.workspace if len(page) == wanted.limit else None
         yield from page
-        if len(page) < wanted.limit:
+        if after is None:
             return
-        wanted = _after(wanted, page[-1].state.workspace)
-
-
-def _after(wanted: WorkspaceFilter, workspace: str) -> WorkspaceFilter:
-    return WorkspaceFilter(
-        phase=wanted.phase, fleet=wanted.fleet, label=wanted.label, after=workspace, limit=wanted.limit
-    )
+        wanted = replace(wanted, after=after)
 
 
 def _workspace_cells(stored: StoredWorkspace) -> tuple[Any, ...]:

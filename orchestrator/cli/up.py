@@ -23,8 +23,8 @@ from orchestrator.domain.events import Operation, ProcessExited
 from orchestrator.domain.policy import DEFAULT_FLEET, Policy, PolicyPatch, render_policy
 from orchestrator.domain.state import Registration
 from orchestrator.errors import InvalidInput
+from orchestrator.executor_port import Executor, Order
 from orchestrator.logs import configure_logs
-from orchestrator.ports import Executor, Order
 from orchestrator.service.append import Author, policy_of
 from orchestrator.service.change_policy import record_floor
 from orchestrator.service.record import Write, record_writes

@@ -13,6 +13,7 @@ from orchestrator.domain.events import ClockRegressed, EventData, NewEvent, Reco
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.policy import DEFAULT_FLEET, Policies, Policy, PolicyPatch
 from orchestrator.domain.restart_record import RestartRecord, project, restart_of
+from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.ports import Ids, StoredWorkspace, Transaction
 from orchestrator.service.announce import announce
@@ -74,15 +75,18 @@ def append(
     ids: Ids,
     policies: Policies,
 ) -> tuple[WorkspaceState, list[Recorded]]:
-    """Append decisions of one workspace, fold them into its row and into its restarts' read models."""
+    """Append decisions of one workspace, fold them into its row, its restarts' read models and its snapshots."""
     if not decided:
         return state, []
     recorded = append_all(tx, _enveloped(state, decided, author, ids), ids)
-    after = state
+    after, snapshots = state, []
     for event in recorded:
         after = evolve(after, event, policy_of(after, policies))
+        if is_kept(event.data):
+            snapshots.append(Snapshot(position=event.position, state=after))
     save(tx, [after], policies)
     tx.save_restarts(_projected(tx, after, recorded))
+    tx.save_snapshots(snapshots)
     return after, recorded
 
 

@@ -14,7 +14,8 @@ from orchestrator.domain.decide import may_start
 from orchestrator.domain.policy import Policies, Policy, PolicyPatch
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Unavailable
-from orchestrator.ports import EventStore, Executor, Ids, Transaction
+from orchestrator.executor_port import Executor
+from orchestrator.ports import EventStore, Ids, Transaction
 from orchestrator.service.announce import announce
 from orchestrator.service.append import Author, carry_out, policy_of
 

@@ -11,7 +11,8 @@ import structlog
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.errors import Unavailable
-from orchestrator.ports import EventStore, Executor, Ids, Order
+from orchestrator.executor_port import Executor, Order
+from orchestrator.ports import EventStore, Ids
 from orchestrator.service.announce import announce
 from orchestrator.service.append import Author, carry_out
 from orchestrator.service.claim import Claim, Claimer

@@ -19,7 +19,7 @@ from orchestrator.errors import (
     TransientError,
     UnknownOutcome,
 )
-from orchestrator.ports import Executor, Order, Readiness, Receipt
+from orchestrator.executor_port import Executor, Order, Readiness, Receipt
 
 _log = structlog.get_logger("orchestrator")
 

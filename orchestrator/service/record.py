@@ -21,7 +21,8 @@ from orchestrator.domain.paths import check_path, escape_path
 from orchestrator.domain.policy import DEFAULT_FLEET, Action, Policies, Policy, PolicyPatch
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import KeyReused, NotFound, OrchestratorError
-from orchestrator.ports import EventStore, Ids, Target, Transaction
+from orchestrator.executor_port import Target
+from orchestrator.ports import EventStore, Ids, Transaction
 from orchestrator.service.announce import announce, announce_writes
 from orchestrator.service.append import append_all, expected_at, policy_of, save
 from orchestrator.service.idempotency import RequestKey, once

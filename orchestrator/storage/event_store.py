@@ -15,10 +15,10 @@ import sqlalchemy as sa
 
 from orchestrator.domain.encoding import canonical_json
 from orchestrator.errors import StorageUnavailable
-from orchestrator.ports import Counters, Reader, StoredWorkspace, Transaction
+from orchestrator.ports import LOG_SUMS, Counters, Reader, StoredWorkspace, Transaction
 from orchestrator.storage import migrate, rows
 from orchestrator.storage.database_time import LAST_RECORDED_AT, DatabaseTime
-from orchestrator.storage.reader import COUNTERS, TICK, SqlReader
+from orchestrator.storage.reader import TICK, SqlReader
 from orchestrator.storage.schema import Instant, counters, heartbeats, idempotency_keys, workspaces
 from orchestrator.storage.statements import Statements
 from orchestrator.storage.transaction import Instants, SqlTransaction
@@ -144,12 +144,12 @@ class SqlEventStore(ABC):
         """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
         values = {"position": kept.position, "sums": canonical_json(kept.sums)}
         with self._writing() as sql:
-            as_expected = (counters.c.name == COUNTERS) & (counters.c.position == expected_position)
+            as_expected = (counters.c.name == LOG_SUMS) & (counters.c.position == expected_position)
             if sql.run(sa.update(counters).where(as_expected).values(**values)).rowcount == 1:
                 return True
             if expected_position != 0:
                 return False
-            first = sql.insert(counters).values(name=COUNTERS, **values).on_conflict_do_nothing()
+            first = sql.insert(counters).values(name=LOG_SUMS, **values).on_conflict_do_nothing()
             return sql.run(first.returning(counters.c.name)).first() is not None
 
     def forget_answers(self, before: datetime) -> int:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from orchestrator.errors import StorageUnavailable
-from orchestrator.ports import Clock, Counters, Reader, Transaction
+from orchestrator.ports import LOG_SUMS, Clock, Counters, Reader, Transaction
 from orchestrator.storage.database_time import HostClock
 from orchestrator.storage.memory_content import Content, with_lease
 from orchestrator.storage.memory_log import MemoryLog
@@ -95,9 +95,9 @@ class MemoryEventStore:
     def save_counters(self, counters: Counters, *, expected_position: int) -> bool:
         """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
         with self._writing():
-            if self._content.counters.position != expected_position:
+            if self._content.kept(LOG_SUMS).position != expected_position:
                 return False
-            self._content = replace(self._content, counters=counters)
+            self._content = replace(self._content, counters={**self._content.counters, LOG_SUMS: counters})
             return True
 
     def forget_answers(self, before: datetime) -> int:

@@ -10,6 +10,7 @@ import msgspec
 
 from orchestrator.domain.policy import PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord
+from orchestrator.domain.snapshot import Snapshot
 from orchestrator.ports import Counters, StoredAnswer, StoredWorkspace
 
 
@@ -31,8 +32,13 @@ class Content:
     restarts: Mapping[str, RestartRecord] = field(default_factory=dict)
     policies: Mapping[str, PolicyLayer] = field(default_factory=dict)
     answers: Mapping[tuple[str, str], Remembered] = field(default_factory=dict)
-    counters: Counters = field(default_factory=lambda: Counters(position=0, sums={}))
+    snapshots: Mapping[int, Snapshot] = field(default_factory=dict)
+    counters: Mapping[str, Counters] = field(default_factory=dict)
     last_tick_at: datetime | None = None
+
+    def kept(self, name: str) -> Counters:
+        """Return the counters of that name; position 0 and no sums if there are none."""
+        return self.counters.get(name, Counters(position=0, sums={}))
 
     def store_time(self, clock: datetime) -> datetime:
         """Return max(clock, the last ``recorded_at``)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from datetime import datetime
 
 from orchestrator.domain.events import CycleStarted, Recorded
 from orchestrator.errors import Conflict
@@ -59,6 +60,10 @@ class MemoryLog:
     def cycle_start(self, cycle: str, *, length: int) -> Recorded | None:
         """Return the ``CycleStarted`` of a cycle, if it is at or below ``length``."""
         return self._find(("cycle", cycle, None), length)
+
+    def position_at(self, at: datetime, *, length: int) -> int:
+        """Return the newest position up to ``length`` that was recorded at that instant or before, or 0."""
+        return bisect_right(self._events, at, hi=length, key=lambda event: event.recorded_at)
 
     def between(self, first: int, last: int, workspace: str | None = None) -> Iterator[Recorded]:
         """Yield the events from position ``first`` to ``last``, of one workspace or of all."""

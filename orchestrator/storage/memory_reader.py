@@ -7,13 +7,14 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 from itertools import islice
 
+import msgspec
+
 from orchestrator.domain.events import FileWritten, Recorded
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_record import RestartRecord
-from orchestrator.domain.state import Phase
 from orchestrator.ports import (
+    LOG_SUMS,
     Backlog,
-    Clock,
     Counters,
     EventFilter,
     RestartFilter,
@@ -22,19 +23,13 @@ from orchestrator.ports import (
     Waived,
     WorkspaceFilter,
 )
-from orchestrator.storage.memory_content import Content
-from orchestrator.storage.memory_log import MemoryLog
+from orchestrator.storage.memory_inquiries import MemoryInquiries
 from orchestrator.storage.reader import HOLDING, waived_by
 from orchestrator.storage.rows import fleet_of, stored_event_of
 
 
-class MemoryReader:
+class MemoryReader(MemoryInquiries):
     """``Reader`` over a content and the shared log below its length."""
-
-    def __init__(self, log: MemoryLog, content: Content, clock: Clock) -> None:
-        self._log = log
-        self._content = content
-        self._clock = clock
 
     def now(self) -> datetime:
         """Return the clock."""
@@ -48,7 +43,7 @@ class MemoryReader:
         """Return a page of workspaces."""
         ids = sorted(name for name in self._content.workspaces if name > wanted.after)
         stored = (self._content.workspaces[name] for name in ids)
-        return list(islice((one for one in stored if _is_wanted(one, wanted)), wanted.limit))
+        return list(islice((one for one in stored if wanted.admits(one.state)), wanted.limit))
 
     def policies(self) -> Policies:
         """Return the stored policy layers."""
@@ -69,6 +64,16 @@ class MemoryReader:
             and wanted.correlation_id in (None, event.correlation_id)
         )
         return list(islice(chosen, wanted.limit))
+
+    def restart_events(self, record: RestartRecord, *, to_end: bool, limit: int) -> list[Recorded]:
+        """Return the workspace's events from the first position of a restart's range on."""
+        last = self._content.length
+        if to_end:
+            own = self.events(EventFilter(correlation_id=record.id, workspace=record.workspace, limit=last))
+            last = own[-1].position
+        found = self._log.between(record.from_position, last, record.workspace)
+        unsourced = dict.fromkeys(("source", "source_id", "occurred_at", "causation_id", "traceparent"))
+        return [msgspec.structs.replace(event, **unsourced) for event in islice(found, limit)]
 
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as a database would keep it."""
@@ -164,9 +169,9 @@ class MemoryReader:
             phases=Counter(state.phase for state in states),
         )
 
-    def counters(self) -> Counters:
-        """Return the kept sums; position 0 and none if there are none yet."""
-        return self._content.counters
+    def counters(self, name: str = LOG_SUMS) -> Counters:
+        """Return the kept sums of that name; position 0 and none if there are none yet."""
+        return self._content.kept(name)
 
     def last_tick_at(self) -> datetime | None:
         """Return when a tick last ended, by the clock."""
@@ -184,15 +189,3 @@ def _instants(stored: StoredWorkspace) -> Iterator[datetime]:
     yield from _tick_instants(stored)
     if stored.state.ready_at is not None:
         yield stored.state.ready_at
-
-
-def _is_wanted(stored: StoredWorkspace, wanted: WorkspaceFilter) -> bool:
-    state = stored.state
-    if wanted.phase is None and state.phase is Phase.REMOVED and not wanted.removed:
-        return False
-    labels = state.registration.labels if state.registration else {}
-    return (
-        wanted.phase in (None, state.phase)
-        and wanted.fleet in (None, fleet_of(state))
-        and (wanted.label is None or labels.get(wanted.label[0]) == wanted.label[1])
-    )

@@ -10,6 +10,7 @@ from orchestrator.domain.encoding import encode_data, encode_state
 from orchestrator.domain.events import ClockRegressed, FileWritten, NewEvent, Recorded
 from orchestrator.domain.policy import Action, Policies, PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord
+from orchestrator.domain.snapshot import Snapshot
 from orchestrator.errors import Conflict
 from orchestrator.ports import Running, StoredAnswer, StoredWorkspace
 from orchestrator.storage.memory_content import Content, Remembered
@@ -78,6 +79,12 @@ class MemoryTransaction:
         """Insert or replace read models."""
         new = {record.id: record for record in records}
         self._draft = replace(self._draft, restarts={**self._draft.restarts, **new})
+
+    def save_snapshots(self, snapshots: Sequence[Snapshot]) -> None:
+        """Keep states as they were right after events of this transaction."""
+        if snapshots:
+            new = {snapshot.position: snapshot for snapshot in snapshots}
+            self._draft = replace(self._draft, snapshots={**self._draft.snapshots, **new})
 
     def save_policy(self, layer: PolicyLayer) -> None:
         """Insert or replace a policy layer."""

@@ -15,6 +15,7 @@ from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.state import Phase
 from orchestrator.ports import (
+    LOG_SUMS,
     Backlog,
     Counters,
     EventFilter,
@@ -25,7 +26,7 @@ from orchestrator.ports import (
     WorkspaceFilter,
 )
 from orchestrator.storage import lookups, rows
-from orchestrator.storage.database_time import DatabaseTime
+from orchestrator.storage.inquiries import SqlInquiries
 from orchestrator.storage.schema import (
     IS_CYCLE_START,
     IS_WAIVER,
@@ -37,22 +38,17 @@ from orchestrator.storage.schema import (
     restarts,
     workspaces,
 )
-from orchestrator.storage.statements import Statements
 
 HOLDING = (RestartState.SUCCEEDED, RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING)
 """States of a restart that answers for its range: of those, the ranges of a workspace never overlap (S6)."""
-COUNTERS = "log"
 TICK = "tick"
 _UNDECODED = [sa.type_coerce(events.c[name], sa.types.NullType()) for name in StoredEvent._fields]
+_TOLD = [events.c[name] for name in rows.TOLD]
 _TICKED = (workspaces.c.due_at, workspaces.c.held_until, workspaces.c.lease_until)
 
 
-class SqlReader:
+class SqlReader(SqlInquiries):
     """``Reader`` over ``Statements``."""
-
-    def __init__(self, sql: Statements, time: DatabaseTime) -> None:
-        self._sql = sql
-        self._time = time
 
     def now(self) -> datetime:
         """Return the database's clock."""
@@ -101,6 +97,16 @@ class SqlReader:
         result = self._sql.run(_page_of(sa.select(events), wanted))
         return [rows.event_of(row) for row in result.mappings()]
 
+    def restart_events(self, record: RestartRecord, *, to_end: bool, limit: int) -> list[Recorded]:
+        """Return the workspace's events from the first position of a restart's range on."""
+        page = sa.select(*_TOLD).where(events.c.workspace == record.workspace)
+        page = page.where(events.c.position >= record.from_position)
+        if to_end:
+            last = sa.select(sa.func.max(events.c.position)).where(events.c.correlation_id == record.id)
+            page = page.where(events.c.position <= last.scalar_subquery())
+        result = self._sql.run(page.order_by(events.c.position).limit(limit))
+        return [rows.told_event_of(row) for row in result]
+
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as it is kept."""
         result = self._sql.run(_page_of(sa.select(*_UNDECODED), wanted))
@@ -116,7 +122,7 @@ class SqlReader:
 
     def restarts(self, wanted: RestartFilter) -> list[RestartRecord]:
         """Return a page of restart history."""
-        page = sa.select(restarts)
+        page = sa.select(*lookups.RESTART_COLUMNS)
         for column, value in (
             (restarts.c.workspace, wanted.workspace),
             (restarts.c.fleet, wanted.fleet),
@@ -137,20 +143,21 @@ class SqlReader:
         if wanted.after is not None:
             page, order = page.where(restarts.c.queued_position > wanted.after), restarts.c.queued_position.asc()
         result = self._sql.run(page.order_by(order).limit(wanted.limit))
-        return [rows.restart_record_of(row) for row in result.mappings()]
+        return [rows.restart_record_of(row) for row in result]
 
     def restart_holding(self, workspace: str, position: int) -> RestartRecord | None:
         """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""
         # Their ranges tile: the first one that ends at or after the position holds it, or none does.
         first = (
-            sa.select(restarts)
+            sa.select(*lookups.RESTART_COLUMNS)
             .where(restarts.c.workspace == workspace, restarts.c.to_position >= position)
             .where(restarts.c.state.in_([state.value for state in HOLDING]))
             .order_by(restarts.c.to_position)
             .limit(1)
         )
-        row = self._sql.run(first).mappings().one_or_none()
-        return None if row is None or row["from_position"] > position else rows.restart_record_of(row)
+        row = self._sql.run(first).one_or_none()
+        record = None if row is None else rows.restart_record_of(row)
+        return None if record is None or record.from_position > position else record
 
     def waived(self, workspace: str, position: int) -> Waived | None:
         """Return the waived range that holds ``position``, if one does."""
@@ -225,9 +232,9 @@ class SqlReader:
             phases={Phase(row.phase): row.workspaces for row in found},
         )
 
-    def counters(self) -> Counters:
-        """Return the kept sums; position 0 and none if there are none yet."""
-        wanted = sa.select(counters.c.position, counters.c.sums).where(counters.c.name == COUNTERS)
+    def counters(self, name: str = LOG_SUMS) -> Counters:
+        """Return the kept sums of that name; position 0 and none if there are none yet."""
+        wanted = sa.select(counters.c.position, counters.c.sums).where(counters.c.name == name)
         row = self._sql.run(wanted).one_or_none()
         if row is None:
             return Counters(position=0, sums={})

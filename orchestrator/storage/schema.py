@@ -236,6 +236,7 @@ workspace_snapshots = sa.Table(
     sa.Column("workspace", ID, primary_key=True),
     sa.Column("position", NUMBER, primary_key=True, autoincrement=False),
     sa.Column("state", sa.Text, nullable=False),
+    sa.Index("ix_workspace_snapshots_position", "position", unique=True),
 )
 """A workspace's folded state right after the event that settled a restart: a past state folds only what came since."""
 

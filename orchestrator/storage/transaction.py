@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from orchestrator.domain.events import NewEvent, Recorded
 from orchestrator.domain.policy import Action, Policies, PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord
+from orchestrator.domain.snapshot import Snapshot
 from orchestrator.errors import Conflict, StorageUnavailable
 from orchestrator.ports import Running, StoredAnswer, StoredWorkspace
 from orchestrator.storage import lookups, rows
@@ -21,6 +22,7 @@ from orchestrator.storage.schema import (
     idempotency_keys,
     policies,
     restarts,
+    workspace_snapshots,
     workspaces,
 )
 from orchestrator.storage.statements import Statements
@@ -90,6 +92,11 @@ class SqlTransaction:
     def save_restarts(self, records: Sequence[RestartRecord]) -> None:
         """Insert or replace read models."""
         self._sql.upsert(restarts, [rows.restart_row(record) for record in records])
+
+    def save_snapshots(self, snapshots: Sequence[Snapshot]) -> None:
+        """Keep states as they were right after events of this transaction; none costs nothing."""
+        if snapshots:
+            self._sql.run(sa.insert(workspace_snapshots), [rows.snapshot_row(snapshot) for snapshot in snapshots])
 
     def save_policy(self, layer: PolicyLayer) -> None:
         """Insert or replace a policy layer."""

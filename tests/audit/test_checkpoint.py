@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.audit.verify import merkle
@@ -265,6 +265,7 @@ PIECES = st.sampled_from(
 NOTES = st.one_of(st.binary(max_size=200), st.text(max_size=100), st.lists(PIECES, max_size=20).map("".join))
 
 
+@settings(deadline=None)
 @given(NOTES)
 def test_nothing_but_a_refusal_is_ever_raised(note: str | bytes) -> None:
     text = note if isinstance(note, str) else note.decode("latin-1")
@@ -276,6 +277,7 @@ def test_nothing_but_a_refusal_is_ever_raised(note: str | bytes) -> None:
             parse(text)
 
 
+@settings(deadline=None)
 @given(st.lists(PIECES, max_size=12).map("".join))
 def test_whatever_was_signed_is_a_checkpoint_or_refused(text: str) -> None:
     with suppress(NoteRefused):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.audit.verify.evidence import FORMAT, Verdict, verify_bundle, write_bundle
@@ -359,6 +359,7 @@ LINES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(LINES, min_size=1, max_size=4))
 def test_whatever_was_sealed_is_judged(values: list[object]) -> None:
     whole = Sealed([json.dumps(value if isinstance(value, dict) else {"data": {}, "x": value}) for value in values])
@@ -368,6 +369,7 @@ def test_whatever_was_sealed_is_judged(values: list[object]) -> None:
     assert faults(bundle)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_bundle_never_passes_and_never_raises(log: tuple[Sealed, str, str], data: st.DataObject) -> None:
     whole, first, _ = log
@@ -381,6 +383,7 @@ def test_a_damaged_bundle_never_passes_and_never_raises(log: tuple[Sealed, str, 
     assert faults(good[:at])
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(max_size=60), st.text(max_size=60)))
 def test_no_text_raises(text: str | bytes) -> None:
     assert faults(text) == [Fault.MALFORMED]

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pymerkle
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.audit.verify import merkle
@@ -106,6 +106,7 @@ def test_consistency_proofs_are_those_published(first: int, second: int) -> None
     assert merkle.is_consistent(first, second, bytes.fromhex(ROOTS[first]), bytes.fromhex(ROOTS[second]), proof)
 
 
+@settings(deadline=None)
 @given(sizes, st.data())
 def test_root_and_proofs_are_as_the_rfc_defines_them(size: int, data: st.DataObject) -> None:
     leaves, index, first = numbered[:size], data.draw(st.integers(0, size - 1)), data.draw(st.integers(1, size))
@@ -119,6 +120,7 @@ def test_root_and_proofs_are_as_the_rfc_defines_them(size: int, data: st.DataObj
     assert merkle.is_consistent(first, size, root_as_defined(leaves[:first]), root, consistency)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), max_size=12))
 def test_frontier_has_the_same_root_whatever_the_batches(batches: list[int]) -> None:
     frontier, taken = merkle.Frontier(), 0
@@ -228,6 +230,7 @@ numbers = st.integers(-2, 2**70)
 hashes = st.binary(max_size=40)
 
 
+@settings(deadline=None)
 @given(numbers, numbers, hashes, hashes, st.lists(hashes, max_size=90))
 def test_verifiers_answer_whatever_they_are_given(
     first: int, second: int, one: bytes, two: bytes, proof: list[bytes]

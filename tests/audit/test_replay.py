@@ -59,6 +59,12 @@ def test_the_log_folds_into_what_is_stored(lived: History) -> None:
         ("UPDATE restarts SET writes = 1", "restarts", "rst_"),
         ("DELETE FROM restarts", "restarts", "rst_"),
         ("UPDATE policies SET version = 9 WHERE scope = 'fleet:blue'", "policies", "fleet:blue"),
+        (
+            "UPDATE workspace_snapshots SET state = replace(state, 'fence\":1', 'fence\":2') WHERE workspace = 'ws'",
+            "workspace_snapshots",
+            "ws at ",
+        ),
+        ("DELETE FROM workspace_snapshots WHERE workspace = 'gone'", "workspace_snapshots", "gone at "),
         ("INSERT INTO policies SELECT 'fleet:red', policy, 7 FROM policies LIMIT 1", "policies", "fleet:red"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.audit.verify import merkle, tiles
@@ -22,6 +22,7 @@ def stored(size: int) -> Store:
     return tiles.append(tiles.EMPTY, LEAVES[:size]).changed
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([0, 1, 2, 3, 127, 128, 129, 255, 256, 257, 300, 513]), max_size=8), st.data())
 def test_any_batches_give_the_plain_tree(batches: list[int], data: st.DataObject) -> None:
     store: Store = {}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import ExecutionCancelled, InvalidTarget, ReadinessTimeout
-from orchestrator.ports import Executor, Order, Readiness
+from orchestrator.executor_port import Executor, Order, Readiness
 from tests.executors.world import eventually, in_thread, order_for, processes_of, unique_workspace
 from workers.executors.command import CommandExecutor
 from workers.executors.process import ProcessExecutor

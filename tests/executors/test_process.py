@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import PermanentError
-from orchestrator.ports import Order, Readiness, Receipt
+from orchestrator.executor_port import Order, Readiness, Receipt
 from tests.executors.conftest import Exits
 from tests.executors.world import eventually, order_for, processes_of
 from workers.executors.process import ProcessExecutor

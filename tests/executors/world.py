@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator.ports import Executor, Order
+from orchestrator.executor_port import Executor, Order
 from workers.launch import Launch
 
 # Says that it got that far, ignores TERM, and lives until it is killed.

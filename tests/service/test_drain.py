@@ -13,7 +13,8 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import PolicyPatch
 from orchestrator.errors import InvalidTarget, PermanentError, TransientError, UnknownOutcome
-from orchestrator.ports import EventStore, Order, Readiness, Receipt
+from orchestrator.executor_port import Order, Readiness, Receipt
+from orchestrator.ports import EventStore
 from orchestrator.service import execute
 from orchestrator.service.change_policy import change_policy
 from tests.history import START, History, TestClock

@@ -13,7 +13,8 @@ import pytest
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.errors import ExecutionCancelled
-from orchestrator.ports import EventStore, Order, Receipt
+from orchestrator.executor_port import Order, Receipt
+from orchestrator.ports import EventStore
 from orchestrator.service import drain
 from orchestrator.service.drain import Drainer
 from orchestrator.service.lease import HeldLease, LeaseBook

@@ -12,7 +12,8 @@ import pytest
 from orchestrator.domain.events import CycleAbandoned, CycleSucceeded
 from orchestrator.domain.policy import parse_policy
 from orchestrator.domain.state import Registration
-from orchestrator.ports import EventStore, Order, Receipt
+from orchestrator.executor_port import Order, Receipt
+from orchestrator.ports import EventStore
 from orchestrator.service.append import Author
 from orchestrator.service.lease import HeldLease, LeaseBook
 from orchestrator.service.operate import Operator

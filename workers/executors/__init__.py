@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint, entry_points
 
 from orchestrator.errors import InvalidInput
-from orchestrator.ports import Executor
+from orchestrator.executor_port import Executor
 from workers.executors.command import CommandExecutor
 from workers.executors.process import ProcessExecutor
 from workers.executors.simulated import SimulatedExecutor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.ports import Order, Readiness, Receipt
+from orchestrator.executor_port import Order, Readiness, Receipt
 from workers.executors import target_fields as fields
 from workers.executors.program_target import PROGRAM_FIELDS, launch_of, normalise_program
 from workers.executors.readiness import look, normalise_ready

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import InvalidTarget
-from orchestrator.ports import Order
+from orchestrator.executor_port import Order
 from workers.executors import target_fields as fields
 from workers.launch import Launch
 

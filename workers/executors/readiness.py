@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 
 from orchestrator.errors import ExecutionCancelled, InvalidTarget, PermanentError
-from orchestrator.ports import Order, Readiness
+from orchestrator.executor_port import Order, Readiness
 from workers.executors import target_fields as fields
 from workers.executors.bounded_run import Ended, run
 from workers.executors.program_target import child_environment

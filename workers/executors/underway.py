@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from orchestrator.errors import ExecutionCancelled, ReadinessTimeout
-from orchestrator.ports import Order
+from orchestrator.executor_port import Order
 
 _SLICE_S = 0.02
 

@@ -1,0 +1,27 @@
+"""``./dev bench NAME ARGS``; without a name, what there is."""
+
+from __future__ import annotations
+
+import sys
+
+from bench import audit
+
+_BENCHMARKS = {"audit": (audit.main, audit.SUMMARY)}
+
+
+def main(args: list[str]) -> int:
+    """Run the benchmark of that name, or list all."""
+    if args and args[0] in _BENCHMARKS:
+        run, _ = _BENCHMARKS[args[0]]
+        return run(args[1:])
+    listed = "\n".join(f"  {name:<8} {summary}" for name, (_, summary) in _BENCHMARKS.items())
+    text = f"usage: ./dev bench NAME [--help]\n\n{listed}"
+    if args and args[0] not in ("-h", "--help", "help"):
+        print(f"./dev bench: there is no benchmark {args[0]!r}.\n\n{text}", file=sys.stderr)
+        return 2
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,119 @@
+"""``./dev bench audit``: what the audit costs, as ratios in one run, on PostgreSQL and SQLite."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.databases import postgres_url, sqlite_url
+from bench.log_files import Wanted, sqlite_file
+from bench.passes import LogDoesNotReplay, measure_passes
+from bench.questions import measure_questions
+from bench.ratios import Ratio, Run, table
+from bench.statements import driver
+
+SUMMARY = "the audit's questions, pages, replay, export, verify and sealing, against what each can't do without"
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "benchmarks" / "audit.md"
+_DATABASES: dict[str, Callable[[Path, Wanted], AbstractContextManager[str]]] = {
+    "sqlite": sqlite_url,
+    "postgres": postgres_url,
+}
+_PARTS: dict[str, Callable[[Run], Iterator[Ratio]]] = {"questions": measure_questions, "passes": measure_passes}
+
+
+def main(args: Sequence[str]) -> int:
+    """Measure and print. Returns 1 if nothing could be measured, or with ``--strict`` if a bar is missed."""
+    given = _parser().parse_args(args)
+    ratios: list[Ratio] = []
+    machine: dict[str, str] = _machine()
+    wanted = Wanted(count=given.events, folder=given.folder, fresh=given.fresh, say=_say)
+    source = sqlite_file(wanted)
+    for name in given.database or list(_DATABASES):
+        with _DATABASES[name](source, wanted) as url:
+            machine[name] = _version(url)
+            run = Run(url=url, database=name, events=given.events, rounds=given.rounds, passes=given.passes)
+            try:
+                ratios += _measured(run, given.only or list(_PARTS))
+            except LogDoesNotReplay as error:
+                _say(str(error))
+                return 1
+    if given.json:
+        print(json.dumps({"events": given.events, **machine, "ratios": [item.plain() for item in ratios]}, indent=1))
+    else:
+        print(table(ratios))
+    if given.write:
+        PAGE.parent.mkdir(parents=True, exist_ok=True)
+        PAGE.write_text(_page(given.events, machine, ratios))
+    return 1 if given.strict and not all(item.met for item in ratios) else 0
+
+
+def _measured(run: Run, parts: Sequence[str]) -> Iterator[Ratio]:
+    for part in parts:
+        for ratio in _PARTS[part](run):
+            _say(f"{run.database}: {ratio.what}: {ratio.ratio:.2f}")
+            yield ratio
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="./dev bench audit", description=SUMMARY)
+    parser.add_argument("--events", type=int, default=1_000_000, help="length of the log (default 1,000,000)")
+    parser.add_argument("--database", action="append", choices=list(_DATABASES), help="only this one; may be repeated")
+    parser.add_argument("--only", action="append", choices=list(_PARTS), help="only this part; may be repeated")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each short thing is measured")
+    parser.add_argument("--passes", type=int, default=3, help="how often each pass over the log is measured")
+    parser.add_argument("--folder", type=Path, default=ROOT / ".bench", help="where logs are kept (default .bench)")
+    parser.add_argument("--fresh", action="store_true", help="make the log anew, though one is kept")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if a bar is missed")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)} too")
+    return parser
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _machine() -> dict[str, str]:
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": commit.stdout.strip() or "unknown",
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _version(url: str) -> str:
+    if url.startswith("sqlite"):
+        return sqlite3.sqlite_version
+    with driver(url) as cursor:
+        cursor.execute("SHOW server_version")
+        return str(cursor.fetchall()[0][0])
+
+
+def _page(events: int, machine: dict[str, str], ratios: Sequence[Ratio]) -> str:
+    facts = "\n".join(f"- {name}: {value}" for name, value in machine.items())
+    return (
+        f"# The audit on a log of {events:,} events\n\n"
+        "Written by `./dev bench audit --write`. Both sides of a ratio were measured in turns in one run; times are"
+        " medians. Costs are ours over the other, speeds the other's time over ours.\n\n"
+        f"{facts}\n\n{table(ratios)}\n"
+    )

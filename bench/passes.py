@@ -1,0 +1,90 @@
+"""What goes over the whole log once: replay and export, each against reading all rows through the same driver."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psycopg
+
+from bench.ratios import Bar, Ratio, Run, in_turns
+from bench.statements import COLUMNS, driver, plain_url
+from orchestrator.audit.export import export
+from orchestrator.audit.replay import replay
+from orchestrator.ports import EventStore
+from orchestrator.storage.opening import open_store
+
+_ROOT = Path(__file__).resolve().parent.parent
+_AT_ONCE = 2_000
+_READ = f"SELECT {COLUMNS} FROM events ORDER BY position"
+_FLAT_MIB = 16.0
+
+
+class LogDoesNotReplay(Exception):
+    """The kept log is not what this version would have written."""
+
+
+def measure_passes(run: Run) -> Iterator[Ratio]:
+    """Measure replay and export."""
+    with closing(open_store(run.url)) as store, TemporaryDirectory() as folder:
+        target = Path(folder) / "export.ndjson"
+        yield _pass(run, "replay", 0.25, partial(_replay, store))
+        grown = _memory_of_export(run.url)
+        note = f"memory grew by {grown:.1f} MiB after a tenth{'' if grown <= _FLAT_MIB else ': NOT FLAT'}"
+        yield _pass(run, "export to a file", 0.5, partial(_export, store, target), note)
+
+
+def _pass(run: Run, what: str, limit: float, ours: partial[None], note: str = "") -> Ratio:
+    ours_s, other_s = in_turns([ours], [partial(bare_read, run.url)], rounds=run.passes)
+    return Ratio(
+        what=what,
+        database=run.database,
+        ours_s=ours_s,
+        against="bare read of all rows",
+        other_s=other_s,
+        bar=Bar.SPEED_AT_LEAST,
+        limit=limit,
+        note=note,
+    )
+
+
+def bare_read(url: str) -> None:
+    """Read all columns of all events, in order, through the raw driver, and do nothing with them."""
+    if url.startswith("sqlite"):
+        with driver(url) as cursor:
+            cursor.execute(_READ)
+            while cursor.fetchmany(_AT_ONCE):
+                pass
+        return
+    with psycopg.connect(plain_url(url)) as connection, connection.cursor("bare") as server_side:
+        server_side.execute(_READ)
+        while server_side.fetchmany(_AT_ONCE):
+            pass
+
+
+def _replay(store: EventStore) -> None:
+    report = replay(store)
+    if report.differences:
+        raise LogDoesNotReplay(
+            f"{len(report.differences)} rows differ, the first: {report.differences[0].table} "
+            f"{report.differences[0].id}; run again with --fresh to make the log anew"
+        )
+
+
+def _export(store: EventStore, target: Path) -> None:
+    with target.open("w", encoding="utf-8", newline="\n") as file:
+        export(store, file.write)
+
+
+def _memory_of_export(url: str) -> float:
+    """Return by how many MiB a fresh process grows at most between a tenth of an export and its end."""
+    command = [sys.executable, "-m", "bench.memory_of_export", url]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True)
+    grown: float = json.loads(done.stdout)["grown_mib"]
+    return grown

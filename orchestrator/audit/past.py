@@ -1,0 +1,136 @@
+"""Workspaces as they were at a past instant: the nearest snapshot, and what came since folded into it.
+
+The fold uses the policies as they were at each event. A lease is as its cycle's start gave it: renewals are no
+events. Databases of before the snapshots answer too; they fold more.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from orchestrator.audit.fate import policy_in_force
+from orchestrator.domain.due import due
+from orchestrator.domain.encoding import format_instant
+from orchestrator.domain.events import PolicyChanged, Recorded
+from orchestrator.domain.evolve import evolve
+from orchestrator.domain.policy import Policies, PolicyLayer
+from orchestrator.domain.snapshot import Snapshot
+from orchestrator.domain.state import WorkspaceState
+from orchestrator.errors import InvalidInput
+from orchestrator.ports import EventFilter, Reader, StoredWorkspace, WorkspaceFilter
+
+MOST_EXAMINED = 500
+"""Workspaces that one page looks at. A page for which few of them are wanted is short, and says where to go on."""
+
+_PAGE = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """A past instant: the newest position recorded by then, and the policies as they were up to it."""
+
+    at: datetime
+    position: int
+    history: PolicyHistory
+
+    @property
+    def policies(self) -> Policies:
+        """Return the policies of that instant."""
+        return self.history.at(self.position)
+
+
+class PolicyHistory:
+    """The stored policies as they were after each of the log's few ``PolicyChanged``."""
+
+    def __init__(self, changes: Sequence[Recorded]) -> None:
+        self._positions: list[int] = []
+        self._policies = [Policies(layers={})]
+        for event in changes:
+            data = event.data
+            if isinstance(data, PolicyChanged):
+                layer = PolicyLayer(scope=data.scope, policy=data.policy, version=data.policy_version)
+                self._positions.append(event.position)
+                self._policies.append(Policies(layers={**self._policies[-1].layers, data.scope: layer}))
+
+    def at(self, position: int) -> Policies:
+        """Return the policies after the event at ``position``."""
+        return self._policies[bisect_right(self._positions, position)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastWorkspaces:
+    """A page of workspaces as they were; ``next_after`` is the id to go on after, None at the end."""
+
+    items: tuple[StoredWorkspace, ...]
+    next_after: str | None
+
+
+def moment_at(reader: Reader, at: datetime) -> Moment:
+    """Return a past instant's place in the log.
+
+    Raises ``InvalidInput`` for an instant in the future of the database's clock, and of the log where that clock
+    has stepped back: what will be is not known.
+    """
+    place = reader.place_of(at)
+    if at > place.now:
+        now, then = format_instant(place.now), format_instant(at)
+        raise InvalidInput(f"at: {then} is in the future; the database's clock says {now}", field="at")
+    wanted = EventFilter(types=(PolicyChanged.type_name(),), to_position=place.position, limit=_PAGE)
+    return Moment(at=at, position=place.position, history=PolicyHistory(list(_events(reader, wanted))))
+
+
+def workspace_at(reader: Reader, workspace: str, moment: Moment) -> StoredWorkspace | None:
+    """Return a workspace as it was, a removed one too; None if it did not exist yet.
+
+    Cost: its snapshot, and the events from there to the moment: those of one window and one restart.
+    """
+    snapshot = reader.snapshots([workspace], moment.position).get(workspace)
+    return _workspace_at(reader, workspace, snapshot, moment)
+
+
+def workspaces_at(reader: Reader, wanted: WorkspaceFilter, moment: Moment) -> PastWorkspaces:
+    """Return a page of workspaces as they were, by id. Looks at no more than ``MOST_EXAMINED`` of them."""
+    found: list[StoredWorkspace] = []
+    after, examined = wanted.after, 0
+    while examined < MOST_EXAMINED:
+        limit = min(wanted.limit, MOST_EXAMINED - examined)
+        rows = reader.workspaces(WorkspaceFilter(removed=True, after=after, limit=limit))
+        names = [row.state.workspace for row in rows]
+        snapshots = reader.snapshots(names, moment.position)
+        for name in names:
+            was = _workspace_at(reader, name, snapshots.get(name), moment)
+            if was is not None and wanted.admits(was.state):
+                found.append(was)
+            after = name
+            if len(found) == wanted.limit:
+                return PastWorkspaces(items=tuple(found), next_after=after)
+        examined += len(names)
+        if len(names) < limit:
+            return PastWorkspaces(items=tuple(found), next_after=None)
+    return PastWorkspaces(items=tuple(found), next_after=after)
+
+
+def _workspace_at(reader: Reader, workspace: str, snapshot: Snapshot | None, moment: Moment) -> StoredWorkspace | None:
+    state = snapshot.state if snapshot else WorkspaceState(workspace=workspace)
+    after = snapshot.position if snapshot else 0
+    existed = snapshot is not None
+    wanted = EventFilter(workspace=workspace, after=after, to_position=moment.position, limit=_PAGE)
+    for event in _events(reader, wanted):
+        existed = True
+        state = evolve(state, event, policy_in_force(state, moment.history.at(event.position)))
+    if not existed:
+        return None
+    found = due(state, policy_in_force(state, moment.policies))
+    return StoredWorkspace(state=state, due_at=found.at if found else None)
+
+
+def _events(reader: Reader, wanted: EventFilter) -> Iterator[Recorded]:
+    while True:
+        page = reader.events(wanted)
+        yield from page
+        if len(page) < wanted.limit:
+            return
+        wanted = replace(wanted, after=page[-1].position)
