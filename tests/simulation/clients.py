@@ -99,10 +99,14 @@ class Clients:
             "exit": self._exit,
         }
 
-    def start(self, action: Action) -> None:
-        """Let a client carry out an action."""
-        work = self._kinds[action.kind]
-        self.hub.spawn(self.process, lambda: work(action, Random(action.draw)), action.kind)
+    def start(self, action: Action, late: int = 0) -> None:
+        """Let a client carry out an action, ``late`` microseconds from now."""
+
+        def work() -> None:
+            self.hub.wait(late)
+            self._kinds[action.kind](action, Random(action.draw))
+
+        self.hub.spawn(self.process, work, action.kind)
 
     def ask(self, work: Callable[[], AnswerT], *, patient: bool = True) -> AnswerT | None:
         """Ask until there is an answer. None: it was refused, or an impatient caller went away not knowing."""

@@ -7,8 +7,8 @@ meanwhile, and wait for what it holds, or pass it over. A frozen holder is rolle
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Protocol
@@ -21,7 +21,7 @@ from tests.simulation.faults import Fault
 from tests.simulation.hub import SECOND, Hub, Killed, Thread
 
 EPOCH = datetime(2026, 11, 23, 12, tzinfo=UTC)
-_APPEND = ""
+APPEND = ""
 """The name of the append lock; no workspace is called so."""
 _LOCK_WAITS = 5 * SECOND
 
@@ -109,7 +109,8 @@ class SimulatedStore:
     def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> set[str]:
         begin, committed = boundaries_of(sys._getframe(1).f_code, "renew_leases")
         self.cross(begin)
-        kept = self.memory.renew_leases(held)
+        with self._locked([*sorted(held), APPEND]):
+            kept = self.memory.renew_leases(held)
         self.committed(held)
         self.answer(committed)
         return kept
@@ -117,7 +118,8 @@ class SimulatedStore:
     def ticked(self) -> None:
         begin, committed = boundaries_of(sys._getframe(1).f_code, "ticked")
         self.cross(begin)
-        self.memory.ticked()
+        with self._locked([APPEND]):
+            self.memory.ticked()
         self.answer(committed)
 
     def save_counters(self, counters: Counters, *, expected_position: int) -> bool:
@@ -126,7 +128,8 @@ class SimulatedStore:
     def forget_answers(self, before: datetime) -> int:
         begin, committed = boundaries_of(sys._getframe(1).f_code, "forget_answers")
         self.cross(begin)
-        forgotten = self.memory.forget_answers(before)
+        with self._locked([APPEND]):
+            forgotten = self.memory.forget_answers(before)
         self.answer(committed)
         return forgotten
 
@@ -136,6 +139,17 @@ class SimulatedStore:
 
     def close(self) -> None:
         """Nothing to release."""
+
+    @contextmanager
+    def _locked(self, names: Sequence[str]) -> Iterator[None]:
+        held: list[str] = []
+        try:
+            for name in names:
+                self.locks.acquire(name)
+                held.append(name)
+            yield
+        finally:
+            self.locks.release(held)
 
     def cross(self, boundary: Boundary) -> None:
         """Come to the begin of something. Raises ``StorageUnavailable`` before it has any effect."""
@@ -198,8 +212,8 @@ class _Write(AbstractContextManager[Transaction]):
             if not self._skip_locked or locks.free(name):
                 locks.acquire(name)
                 self._held.append(name)
-        locks.acquire(_APPEND)
-        self._held.append(_APPEND)
+        locks.acquire(APPEND)
+        self._held.append(APPEND)
 
     def _release(self) -> None:
         held, self._held = self._held, []

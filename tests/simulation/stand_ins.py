@@ -96,7 +96,8 @@ class Condition:
 
     def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
         hub = _Now.hub
-        ends = None if timeout is None else hub.now + round(timeout * SECOND)
+        length = _microseconds(timeout)
+        ends = None if length is None else hub.now + length
         while not predicate():
             left = None if ends is None else ends - hub.now
             thread = hub.current

@@ -18,7 +18,7 @@ from orchestrator.errors import (
     TransientError,
     UnknownOutcome,
 )
-from orchestrator.ports import Order, Readiness, Receipt
+from orchestrator.executor_port import Order, Readiness, Receipt
 from tests.simulation.boundaries import BOUNDARIES, Boundary
 from tests.simulation.database import Striking
 from tests.simulation.faults import Fault

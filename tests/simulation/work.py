@@ -39,7 +39,8 @@ def draw_work(rng: Random, names: tuple[str, ...], length: int) -> tuple[tuple[A
         for _ in range(rng.choice((1, 1, 2, 4))):
             name = rng.choice(names)
             actions.append(Action(at=rng.randrange(length), kind=kind, workspace=name, draw=rng.randrange(1 << 30)))
-    return tuple(sorted(actions, key=lambda action: action.at)), rewrites
+    timely = (action for action in actions if action.at < length)
+    return tuple(sorted(timely, key=lambda action: action.at)), rewrites
 
 
 def _write(rng: Random, name: str, at: int, size: int = 1) -> Action:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from orchestrator.ports import Doorbell, EventStore, Executor, Ids
+from orchestrator.executor_port import Executor
+from orchestrator.ports import Doorbell, EventStore, Ids
 from orchestrator.service.drain import Drainer
 from tests.simulation.broker import Task
 from tests.simulation.hub import SECOND, Hub, Process

@@ -144,8 +144,8 @@ class World:
         self.tell(f"outside: {workspace} is restarted")
         if self.rewrites.get(workspace, 0) > 0:
             self.rewrites[workspace] -= 1
-            at = self.hub.now + self._pace.randrange(5 * SECOND)
-            self.hub.call_at(at, lambda: self.clients.start(Action(at=at, kind="write", workspace=workspace, draw=at)))
+            late = self._pace.randrange(5 * SECOND)
+            self.clients.start(Action(at=self.hub.now, kind="write", workspace=workspace, draw=late), late)
 
     def _take(self, task: Task) -> bool:
         ready = [worker for worker in self.workers if not worker.process.dead]
