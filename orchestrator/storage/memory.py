@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from orchestrator.errors import StorageUnavailable
 from orchestrator.ports import LOG_SUMS, Clock, Counters, Reader, Transaction

@@ -77,7 +77,7 @@ class MemoryReader(MemoryInquiries):
 
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as a database would keep it."""
-        return [stored_event_of(event) for event in self.events(wanted)]
+        return [stored_event_of(event, self._log.text(event.position)) for event in self.events(wanted)]
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""

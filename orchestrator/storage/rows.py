@@ -130,8 +130,8 @@ def told_event_of(row: sa.Row[*tuple[Any, ...]]) -> ev.Recorded:
     )
 
 
-def stored_event_of(event: ev.Recorded) -> StoredEvent:
-    """Return the event as a database keeps it."""
+def stored_event_of(event: ev.Recorded, data: str) -> StoredEvent:
+    """Return the event as a database keeps it; ``data`` is the canonical text of its data."""
     return StoredEvent(
         position=event.position,
         id=event.id,
@@ -146,7 +146,7 @@ def stored_event_of(event: ev.Recorded) -> StoredEvent:
         source_id=event.source_id,
         correlation_id=event.correlation_id,
         causation_id=event.causation_id,
-        data=encode_data(event.data),
+        data=data,
     )
 
 

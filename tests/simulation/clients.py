@@ -202,9 +202,11 @@ class Clients:
             record = self._unsettled(action.workspace)
             if record is not None:
                 request = self._key()
-                self.ask(lambda record=record, request=request: self._operator.cancel(
-                    record, "not now", Author(actor=ACTOR), request
-                ))
+                self.ask(
+                    lambda record=record, request=request: self._operator.cancel(
+                        record, "not now", Author(actor=ACTOR), request
+                    )
+                )
                 return
             self.hub.wait(rng.randrange(SECOND, 15 * SECOND))
 

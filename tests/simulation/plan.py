@@ -115,7 +115,9 @@ def _strikes(rng: Random, length: int) -> tuple[Strike, ...]:
     strikes = []
     for kind in kinds:
         for _ in range(rng.choice((1, 1, 2, 3))):
-            strikes.append(Strike(at=rng.randrange(SECOND, length), fault=kind, amount=_amount(rng), of=rng.randrange(6)))
+            strikes.append(
+                Strike(at=rng.randrange(SECOND, length), fault=kind, amount=_amount(rng), of=rng.randrange(6))
+            )
     return tuple(sorted(strikes, key=lambda strike: strike.at))
 
 
@@ -126,7 +128,9 @@ def _amount(rng: Random) -> int:
 def _aims(rng: Random) -> tuple[Aim, ...]:
     kinds = (Fault.CRASH, Fault.CRASH, Fault.FREEZE)
     return tuple(
-        Aim(boundary=rng.randrange(len(ALL)), nth=rng.choice((1, 2, 3, 6)), fault=rng.choice(kinds), amount=_amount(rng))
+        Aim(
+            boundary=rng.randrange(len(ALL)), nth=rng.choice((1, 2, 3, 6)), fault=rng.choice(kinds), amount=_amount(rng)
+        )
         for _ in range(rng.choice((0, 1, 2, 3)))
     )
 

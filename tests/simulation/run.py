@@ -87,7 +87,9 @@ def _bound(world: World) -> int:
     for state in states:
         policy = policy_of(state, policies)
         restart_ms = policy.cycle_timeout_ms + 30_000 + policy.lease_ms + policy.retry_backoff_max_ms
-        give_up_ms = min(max(3_600_000, policy.give_up_backoff_ms), policy.give_up_backoff_ms * 2 ** min(state.give_ups, 30))
+        give_up_ms = min(
+            max(3_600_000, policy.give_up_backoff_ms), policy.give_up_backoff_ms * 2 ** min(state.give_ups, 30)
+        )
         waits_ms = max(policy.max_wait_ms, policy.min_interval_ms, policy.quiet_ms, 90_000)
         known = [at for at in (state.next_try_at, state.ready_at) if at is not None]
         rest = max([timedelta(0), *(at - now for at in known)])

@@ -155,8 +155,12 @@ def _microseconds(timeout: float | None) -> int | None:
 def simulated(hub: Hub) -> Iterator[None]:
     """Let the product's modules wait on ``hub`` instead of the machine's clock."""
     _Now.hub = hub
-    kept = [(module, name, getattr(module, name)) for module in SIMULATED for name in ("threading", "time")
-            if hasattr(module, name)]
+    kept = [
+        (module, name, getattr(module, name))
+        for module in SIMULATED
+        for name in ("threading", "time")
+        if hasattr(module, name)
+    ]
     for module, name, _ in kept:
         setattr(module, name, Threading if name == "threading" else Time)
     try:

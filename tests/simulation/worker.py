@@ -54,9 +54,7 @@ class Worker:
             running_most=wiring.running_most,
         )
         self._renewer = LeaseRenewer(wiring.store, self._drainer.leases)
-        self._ticker = Ticker(
-            wiring.store, wiring.doorbell, wiring.ids, self._drainer, tick_s=wiring.tick / SECOND
-        )
+        self._ticker = Ticker(wiring.store, wiring.doorbell, wiring.ids, self._drainer, tick_s=wiring.tick / SECOND)
         self._renewer.start()
 
     def take(self, task: Task) -> bool:
