@@ -60,7 +60,7 @@ class Broker:
             if self._strikes(Fault.LATE, message):
                 takes = self._rng.randrange(SECOND, 30 * SECOND)
                 message = message._replace(expires=message.expires + takes)  # taken in time, carried out late
-            self._hub.call_at(self._hub.now + takes, lambda: self._deliver(message))
+            self._hub.call_at(self._hub.now + takes, lambda message=message: self._deliver(message))
 
     def _strikes(self, kind: Fault, message: Message) -> bool:
         chance = self.chances.get(kind)
@@ -73,7 +73,7 @@ class Broker:
         if self._hub.now > message.expires:
             return
         if self.away or not self._take(message.task):
-            self._hub.call_at(self._hub.now + _LOOKS_AGAIN, lambda: self._deliver(message))
+            self._hub.call_at(self._hub.now + _LOOKS_AGAIN, lambda message=message: self._deliver(message))
 
 
 class SimulatedDoorbell:
@@ -126,9 +126,11 @@ class Beats:
             return
         self._armed[beat] = None
         at = self._next_at()
-        overdue = at is not None and at <= self._hub.now
-        self._thinned = min(_THINNED_MOST, self._thinned * 2) if overdue else 1
-        if self._hub.now >= self.away_until:
+        if at is None or at > when + self._tick:
+            self.arm()
+            return
+        self._thinned = min(_THINNED_MOST, self._thinned * 2) if at <= when else 1
+        if when >= self.away_until:
             try:
                 self._broker.send(Message(Task.TICK, self._hub.now + max(2 * SECOND, 2 * self._tick)))
             except BrokerUnavailable:

@@ -5,12 +5,12 @@ What was acknowledged goes on a list that the run's end is judged by: none of it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
 from typing import NamedTuple, TypeVar
-
 
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
@@ -81,7 +81,8 @@ class Clients:
     asked_again: int = 0
     unknown: int = 0
     """Requests that were never answered: their effect may be there or not."""
-    healed: bool = False
+    written: Counter[str] = field(default_factory=Counter)
+    requested: Counter[str] = field(default_factory=Counter)
     process: Process = field(default_factory=lambda: Process("client"))
 
     def __post_init__(self) -> None:
@@ -115,7 +116,7 @@ class Clients:
             try:
                 return self.servers.call(work)
             except Unavailable:
-                if not patient and not self.healed and self.rng.random() < 0.3:
+                if not patient:
                     self.unknown += 1
                     return None
                 self.asked_again += 1
@@ -126,9 +127,11 @@ class Clients:
     def write(self, workspace: str, paths: list[str], *, patient: bool = True, key: str | None = None) -> None:
         """Report writes, each under an id of the caller's own."""
         writes = [
-            Write(workspace=workspace, path=path, source_id=self.ids.new("src") if patient else None) for path in paths
+            Write(workspace=workspace, path=path, source_id=self.ids.new("src") if patient and key is None else None)
+            for path in paths
         ]
         request = RequestKey(key=key, fingerprint=key) if key is not None else None
+        self.written[workspace] += len(writes)
 
         def work() -> RecordedBatch:
             return record_writes(self.store, writes, actor=ACTOR, ids=self.ids, auto=AUTO, request=request)[0]
@@ -150,6 +153,7 @@ class Clients:
     def _request(self, action: Action, rng: Random) -> None:
         command = cmd.RequestRestart(trigger=ev.Trigger(action.kind), reason="asked for")
         request = self._key()
+        self.requested[action.workspace] += 1
         answer = self.ask(
             lambda: self._operator.request_restart(action.workspace, command, Author(actor=ACTOR), request)[0]
         )

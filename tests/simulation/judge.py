@@ -7,7 +7,7 @@ list of acts is the outside world's, the list of acknowledgements the clients'.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,7 +39,13 @@ class Evidence:
     events: Sequence[StoredEvent]
     acks: Sequence[Ack]
     acts: Sequence[Act]
+    written: Mapping[str, int]
+    """Writes that clients reported, by workspace: each counts once, however often it was reported."""
+    requested: Mapping[str, int]
+    running_most: int | None
     raised: Sequence[tuple[str, str, Exception]]
+    logged: Sequence[str]
+    """Defects that the product caught and logged."""
     quiet_position: int
     """The end of the log when the last fault and the last client were over."""
     settled: bool
@@ -62,13 +68,15 @@ _decode_cycle = msgspec.json.Decoder(Cycle).decode
 
 def judge(evidence: Evidence) -> list[Finding]:
     """Return every promise that was broken."""
-    checks = (_raised, _log, _replayed, _acknowledged, _ledger, _liveness)
+    checks = (_raised, _log, _replayed, _acknowledged, _capacity, _ledger, _liveness)
     return [finding for check in checks for finding in check(evidence)]
 
 
 def _raised(evidence: Evidence) -> Iterator[Finding]:
     for process, thread, error in evidence.raised:
         yield Finding("no thread dies", f"{thread} of {process} raised {type(error).__name__}: {error}")
+    for text in evidence.logged:
+        yield Finding("no thread dies", f"a defect was logged: {text}")
 
 
 def _log(evidence: Evidence) -> Iterator[Finding]:
@@ -104,10 +112,35 @@ def _acknowledged(evidence: Evidence) -> Iterator[Finding]:
     for key, times in counts.items():
         if times > 1:
             yield Finding("once", f"{key} is stored {times} times")
+    yield from _counted(evidence, "FileWritten", evidence.written)
+    yield from _counted(evidence, "RestartRequested", evidence.requested)
     told = Counter((ack.workspace, ack.position) for ack in evidence.acks)
     for (workspace, position), times in told.items():
         if times > 1:
             yield Finding("once", f"position {position} of {workspace} was acknowledged for {times} requests")
+
+
+def _counted(evidence: Evidence, kind: str, asked: Mapping[str, int]) -> Iterator[Finding]:
+    """No more is stored than was asked for: a repetition is told from something new."""
+    stored = Counter(
+        event.workspace for event in evidence.events if event.type == kind and '"trigger":"probe"' not in event.data
+    )
+    for workspace, times in stored.items():
+        if times > asked.get(workspace or "", 0):
+            yield Finding(
+                "once", f"{workspace} has {times} {kind} where {asked.get(workspace or '', 0)} were asked for"
+            )
+
+
+def _capacity(evidence: Evidence) -> Iterator[Finding]:
+    most, live = evidence.running_most, set()
+    for event in evidence.events:
+        if event.type == "CycleStarted":
+            live.add(_decode_cycle(event.data).cycle)
+            if most is not None and len(live) > most:
+                yield Finding("capacity", f"{len(live)} cycles run at position {event.position}, {most} may")
+        elif event.type in ("CycleSucceeded", "CycleFailed", "CycleAbandoned"):
+            live.discard(_decode_cycle(event.data).cycle)
 
 
 def _ledger(evidence: Evidence) -> Iterator[Finding]:

@@ -43,8 +43,8 @@ def simulate(plan: Plan, *, story: bool = False) -> Outcome:
     """Run a plan to its end, heal it, and judge it."""
     hub = Hub()
     lines: list[str] | None = [] if story else None
-    with simulated(hub):
-        world = World(hub, plan, story=lines)
+    world = World(hub, plan, story=lines)
+    with simulated(hub, world.logged):
         world.begin()
         hub.run(plan.length)
         quiet_at, position = _heal(world)
@@ -117,6 +117,10 @@ def _judged(world: World, quiet_at: int, position: int, bound: int, settled: int
         events=events,
         acks=world.clients.acks,
         acts=world.outside.acts,
+        written=world.clients.written,
+        requested=world.clients.requested,
+        running_most=world.plan.running_most,
+        logged=world.logged,
         raised=[(thread.process.name, thread.name, error) for thread, error in hub.raised],
         quiet_position=position,
         settled=settled is not None,

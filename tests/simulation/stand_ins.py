@@ -6,17 +6,19 @@ of the simulator. ``tests/simulation/test_boundaries.py`` fails when a module be
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
 import workers.lease_renewer
 import workers.tasks
-from orchestrator.service import drain, execute, lease
+from orchestrator.service import announce, claim, drain, execute, lease, tick
 from tests.simulation.hub import SECOND, Hub, Thread
 
 SIMULATED = (drain, execute, lease, workers.tasks, workers.lease_renewer)
 """Every module of the product that waits."""
+LOGGING = (*SIMULATED, announce, claim, tick)
 
 
 class _Now:
@@ -151,18 +153,38 @@ def _microseconds(timeout: float | None) -> int | None:
     return None if timeout is None or timeout == float("inf") else max(1, round(timeout * SECOND))
 
 
+class Listener:
+    """The product's logger: silent, but for what the product logs as a defect of its own."""
+
+    def __init__(self, heard: list[str]) -> None:
+        self._heard = heard
+
+    def is_enabled_for(self, level: int) -> bool:
+        return False
+
+    def info(self, event: str, **fields: object) -> None:
+        return None
+
+    warning = error = info
+
+    def exception(self, event: str, **fields: object) -> None:
+        error = sys.exc_info()[1]
+        if event != _PLUG_IN_RAISED:
+            self._heard.append(f"{event}: {type(error).__name__}: {error}")
+
+
+_PLUG_IN_RAISED = "executor.raised"
+"""A plug-in may raise anything: that is logged, and is no defect of the product."""
+
+
 @contextmanager
-def simulated(hub: Hub) -> Iterator[None]:
-    """Let the product's modules wait on ``hub`` instead of the machine's clock."""
+def simulated(hub: Hub, heard: list[str]) -> Iterator[None]:
+    """Let the product's modules wait on ``hub`` instead of the machine's clock, and log to ``heard``."""
     _Now.hub = hub
-    kept = [
-        (module, name, getattr(module, name))
-        for module in SIMULATED
-        for name in ("threading", "time")
-        if hasattr(module, name)
-    ]
+    stand_ins = {"threading": Threading, "time": Time, "_log": Listener(heard)}
+    kept = [(module, name, getattr(module, name)) for module in LOGGING for name in stand_ins if hasattr(module, name)]
     for module, name, _ in kept:
-        setattr(module, name, Threading if name == "threading" else Time)
+        setattr(module, name, stand_ins[name])
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
 
-from orchestrator.domain.policy import PolicyPatch, Policy
+from orchestrator.domain.policy import Policy, PolicyPatch
 from orchestrator.domain.state import Registration
 from orchestrator.ports import StoredWorkspace
 from orchestrator.service.change_policy import record_floor
@@ -59,6 +59,7 @@ class World:
     def __init__(self, hub: Hub, plan: Plan, *, story: list[str] | None = None) -> None:
         self.hub, self.plan, self.story = hub, plan, story
         self.tally = Tally()
+        self.logged: list[str] = []
         self.ids = CountedIds()
         self._fate, self._pace = Random(f"{plan.seed} fate"), Random(f"{plan.seed} pace")
         self._chance = plan.chance
@@ -294,7 +295,7 @@ class World:
     def heal(self) -> None:
         """End every fault; what is dead comes back within a second, what is frozen goes on."""
         self.tell("HEALED")
-        self.healed = self.beats.healed = self.executor.healed = self.clients.healed = True
+        self.healed = self.beats.healed = self.executor.healed = True
         self.store.away = self.broker.away = False
         self.broker.chances, self.beats.away_until, self.rewrites = {}, 0, {}
         for process in [worker.process for worker in self.workers] + self.servers.processes:
