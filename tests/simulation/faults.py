@@ -18,6 +18,7 @@ class Fault(StrEnum):
     # Of whole parts, at times.
     WORKER_KILLED = "worker killed"
     WORKER_STOPPED = "worker stopped"  # F38
+    WORKER_FROZEN = "worker frozen"  # F18
     SERVER_KILLED = "server killed"
     DATABASE_AWAY = "database away"  # F4, F26
     CLOCK_BACK = "database clock back"  # F21
@@ -51,6 +52,7 @@ AT_BOUNDARIES = (
 AT_TIMES = (
     Fault.WORKER_KILLED,
     Fault.WORKER_STOPPED,
+    Fault.WORKER_FROZEN,
     Fault.SERVER_KILLED,
     Fault.DATABASE_AWAY,
     Fault.CLOCK_BACK,

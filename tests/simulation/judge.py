@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from orchestrator.audit.replay import replay
+from orchestrator.audit.replay import Difference
 from orchestrator.audit.verify.lines import Envelope, Unreadable
 from orchestrator.audit.verify.verifier import Verifier
 from orchestrator.ports import StoredEvent
-from orchestrator.storage.memory import MemoryEventStore
 from tests.simulation.clients import Ack
 from tests.simulation.target import Act
 
@@ -35,10 +34,13 @@ class Finding(NamedTuple):
 class Evidence:
     """What is known of a run that is over."""
 
-    store: MemoryEventStore
     events: Sequence[StoredEvent]
     acks: Sequence[Ack]
     acts: Sequence[Act]
+    ready: Mapping[str, int]
+    """By cycle: how long the log was when its workspace was seen ready."""
+    differences: Sequence[Difference]
+    """Between the log and the rows, found during the run or at its end."""
     written: Mapping[str, int]
     """Writes that clients reported, by workspace: each counts once, however often it was reported."""
     requested: Mapping[str, int]
@@ -49,6 +51,7 @@ class Evidence:
     quiet_position: int
     """The end of the log when the last fault and the last client were over."""
     settled: bool
+    runaway: bool
     bound_s: float
     waiting: Sequence[str]
 
@@ -73,6 +76,8 @@ def judge(evidence: Evidence) -> list[Finding]:
 
 
 def _raised(evidence: Evidence) -> Iterator[Finding]:
+    if evidence.runaway:
+        yield Finding("L3", "the run goes round in circles and does not come to an end")
     for process, thread, error in evidence.raised:
         yield Finding("no thread dies", f"{thread} of {process} raised {type(error).__name__}: {error}")
     for text in evidence.logged:
@@ -94,7 +99,7 @@ def _log(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _replayed(evidence: Evidence) -> Iterator[Finding]:
-    for difference in replay(evidence.store).differences:
+    for difference in evidence.differences:
         text = f"{difference.table} {difference.id}: stored {difference.stored}, replayed {difference.replayed}"
         yield Finding("S10", text)
 
@@ -159,26 +164,28 @@ def _ledger(evidence: Evidence) -> Iterator[Finding]:
             yield Finding("ledger", f"{act.workspace} was restarted for {act.cycle}, which never started so")
         elif cycle.shadow:
             yield Finding("ledger", f"{act.workspace} was restarted by the shadow cycle {act.cycle}")
-    for name in succeeded:
+    for name, position in succeeded.items():
         cycle = started.get(name)
+        if cycle is not None and not cycle.shadow and evidence.ready.get(name, position) >= position:
+            yield Finding("S3", f"{name} is recorded as succeeded before its workspace was seen ready")
         if cycle is not None and not cycle.shadow and not any(act.log >= cycle.to_position for act in acts[name]):
             text = f"{name} covers up to {cycle.to_position}, and no act of it came after that was written"
             yield Finding("coverage", text)
 
 
-def _cycles(events: Sequence[StoredEvent]) -> tuple[dict[str, Cycle], list[str]]:
-    started, succeeded = {}, []
+def _cycles(events: Sequence[StoredEvent]) -> tuple[dict[str, Cycle], dict[str, int]]:
+    started, succeeded = {}, {}
     for event in events:
         if event.type == "CycleStarted":
             cycle = _decode_cycle(event.data)
             started[cycle.cycle] = cycle
         elif event.type == "CycleSucceeded":
-            succeeded.append(_decode_cycle(event.data).cycle)
+            succeeded[_decode_cycle(event.data).cycle] = event.position
     return started, succeeded
 
 
 def _liveness(evidence: Evidence) -> Iterator[Finding]:
-    if not evidence.settled:
+    if not evidence.settled and not evidence.runaway:
         names = ", ".join(evidence.waiting)
         yield Finding("L1", f"{evidence.bound_s:.0f} s after the healing, {names} still wait")
     after = [event for event in evidence.events if event.position > evidence.quiet_position]

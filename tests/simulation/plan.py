@@ -22,6 +22,10 @@ SHORTEST = 30 * MINUTE
 """A run lasts at least this long, in simulated time."""
 
 
+_LENGTHS = (20, 27, 27, 35, 50, 90, 200, 400)
+"""Minutes under faults. Long runs see what only hours bring about: back-offs that double up to one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Strike:
     """A fault at a time. ``amount``: for how long or how far, in microseconds; ``of``: whom it hits."""
@@ -76,7 +80,7 @@ def draw_plan(seed: int, off: frozenset[str] = frozenset()) -> Plan:
     """
     shape = Random(f"{seed} shape")
     names = tuple(f"ws-{number}" for number in range(1, shape.choice((3, 3, 3, 4, 4, 6)) + 1))
-    length = round(shape.choice((10, 20, 27, 27, 40)) * MINUTE * shape.uniform(0.9, 1.1))
+    length = round(shape.choice(_LENGTHS) * MINUTE * shape.uniform(0.9, 1.1))
     faults = Random(f"{seed} faults")
     strikes = _strikes(faults, length)
     actions, rewrites = draw_work(Random(f"{seed} work"), names, length)
@@ -100,7 +104,7 @@ def draw_plan(seed: int, off: frozenset[str] = frozenset()) -> Plan:
         strikes=strikes,
         messages={kind: faults.uniform(0.02, 0.4) for kind in OF_MESSAGES if faults.random() < 0.4},
         executors=_shares(faults, OF_EXECUTORS, 0.3),
-        act_takes=round(faults.choice((0.1, 2, 10, 25)) * SECOND),
+        act_takes=round(faults.choice((0.1, 2, 10, 25, 40)) * SECOND),
     )
     return plan if not off else without(plan, off)
 

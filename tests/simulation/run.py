@@ -13,7 +13,7 @@ from tests.simulation.hub import SECOND, Hub
 from tests.simulation.judge import Evidence, Finding, judge
 from tests.simulation.plan import SHORTEST, Plan
 from tests.simulation.stand_ins import simulated
-from tests.simulation.world import Tally, World
+from tests.simulation.world import Runaway, Tally, World
 
 _CLIENTS_END = 1200 * SECOND
 _SETTLE_LOOK = 5 * SECOND
@@ -39,25 +39,39 @@ class Outcome:
     story: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Healing:
+    """How the end of a run went. ``quiet_at``: the last fault and the last client were over, in microseconds."""
+
+    quiet_at: int = 0
+    position: int = 0
+    bound: int = 0
+    settled_at: int | None = None
+    runaway: bool = False
+
+
 def simulate(plan: Plan, *, story: bool = False) -> Outcome:
     """Run a plan to its end, heal it, and judge it."""
     hub = Hub()
     lines: list[str] | None = [] if story else None
     world = World(hub, plan, story=lines)
+    healing = Healing()
     with simulated(hub, world.logged):
-        world.begin()
-        hub.run(plan.length)
-        quiet_at, position = _heal(world)
-        bound = _bound(world)
-        settled = _settle(world, quiet_at + bound)
-        if hub.now < SHORTEST:
-            hub.run(SHORTEST)
+        try:
+            world.begin()
+            hub.run(plan.length)
+            world.compare_rows()
+            _heal(world, healing)
+            hub.run(max(hub.now, SHORTEST))
+        except Runaway:
+            healing.runaway = True
+        world.compare_rows()
         world.end()
-    return _judged(world, quiet_at, position, bound, settled)
+    return _judged(world, healing)
 
 
-def _heal(world: World) -> tuple[int, int]:
-    """End all faults, let the clients come to an end, release what is held. Returns when that was."""
+def _heal(world: World, healing: Healing) -> None:
+    """End all faults, let the clients come to an end, release what is held, and wait until nothing waits."""
     hub = world.hub
     world.heal()
     ends = hub.now + _CLIENTS_END
@@ -66,7 +80,8 @@ def _heal(world: World) -> tuple[int, int]:
     for name in _held(world):
         hub.spawn(world.clients.process, lambda name=name: world.clients.release(name), "release")
     hub.run(hub.now + SECOND)
-    return hub.now, world.log_length()
+    healing.quiet_at, healing.position, healing.bound = hub.now, world.log_length(), _bound(world)
+    healing.settled_at = _settle(world, hub.now + healing.bound)
 
 
 def _states(world: World) -> list[WorkspaceState]:
@@ -108,23 +123,25 @@ def _settle(world: World, latest: int) -> int | None:
     return hub.now
 
 
-def _judged(world: World, quiet_at: int, position: int, bound: int, settled: int | None) -> Outcome:
+def _judged(world: World, healing: Healing) -> Outcome:
     hub = world.hub
     with world.store.memory.read() as reader:
         events = reader.stored_events(EventFilter(limit=1_000_000))
     evidence = Evidence(
-        store=world.store.memory,
         events=events,
         acks=world.clients.acks,
         acts=world.outside.acts,
+        ready=world.outside.ready,
+        differences=list(world.differences.values()),
         written=world.clients.written,
         requested=world.clients.requested,
         running_most=world.plan.running_most,
         logged=world.logged,
         raised=[(thread.process.name, thread.name, error) for thread, error in hub.raised],
-        quiet_position=position,
-        settled=settled is not None,
-        bound_s=bound / SECOND,
+        quiet_position=healing.position,
+        settled=healing.settled_at is not None,
+        runaway=healing.runaway,
+        bound_s=healing.bound / SECOND,
         waiting=[state.workspace for state in _states(world) if state.pending or state.restart is not None],
     )
     return Outcome(
@@ -137,7 +154,7 @@ def _judged(world: World, quiet_at: int, position: int, bound: int, settled: int
         acknowledged=len(world.clients.acks),
         unknown=world.clients.unknown,
         acts=len(world.outside.acts),
-        healed_in=(settled if settled is not None else hub.now) - quiet_at,
-        bound=bound,
+        healed_in=(hub.now if healing.settled_at is None else healing.settled_at) - healing.quiet_at,
+        bound=healing.bound,
         story=world.story or [],
     )

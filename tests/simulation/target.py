@@ -47,6 +47,8 @@ class Outside:
     ledger: MemoryActLedger = field(default_factory=MemoryActLedger)
     acts: list[Act] = field(default_factory=list)
     refused: int = 0
+    ready: dict[str, int] = field(default_factory=dict)
+    """By cycle: how long the log was when its workspace was seen ready."""
 
 
 class SimulatedExecutor:
@@ -144,6 +146,8 @@ class SimulatedExecutor:
         begin, done = _PROBE
         self._cross(begin)
         seen = Readiness.READY if self.healed else self._seen.get(order.cycle, Readiness.READY)
+        if seen is Readiness.READY:
+            self._outside.ready.setdefault(order.cycle, self._log_length())
         self._cross(done)
         return seen
 

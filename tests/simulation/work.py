@@ -63,7 +63,7 @@ def _bursts(rng: Random, name: str, length: int) -> Iterator[Action]:
 
 
 def _constant(rng: Random, name: str, length: int) -> Iterator[Action]:
-    every = rng.choice((2, 5, 11)) * SECOND
+    every = rng.choice((1, 2, 5, 11)) * SECOND
     at = rng.randrange(length)
     for _ in range(rng.choice((8, 16, 30))):
         yield _write(rng, name, at)
