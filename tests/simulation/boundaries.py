@@ -50,7 +50,7 @@ SITES: tuple[tuple[str, str], ...] = (
 class Boundary(NamedTuple):
     """One end of one operation at one site."""
 
-    index: int
+    number: int
     name: str
     stage: str
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import partial
 from random import Random
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ class Task(Enum):
 
     TICK = "tick"
     DRAIN = "drain"
+    FORGET = "forget"
 
 
 class Message(NamedTuple):
@@ -60,7 +62,7 @@ class Broker:
             if self._strikes(Fault.LATE, message):
                 takes = self._rng.randrange(SECOND, 30 * SECOND)
                 message = message._replace(expires=message.expires + takes)  # taken in time, carried out late
-            self._hub.call_at(self._hub.now + takes, lambda message=message: self._deliver(message))
+            self._hub.call_at(self._hub.now + takes, partial(self._deliver, message))
 
     def _strikes(self, kind: Fault, message: Message) -> bool:
         chance = self.chances.get(kind)
@@ -73,7 +75,7 @@ class Broker:
         if self._hub.now > message.expires:
             return
         if self.away or not self._take(message.task):
-            self._hub.call_at(self._hub.now + _LOOKS_AGAIN, lambda message=message: self._deliver(message))
+            self._hub.call_at(self._hub.now + _LOOKS_AGAIN, partial(self._deliver, message))
 
 
 class SimulatedDoorbell:
@@ -119,7 +121,7 @@ class Beats:
             armed = self._armed[beat]
             if armed is None or when < armed:
                 self._armed[beat] = when
-                self._hub.call_at(when, lambda beat=beat, when=when: self._beat(beat, when))
+                self._hub.call_at(when, partial(self._beat, beat, when))
 
     def _beat(self, beat: int, when: int) -> None:
         if self._armed[beat] != when:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from random import Random
 from typing import NamedTuple, TypeVar
 
@@ -163,11 +164,8 @@ class Clients:
     def _probe(self, action: Action, rng: Random) -> None:
         for _ in range(rng.choice((1, 3))):
             command, request = cmd.ReportProbe(healthy=rng.random() < 0.2, detail="no answer"), self._key()
-            self.ask(
-                lambda command=command, request=request: self._operator.report_probe(
-                    action.workspace, command, Author(actor=ACTOR), request
-                )
-            )
+            author = Author(actor=ACTOR)
+            self.ask(partial(self._operator.report_probe, action.workspace, command, author, request))
             self.hub.wait(rng.randrange(SECOND, 20 * SECOND))
 
     def _hold(self, action: Action, rng: Random) -> None:
@@ -205,12 +203,8 @@ class Clients:
         for _ in range(20):  # until there is something to cancel
             record = self._unsettled(action.workspace)
             if record is not None:
-                request = self._key()
-                self.ask(
-                    lambda record=record, request=request: self._operator.cancel(
-                        record, "not now", Author(actor=ACTOR), request
-                    )
-                )
+                author = Author(actor=ACTOR)
+                self.ask(partial(self._operator.cancel, record, "not now", author, self._key()))
                 return
             self.hub.wait(rng.randrange(SECOND, 15 * SECOND))
 

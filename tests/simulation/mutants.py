@@ -80,7 +80,7 @@ MUTANTS: dict[str, Mutant] = {
     "lost-lease-works-on": Mutant(
         plant=service.lost_lease_works_on,
         breaks="a cycle whose lease is lost is not told so",
-        equivalent="Its act carries a fence that has been overtaken and is refused, and its result is recorded as late. "
+        equivalent="Its act carries a fence that has been overtaken and is refused; its result is recorded as late. "
         "Being told earlier only frees the slot sooner.",
     ),
     "end-recorded-once": Mutant(

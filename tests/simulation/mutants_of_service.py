@@ -19,7 +19,7 @@ from orchestrator.domain.state import UnsettledRestart, WorkspaceState
 from orchestrator.errors import Unavailable
 from orchestrator.executor_port import Executor, Order, Receipt
 from orchestrator.ports import Ids, Running, StoredAnswer, Transaction
-from orchestrator.service import change_policy, claim, drain, execute, lease, tick
+from orchestrator.service import append, change_policy, claim, drain, execute, lease, tick
 from orchestrator.service.append import Author
 from orchestrator.storage import memory_log
 from orchestrator.storage.memory_content import Content
@@ -30,7 +30,7 @@ from workers.executors.act_ledger import Acts
 
 replace = msgspec.structs.replace
 _ready, _start, _started, _act = claim.Claimer._ready, claim.Claimer._start, decide._started, execute._act
-_carry_out, _ring, _unique_keys = claim.carry_out, tick._Bells.ring, memory_log._unique_keys
+_carry_out, _ring, _unique_keys = append.carry_out, tick._Bells.ring, memory_log._unique_keys
 _committed = MemoryTransaction.committed
 
 

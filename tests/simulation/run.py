@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 from orchestrator.audit.canonical_line import canonical_lines
 from orchestrator.domain.state import WorkspaceState
@@ -33,6 +34,7 @@ class Outcome:
     acknowledged: int
     unknown: int
     acts: int
+    refused_acts: int
     healed_in: int
     """How long after the healing nothing waited any more."""
     bound: int
@@ -78,7 +80,7 @@ def _heal(world: World, healing: Healing) -> None:
     while world.clients.process.threads and hub.now < ends:
         hub.run(hub.now + SECOND)
     for name in _held(world):
-        hub.spawn(world.clients.process, lambda name=name: world.clients.release(name), "release")
+        hub.spawn(world.clients.process, partial(world.clients.release, name), "release")
     hub.run(hub.now + SECOND)
     healing.quiet_at, healing.position, healing.bound = hub.now, world.log_length(), _bound(world)
     healing.settled_at = _settle(world, hub.now + healing.bound)
@@ -154,6 +156,7 @@ def _judged(world: World, healing: Healing) -> Outcome:
         acknowledged=len(world.clients.acks),
         unknown=world.clients.unknown,
         acts=len(world.outside.acts),
+        refused_acts=world.outside.refused,
         healed_in=(hub.now if healing.settled_at is None else healing.settled_at) - healing.quiet_at,
         bound=healing.bound,
         story=world.story or [],

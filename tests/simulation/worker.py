@@ -65,8 +65,8 @@ class Worker:
         if self._busy >= self._wiring.slots + _EXTRA_THREADS:
             return False
         self._busy += 1
-        work = self._ticker.tick if task is Task.TICK else drainer.drain
-        self._hub.spawn(self.process, lambda: self._carry_out(work), task.value)
+        works = {Task.TICK: self._ticker.tick, Task.DRAIN: drainer.drain, Task.FORGET: self._ticker.forget_answers}
+        self._hub.spawn(self.process, lambda: self._carry_out(works[task]), task.value)
         return True
 
     def _carry_out(self, work: Callable[[], object]) -> None:

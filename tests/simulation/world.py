@@ -6,15 +6,17 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from random import Random
 
 from orchestrator.audit.replay import Difference, replay
 from orchestrator.domain.policy import Policy, PolicyPatch
 from orchestrator.domain.state import Registration
-from orchestrator.ports import StoredWorkspace
+from orchestrator.errors import BrokerUnavailable
+from orchestrator.ports import EventFilter, StoredWorkspace
 from orchestrator.service.change_policy import record_floor
 from tests.simulation.boundaries import Boundary
-from tests.simulation.broker import Beats, Broker, SimulatedDoorbell, Task
+from tests.simulation.broker import Beats, Broker, Message, SimulatedDoorbell, Task
 from tests.simulation.clients import Clients, Servers
 from tests.simulation.database import EPOCH, SimulatedStore
 from tests.simulation.faults import Fault
@@ -26,6 +28,7 @@ from tests.simulation.work import Action
 from tests.simulation.worker import Wiring, Worker
 
 _SERVERS = 2
+_FORGET_EVERY = 3600 * SECOND
 _LOWEST_LATENCY, _HIGHEST_LATENCY, _SLOW_LATENCY = 200, 8_000, 2 * SECOND
 _SLOW = 0.01
 _MICROSECOND = timedelta(microseconds=1)
@@ -69,13 +72,15 @@ class World:
     def __init__(self, hub: Hub, plan: Plan, *, story: list[str] | None = None) -> None:
         self.hub, self.plan, self.story = hub, plan, story
         self.tally = Tally()
+        self._told = 0
         self.logged: list[str] = []
         self.differences: dict[str, Difference] = {}
         self.ids = CountedIds()
         self._fate, self._pace = Random(f"{plan.seed} fate"), Random(f"{plan.seed} pace")
         self._chance = plan.chance
         self._kinds, self._weights = list(plan.shares), list(plan.shares.values())
-        self._aims = {aim.boundary: [aim.nth, aim] for aim in plan.aims}
+        self._aims = {aim.boundary: aim for aim in plan.aims}
+        self._crossed: Counter[int] = Counter()
         self.store = SimulatedStore(hub, self, self._committed)
         self._instants: dict[str, int | None] = {}
         self.outside = Outside()
@@ -123,11 +128,19 @@ class World:
         self.servers.processes = [Process(f"api{number}") for number in range(1, _SERVERS + 1)]
         hub.spawn(self.clients.process, self._prepare, "prepare")
         for action in plan.actions:
-            hub.call_at(action.at, lambda action=action: self._act(action))
+            hub.call_at(action.at, partial(self._act, action))
         for strike in plan.strikes:
-            hub.call_at(strike.at, lambda strike=strike: self._strike(strike))
+            hub.call_at(strike.at, partial(self._strike, strike))
+        for at in range(self._pace.randrange(_FORGET_EVERY), plan.length, _FORGET_EVERY):
+            hub.call_at(at, self._forget)
         if plan.beats > 1:
             self.struck(Fault.SECOND_BEAT, "")
+
+    def _forget(self) -> None:
+        try:
+            self.broker.send(Message(Task.FORGET, self.hub.now + 60 * SECOND))
+        except BrokerUnavailable:
+            pass  # it comes again in an hour
 
     def _prepare(self) -> None:
         clients, plan = self.clients, self.plan
@@ -175,6 +188,14 @@ class World:
         self.beats.arm()
         if names is None:
             self.compare_rows()
+        if self.story is not None:
+            self._tell_events()
+
+    def _tell_events(self) -> None:
+        with self.store.memory.read() as reader:
+            for event in reader.stored_events(EventFilter(after=self._told, limit=1_000)):
+                self.tell(f"{event.position:5} {event.workspace or '-'} {event.type} {event.data}")
+                self._told = event.position
 
     def compare_rows(self) -> None:
         """S10 in the middle of a run: the rows are what the log says, the due instants of open windows too."""
@@ -211,15 +232,15 @@ class World:
         tally.crossings += 1
         if tally.crossings > _MOST_CROSSINGS:
             raise Runaway
-        tally.interleaving = hash((tally.interleaving, process.index, boundary.index))
+        tally.interleaving = hash((tally.interleaving, process.index, boundary.number))
         if self.healed:
             self.hub.wait(_LOWEST_LATENCY)
             return None
-        aim = self._aims.get(boundary.index)
+        aim = self._aims.get(boundary.number)
         if aim is not None:
-            aim[0] -= 1
-            if aim[0] == 0:
-                return self._strike_here(aim[1].fault, boundary, process, aim[1].amount)
+            self._crossed[boundary.number] += 1
+            if self._crossed[boundary.number] == aim.nth:
+                return self._strike_here(aim.fault, boundary, process, aim.amount)
         if self._chance and self._kinds and self._fate.random() < self._chance:
             kind = self._fate.choices(self._kinds, self._weights)[0]
             return self._strike_here(kind, boundary, process, self._how_long())
