@@ -17,10 +17,12 @@ from prometheus_client.registry import Collector
 
 from orchestrator.api.log_sums import DURATION_BOUNDS_MS, LATENESS_BOUNDS_MS, Snapshot, take_snapshot
 from orchestrator.api.services import Wired
+from orchestrator.audit.periodic_verifier import VERIFIED_PERIODICALLY
 from orchestrator.domain.events import Cause, Suppression, WriteDecision
 from orchestrator.domain.state import Phase
-from orchestrator.errors import Unavailable
+from orchestrator.errors import Unavailable, Unreadable
 from orchestrator.ports import EventStore
+from orchestrator.seals import COUNTED_MOST, SealState
 
 PREFIX = "orchestrator_"
 OUTCOMES = ("succeeded", "failed", "abandoned", "late_rejected")
@@ -50,7 +52,7 @@ def metrics(services: Wired) -> Response:
 def _snapshot(store: EventStore) -> Snapshot | None:
     try:
         return take_snapshot(store)
-    except Unavailable as error:
+    except (Unavailable, Unreadable) as error:
         _log.warning("metrics.without_database", error=str(error))
         return None
 
@@ -71,6 +73,8 @@ class Scrape(Collector):
             yield from _counters(self._snapshot.sums)
             yield from _histograms(self._snapshot.sums)
             yield from _gauges(self._snapshot)
+            yield from _seals(self._snapshot.seals)
+            yield from _verified(self._snapshot)
 
 
 def _counters(sums: Mapping[str, int]) -> Iterator[Metric]:
@@ -129,6 +133,32 @@ def _gauges(snapshot: Snapshot) -> Iterator[Metric]:
     if snapshot.last_tick_at is not None:
         age = max(0.0, (backlog.now - snapshot.last_tick_at) / timedelta(seconds=1))
         yield _gauge("tick_age_seconds", "Since the last tick ended", age)
+
+
+def _seals(state: SealState) -> Iterator[Metric]:
+    text = f"Events that no checkpoint proves yet, counted up to {COUNTED_MOST}"
+    yield _gauge("unsealed_events", text, state.unsealed)
+    yield _gauge("checkpoints_unexported", "Checkpoints that some place they go to has not taken", state.unexported)
+    text = "Seals and exports that failed: a key, a folder, a webhook, or a tree that was altered"
+    yield CounterMetricFamily(f"{PREFIX}seal_failures", text, value=state.failures)
+    if state.newest is not None:
+        text = "When the newest checkpoint was made"
+        yield _gauge("last_checkpoint_timestamp_seconds", text, state.newest.sealed_at.timestamp())
+
+
+def _verified(snapshot: Snapshot) -> Iterator[Metric]:
+    """What the periodic verification found; nothing is claimed while it has not run."""
+    verified = snapshot.verified
+    if verified is None:
+        return
+    text = "Promises that the log shows broken, by promise; see orchestrator audit verify"
+    family = CounterMetricFamily(f"{PREFIX}violations", text, labels=["promise"])
+    for promise in VERIFIED_PERIODICALLY:
+        family.add_metric([promise.value], verified.violations.get(promise.value, 0))
+    yield family
+    age = max(0.0, (snapshot.backlog.now - verified.verified_at) / timedelta(seconds=1))
+    yield _gauge("verification_age_seconds", "Since the log was last verified", age)
+    yield _gauge("verified_position", "Position up to which the log was verified", verified.position)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

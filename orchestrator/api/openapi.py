@@ -36,6 +36,7 @@ TAGS = [
     {"name": "restarts", "description": "Which restarts there were, and why."},
     {"name": "events", "description": "The log itself: pages, and a live stream."},
     {"name": "policies", "description": "The numbers that decide when."},
+    {"name": "audit", "description": "Questions over many, exports, and proof that the log was not altered."},
     {"name": "health", "description": "For supervisors and monitoring."},
 ]
 

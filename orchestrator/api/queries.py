@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.api import answers
 from orchestrator.api.cursors import Paging
-from orchestrator.api.instants import past_moment, span_of
+from orchestrator.api.instants import past_moment, past_workspace, span_of
 from orchestrator.api.names import NAME_PATTERN
 from orchestrator.api.openapi import describe, problems
 from orchestrator.api.problems import refused
 from orchestrator.api.services import Wired, WorkspaceId
-from orchestrator.audit.past import workspace_at, workspaces_at
+from orchestrator.audit.past import workspaces_at
 from orchestrator.audit.views import (
     event_view,
     restart_view,
@@ -130,12 +130,12 @@ def list_workspaces(services: Wired, request: Request, query: Annotated[Workspac
         if query.at is not None:
             moment = past_moment(reader, query.at)
             then = workspaces_at(reader, replace(wanted, limit=query.limit), moment)
-            return _page(request, [workspace_then(stored, moment) for stored in then.items], paging, then.next_after)
+            return page_of(request, [workspace_then(stored, moment) for stored in then.items], paging, then.next_after)
         policies = reader.policies()
         found = reader.workspaces(wanted)
     page = found[: query.limit]
     place = page[-1].state.workspace if len(found) > query.limit else None
-    return _page(request, [workspace_row(stored, policies) for stored in page], paging, place)
+    return page_of(request, [workspace_row(stored, policies) for stored in page], paging, place)
 
 
 @router.get(
@@ -149,8 +149,7 @@ def get_workspace(services: Wired, workspace: WorkspaceId, query: Annotated[Work
     """Return a workspace, now or as it was; a removed one too, as ``removed``."""
     with services.store.read() as reader:
         if query.at is not None:
-            moment = past_moment(reader, query.at)
-            was = workspace_at(reader, workspace, moment)
+            was, moment = past_workspace(reader, workspace, query.at)
             if was is None:
                 raise NotFound(f"workspace {workspace!r} did not exist at {query.at}")
             return JSONResponse(workspace_then(was, moment))
@@ -185,7 +184,7 @@ def list_restarts(services: Wired, request: Request, query: Annotated[RestartQue
         found = reader.restarts(wanted)
     page = found[: query.limit]
     place = page[-1].queued_position if len(found) > query.limit else None
-    return _page(request, [restart_view(record) for record in page], paging, place)
+    return page_of(request, [restart_view(record) for record in page], paging, place)
 
 
 @router.get(
@@ -222,7 +221,7 @@ def list_restart_writes(
         found = _writes(reader, record, start, query.limit + 1)
     page = found[: query.limit]
     place = page[-1].position if len(found) > query.limit else None
-    return _page(request, [event_view(event) for event in page], paging, place)
+    return page_of(request, [event_view(event) for event in page], paging, place)
 
 
 def _writes(reader: Reader, record: RestartRecord, after: int, most: int) -> list[Recorded]:
@@ -283,9 +282,10 @@ def _label(text: str | None) -> tuple[str, str] | None:
     return key, value
 
 
-def _page(
+def page_of(
     request: Request, items: Sequence[Mapping[str, Any]], paging: Paging, place: str | int | None
 ) -> JSONResponse:
+    """Return a page; ``place`` is where the next one begins, None if there is none."""
     cursor = None if place is None else paging.cursor(place)
     headers = {} if cursor is None else _next(request, "cursor", cursor)
     return JSONResponse({"items": list(items), "next_cursor": cursor}, headers=headers)

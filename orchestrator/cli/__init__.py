@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import act, demo, export, policy, processes, read, replay, verify, watching
+from orchestrator.cli import act, demo, export, keys, policy, processes, questions, read, replay, seal, verify, watching
 from orchestrator.cli.output import emit, fail, note
 from orchestrator.errors import OrchestratorError
 from orchestrator.logs import configure_logs
@@ -45,7 +46,14 @@ app.command("why")(read.why_command)
 app.command("tail")(read.tail)
 app.command("replay")(replay.replay_command)
 app.command("demo")(demo.demo)
+export.app.command("summary")(questions.summary_command)
+export.app.command("storms")(questions.storms_command)
+export.app.command("hot-files")(questions.hot_files_command)
+export.app.command("failures")(questions.failures_command)
 app.add_typer(policy.app, name="policy", help="Show, change or check the numbers that decide when.")
+export.app.command("checkpoint")(seal.checkpoint_command)
+export.app.command("evidence")(seal.evidence_command)
+app.add_typer(keys.app, name="keys", help="The keys that sign the log's checkpoints.")
 export.app.command("verify")(verify.verify_command)
 app.add_typer(export.app, name="audit", help="What an auditor takes away.")
 
@@ -75,6 +83,13 @@ def start_audit(context: typer.Context) -> None:
     _help_without_command(context)
 
 
+@keys.app.callback(invoke_without_command=True)
+@keys.seal_app.callback(invoke_without_command=True)
+def start_keys(context: typer.Context) -> None:
+    """The keys that sign the log's checkpoints."""
+    _help_without_command(context)
+
+
 def _help_without_command(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         note(context.get_help())
@@ -83,6 +98,7 @@ def _help_without_command(context: typer.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. Every error made on purpose is one line on stderr."""
+    gc.freeze()  # what was imported lives as long as the process: the collector need not look at it again
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a path may hold what the terminal's encoding lacks

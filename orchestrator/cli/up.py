@@ -15,7 +15,7 @@ import structlog
 
 from orchestrator import __version__
 from orchestrator.api.app import create_app
-from orchestrator.bootstrap import Services, open_services
+from orchestrator.bootstrap import Services, make_first_key, open_services
 from orchestrator.cli.http_server import HttpServer
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
 from orchestrator.cli.serve import WorkerParts
@@ -62,6 +62,7 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
     configure_logs(form=settings.log_format, level=settings.log_level)
     if watched is not None and not watched.directory.is_dir():
         raise InvalidInput(f"--watch: {watched.directory} is not a folder; name an existing one", field="watch")
+    settings, own_key = settings.sealing_in_data_folder(), settings.seal_key is None
     lock = _lock_data_folder(settings.data)
     exits = _Exits()
     supervisor = ProcessSupervisor(settings.data / "process", exits.report)
@@ -73,6 +74,8 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
         server = HttpServer(create_app(services), host=settings.host, port=settings.port)
         upgrade(settings.url, Roles(app=settings.app_role, reader=settings.reader_role))
         record_floor(services.store, services.ids, settings.floor)
+        if own_key:
+            make_first_key(services.store, settings)
         return _Up(settings, services, supervisor, server, watched).run(lifecycle)
     finally:
         services.store.close()
@@ -128,6 +131,7 @@ class _Up:
         left_s = until_s - time.monotonic() - _CHILD_GRACE_S
         self._worker.stop(min(RUNNING_CYCLES_S, max(0.0, left_s)))
         self._supervisor.close(_CHILD_GRACE_S)
+        self._worker.seal_rest(until_s - time.monotonic())
 
     def _register(self) -> str:
         """Register the watched folder's workspace, or go on with it as it was left."""

@@ -11,7 +11,10 @@ import msgspec
 from orchestrator.domain.policy import PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.domain.snapshot import Snapshot
+from orchestrator.inquiries import FileWrites
 from orchestrator.ports import Counters, StoredAnswer, StoredWorkspace
+from orchestrator.storage.memory_seals import Sealed
+from orchestrator.verifications import StoredVerification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +35,11 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     policies: Mapping[str, PolicyLayer] = {}
     answers: Mapping[tuple[str, str], Remembered] = {}
     snapshots: Mapping[int, Snapshot] = {}
+    files: Mapping[tuple[str, str], FileWrites] = {}
     counters: Mapping[str, Counters] = {}
     last_tick_at: datetime | None = None
+    sealed: Sealed = msgspec.field(default_factory=Sealed)
+    verification: StoredVerification | None = None
 
     def kept(self, name: str) -> Counters:
         """Return the counters of that name; position 0 and no sums if there are none."""

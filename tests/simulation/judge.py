@@ -20,8 +20,6 @@ from orchestrator.ports import StoredEvent
 from tests.simulation.clients import Ack
 from tests.simulation.target import Act
 
-_ENVELOPE = Envelope.__struct_fields__
-
 
 class Finding(NamedTuple):
     """A promise that a run broke, and one sentence."""
@@ -88,7 +86,7 @@ def _log(evidence: Evidence) -> Iterator[Finding]:
     verifier = Verifier()
     try:
         for event in evidence.events:
-            verifier.take(Envelope(*event[:-1], data=msgspec.Raw(event.data)))
+            verifier.take(Envelope(*msgspec.structs.astuple(event)))
         verifier.finish()
     except Unreadable as error:
         verifier.unreadable(error)
@@ -128,7 +126,9 @@ def _acknowledged(evidence: Evidence) -> Iterator[Finding]:
 def _counted(evidence: Evidence, kind: str, asked: Mapping[str, int]) -> Iterator[Finding]:
     """No more is stored than was asked for: a repetition is told from something new."""
     stored = Counter(
-        event.workspace for event in evidence.events if event.type == kind and '"trigger":"probe"' not in event.data
+        event.workspace
+        for event in evidence.events
+        if event.type == kind and b'"trigger":"probe"' not in bytes(event.data)
     )
     for workspace, times in stored.items():
         if times > asked.get(workspace or "", 0):

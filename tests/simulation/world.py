@@ -194,7 +194,7 @@ class World:
     def _tell_events(self) -> None:
         with self.store.memory.read() as reader:
             for event in reader.stored_events(EventFilter(after=self._told, limit=1_000)):
-                self.tell(f"{event.position:5} {event.workspace or '-'} {event.type} {event.data}")
+                self.tell(f"{event.position:5} {event.workspace or '-'} {event.type} {bytes(event.data).decode()}")
                 self._told = event.position
 
     def compare_rows(self) -> None:
