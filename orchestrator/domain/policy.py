@@ -137,10 +137,13 @@ class Policies(Struct, frozen=True, kw_only=True):
         ``version`` is the newest of the stored layers in force; a workspace's own
         policy is named by its workspace's events.
         """
-        scopes = (SETTINGS_SCOPE, DEFAULT_SCOPE, fleet_scope(fleet))
-        stored = [self.layers[scope] for scope in scopes if scope in self.layers]
-        version = max((layer.version for layer in stored), default=0)
-        return _merged((*(layer.policy for layer in stored), own), version)
+        patches, version = [], 0
+        for scope in (SETTINGS_SCOPE, DEFAULT_SCOPE, fleet_scope(fleet)):
+            layer = self.layers.get(scope)
+            if layer is not None:
+                patches.append(layer.policy)
+                version = max(version, layer.version)
+        return _merged((*patches, own), version)
 
 
 @lru_cache(maxsize=4096)

@@ -142,8 +142,10 @@ class _without_collector:  # noqa: N801 (reads as what it does)
     def __enter__(self) -> None:
         self._was = gc.isenabled()
         gc.disable()
+        gc.freeze()
 
     def __exit__(self, *raised: object) -> None:
+        gc.unfreeze()
         if self._was:
             gc.enable()
 

@@ -10,15 +10,21 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from orchestrator.errors import StorageUnavailable
+from orchestrator.inquiries import FileWrites
 from orchestrator.ports import Counters, Reader, Transaction
+from orchestrator.seals import StoredCheckpoint, Tile
 from orchestrator.storage.memory import MemoryEventStore
+from orchestrator.verifications import StoredVerification
 from tests.simulation.boundaries import Boundary, boundaries_of
 from tests.simulation.faults import Fault
 from tests.simulation.hub import SECOND, Hub, Killed, Thread
+
+ResultT = TypeVar("ResultT")
 
 EPOCH = datetime(2026, 11, 23, 12, tzinfo=UTC)
 APPEND = ""
@@ -107,31 +113,39 @@ class SimulatedStore:
         return _Read(self)
 
     def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> set[str]:
-        begin, committed = boundaries_of(sys._getframe(1).f_code, "renew_leases")
-        self.cross(begin)
-        with self._locked([*sorted(held), APPEND]):
+        def renew() -> set[str]:
             kept = self.memory.renew_leases(held)
-        self.committed(held)
-        self.answer(committed)
-        return kept
+            self.committed(held)
+            return kept
+
+        return self._change("renew_leases", sorted(held), renew)
 
     def ticked(self) -> None:
-        begin, committed = boundaries_of(sys._getframe(1).f_code, "ticked")
-        self.cross(begin)
-        with self._locked([APPEND]):
-            self.memory.ticked()
-        self.answer(committed)
+        self._change("ticked", (), self.memory.ticked)
 
     def save_counters(self, counters: Counters, *, expected_position: int) -> bool:
-        return self.memory.save_counters(counters, expected_position=expected_position)
+        change = partial(self.memory.save_counters, counters, expected_position=expected_position)
+        return self._change("save_counters", (), change)
+
+    def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:
+        change = partial(self.memory.add_file_counts, files, position=position, expected_position=expected_position)
+        return self._change("add_file_counts", (), change)
 
     def forget_answers(self, before: datetime) -> int:
-        begin, committed = boundaries_of(sys._getframe(1).f_code, "forget_answers")
-        self.cross(begin)
-        with self._locked([APPEND]):
-            forgotten = self.memory.forget_answers(before)
-        self.answer(committed)
-        return forgotten
+        return self._change("forget_answers", (), partial(self.memory.forget_answers, before))
+
+    def save_verification(self, found: StoredVerification, *, expected_position: int | None) -> bool:
+        change = partial(self.memory.save_verification, found, expected_position=expected_position)
+        return self._change("save_verification", (), change)
+
+    def save_checkpoint(self, checkpoint: StoredCheckpoint, tiles: Sequence[Tile]) -> None:
+        self._change("save_checkpoint", (), partial(self.memory.save_checkpoint, checkpoint, tiles))
+
+    def mark_exported(self, tree_size: int) -> None:
+        self._change("mark_exported", (), partial(self.memory.mark_exported, tree_size))
+
+    def note_seal_failure(self, reason: str) -> None:
+        self._change("note_seal_failure", (), partial(self.memory.note_seal_failure, reason))
 
     def check(self) -> None:
         if self.away:
@@ -139,6 +153,15 @@ class SimulatedStore:
 
     def close(self) -> None:
         """Nothing to release."""
+
+    def _change(self, operation: str, names: Sequence[str], change: Callable[[], ResultT]) -> ResultT:
+        """Carry out one statement that commits by itself, in the name of whoever called the caller."""
+        begin, committed = boundaries_of(sys._getframe(2).f_code, operation)
+        self.cross(begin)
+        with self._locked([*names, APPEND]):
+            done = change()
+        self.answer(committed)
+        return done
 
     @contextmanager
     def _locked(self, names: Sequence[str]) -> Iterator[None]:

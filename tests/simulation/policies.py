@@ -40,7 +40,7 @@ def draw_policy(rng: Random) -> PolicyPatch:
         retry_backoff_ms=rng.choice((0, 1_000, 20_000)) if rng.random() < 0.5 else None,
         retry_backoff_max_ms=rng.choice((1_000, 60_000)) if rng.random() < 0.3 else None,
         give_up_backoff_ms=rng.choice((5_000, 30_000, 120_000)) if rng.random() < 0.8 else None,
-        lease_ms=rng.choice((2_000, 6_000, 15_000)) if rng.random() < 0.7 else None,
+        lease_ms=rng.choice((3_000, 8_000, 15_000)) if rng.random() < 0.7 else None,
         rules=_RULES if rng.random() < 0.35 else None,
         max_concurrent=rng.choice((1, 2)) if rng.random() < 0.15 else None,
         mode=Mode.SHADOW if rng.random() < 0.07 else None,

@@ -7,14 +7,14 @@ from datetime import timedelta
 from functools import partial
 
 from orchestrator.audit.canonical_line import canonical_lines
-from orchestrator.domain.state import WorkspaceState
-from orchestrator.ports import EventFilter, WorkspaceFilter
+from orchestrator.ports import EventFilter
 from orchestrator.service.append import policy_of
+from tests.simulation.fate import Runaway, Tally
 from tests.simulation.hub import SECOND, Hub
 from tests.simulation.judge import Evidence, Finding, judge
 from tests.simulation.plan import SHORTEST, Plan
 from tests.simulation.stand_ins import simulated
-from tests.simulation.world import Runaway, Tally, World
+from tests.simulation.world import World
 
 _CLIENTS_END = 1200 * SECOND
 _SETTLE_LOOK = 5 * SECOND
@@ -62,7 +62,6 @@ def simulate(plan: Plan, *, story: bool = False) -> Outcome:
         try:
             world.begin()
             hub.run(plan.length)
-            world.compare_rows()
             _heal(world, healing)
             hub.run(max(hub.now, SHORTEST))
         except Runaway:
@@ -86,20 +85,15 @@ def _heal(world: World, healing: Healing) -> None:
     healing.settled_at = _settle(world, hub.now + healing.bound)
 
 
-def _states(world: World) -> list[WorkspaceState]:
-    with world.store.memory.read() as reader:
-        return [row.state for row in reader.workspaces(WorkspaceFilter())]
-
-
 def _held(world: World) -> list[str]:
-    return [state.workspace for state in _states(world) if state.hold is not None]
+    return [state.workspace for state in world.states() if state.hold is not None]
 
 
 def _bound(world: World) -> int:
     """Return within which time nothing may wait any more, by the numbers in force."""
     with world.store.memory.read() as reader:
         policies, now = reader.policies(), reader.now()
-    states = _states(world)
+    states = world.states()
     longest = timedelta(seconds=1)
     for state in states:
         policy = policy_of(state, policies)
@@ -118,7 +112,7 @@ def _bound(world: World) -> int:
 def _settle(world: World, latest: int) -> int | None:
     """Run until nothing waits; return when that was, or None if it still does at ``latest``."""
     hub = world.hub
-    while any(state.pending or state.restart is not None for state in _states(world)):
+    while any(state.pending or state.restart is not None for state in world.states()):
         if hub.now >= latest:
             return None
         hub.run(min(latest, hub.now + _SETTLE_LOOK))
@@ -144,12 +138,12 @@ def _judged(world: World, healing: Healing) -> Outcome:
         settled=healing.settled_at is not None,
         runaway=healing.runaway,
         bound_s=healing.bound / SECOND,
-        waiting=[state.workspace for state in _states(world) if state.pending or state.restart is not None],
+        waiting=[state.workspace for state in world.states() if state.pending or state.restart is not None],
     )
     return Outcome(
         plan=world.plan,
         findings=judge(evidence),
-        tally=world.tally,
+        tally=world.fate.tally,
         log=canonical_lines(events),
         events=len(events),
         simulated=hub.now,
@@ -159,5 +153,5 @@ def _judged(world: World, healing: Healing) -> Outcome:
         refused_acts=world.outside.refused,
         healed_in=(hub.now if healing.settled_at is None else healing.settled_at) - healing.quiet_at,
         bound=healing.bound,
-        story=world.story or [],
+        story=world.fate.story or [],
     )

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime
 from functools import partial
 from random import Random
 
 from orchestrator.audit.replay import Difference, replay
 from orchestrator.domain.policy import Policy, PolicyPatch
-from orchestrator.domain.state import Registration
+from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import BrokerUnavailable
 from orchestrator.ports import EventFilter, StoredWorkspace
 from orchestrator.service.change_policy import record_floor
-from tests.simulation.boundaries import Boundary
 from tests.simulation.broker import Beats, Broker, Message, SimulatedDoorbell, Task
 from tests.simulation.clients import Clients, Servers
-from tests.simulation.database import EPOCH, SimulatedStore
+from tests.simulation.database import SimulatedStore
+from tests.simulation.fate import Fate
 from tests.simulation.faults import Fault
-from tests.simulation.hub import SECOND, Hub, Killed, Process
+from tests.simulation.hub import SECOND, Hub, Process
 from tests.simulation.plan import Plan, Strike
 from tests.simulation.policies import FLEETS
 from tests.simulation.target import Outside, SimulatedExecutor
@@ -29,19 +28,7 @@ from tests.simulation.worker import Wiring, Worker
 
 _SERVERS = 2
 _FORGET_EVERY = 3600 * SECOND
-_LOWEST_LATENCY, _HIGHEST_LATENCY, _SLOW_LATENCY = 200, 8_000, 2 * SECOND
-_SLOW = 0.01
-_MICROSECOND = timedelta(microseconds=1)
-_SWITCHES = 0.3
-"""At so many of the crossings other threads run on before this one does."""
-
-
-_MOST_CROSSINGS = 40_000
-"""A run that crosses more boundaries than this goes round in circles; the longest honest ones cross 8,000."""
-
-
-class Runaway(BaseException):
-    """The run does not come to an end."""
+_COMPARES_MOST = 2
 
 
 class CountedIds:
@@ -55,39 +42,25 @@ class CountedIds:
         return f"{prefix}_{self._last:08d}"
 
 
-@dataclass
-class Tally:
-    """What a run has seen, for the page that is published."""
-
-    faults: Counter[str] = field(default_factory=Counter)
-    crossings: int = 0
-    crashed_at: Counter[str] = field(default_factory=Counter)
-    interleaving: int = 0
-    """A hash of the sequence of (process, boundary)."""
-
-
 class World:
-    """All parts of a run, and the hand of fate (``cross``)."""
+    """All parts of a run."""
 
     def __init__(self, hub: Hub, plan: Plan, *, story: list[str] | None = None) -> None:
-        self.hub, self.plan, self.story = hub, plan, story
-        self.tally = Tally()
-        self._told = 0
+        self.hub, self.plan = hub, plan
+        self.fate = Fate(hub, plan, self._kill, story=story)
+        self.struck, self.tell = self.fate.struck, self.fate.tell
+        self._told, self._compared = 0, 0
         self.logged: list[str] = []
         self.differences: dict[str, Difference] = {}
         self.ids = CountedIds()
-        self._fate, self._pace = Random(f"{plan.seed} fate"), Random(f"{plan.seed} pace")
-        self._chance = plan.chance
-        self._kinds, self._weights = list(plan.shares), list(plan.shares.values())
-        self._aims = {aim.boundary: aim for aim in plan.aims}
-        self._crossed: Counter[int] = Counter()
-        self.store = SimulatedStore(hub, self, self._committed)
-        self._instants: dict[str, int | None] = {}
+        self._draws = Random(f"{plan.seed} world")
+        self.store = SimulatedStore(hub, self.fate, self._committed)
+        self._instants: dict[str, datetime | None] = {}
         self.outside = Outside()
         self.rewrites = dict(plan.rewrites)
         self.executor = SimulatedExecutor(
             hub,
-            self,
+            self.fate,
             Random(f"{plan.seed} target"),
             self.outside,
             shares=plan.executors,
@@ -97,13 +70,13 @@ class World:
             struck=self.struck,
         )
         self.broker = Broker(hub, Random(f"{plan.seed} broker"), plan.messages, self._take, self.struck)
-        phases = tuple(self._pace.randrange(plan.tick) for _ in range(plan.beats))
+        phases = tuple(self._draws.randrange(plan.tick) for _ in range(plan.beats))
         self.beats = Beats(hub, self.broker, plan.tick, phases, self._next_instant)
         self.servers = Servers(hub, Random(f"{plan.seed} servers"))
         self.clients = Clients(hub, Random(f"{plan.seed} clients"), self.servers, self.store, self.ids)
         self.wiring = Wiring(
             store=self.store,
-            doorbell=SimulatedDoorbell(hub, self, self.broker),
+            doorbell=SimulatedDoorbell(hub, self.fate, self.broker),
             executors={"simulated": self.executor},
             ids=self.ids,
             jitter=Random(f"{plan.seed} jitter").random,
@@ -113,7 +86,12 @@ class World:
         )
         self.workers: list[Worker] = []
         self._incarnations: Counter[str] = Counter()
-        self.healed = False
+
+    def states(self) -> list[WorkspaceState]:
+        """Return the workspaces as they stand."""
+        with self.store.memory.read() as reader:
+            rows = [reader.workspace(name) for name in self._instants]
+            return [row.state for row in rows if row is not None]
 
     def log_length(self) -> int:
         with self.store.memory.read() as reader:
@@ -131,7 +109,7 @@ class World:
             hub.call_at(action.at, partial(self._act, action))
         for strike in plan.strikes:
             hub.call_at(strike.at, partial(self._strike, strike))
-        for at in range(self._pace.randrange(_FORGET_EVERY), plan.length, _FORGET_EVERY):
+        for at in range(self._draws.randrange(_FORGET_EVERY), plan.length, _FORGET_EVERY):
             hub.call_at(at, self._forget)
         if plan.beats > 1:
             self.struck(Fault.SECOND_BEAT, "")
@@ -169,12 +147,12 @@ class World:
         self.tell(f"outside: {workspace} is restarted")
         if self.rewrites.get(workspace, 0) > 0:
             self.rewrites[workspace] -= 1
-            late = self._pace.randrange(5 * SECOND)
+            late = self._draws.randrange(5 * SECOND)
             self.clients.start(Action(at=self.hub.now, kind="write", workspace=workspace, draw=late), late)
 
     def _take(self, task: Task) -> bool:
         ready = [worker for worker in self.workers if not worker.process.dead]
-        self._pace.shuffle(ready)
+        self._draws.shuffle(ready)
         return any(worker.take(task) for worker in ready)
 
     # Instants at which a tick has something to do
@@ -186,9 +164,9 @@ class World:
                 if row is not None:
                     self._instants[name] = _instant_of(row)
         self.beats.arm()
-        if names is None:
+        if names is None and self._compared < _COMPARES_MOST:
             self.compare_rows()
-        if self.story is not None:
+        if self.fate.story is not None:
             self._tell_events()
 
     def _tell_events(self) -> None:
@@ -199,84 +177,15 @@ class World:
 
     def compare_rows(self) -> None:
         """S10 in the middle of a run: the rows are what the log says, the due instants of open windows too."""
+        self._compared += 1
         for difference in replay(self.store.memory).differences:
             self.differences.setdefault(difference.id, difference)
 
     def _next_instant(self) -> int | None:
         known = [at for at in self._instants.values() if at is not None]
-        return min(known) - self.store.clock.offset if known else None
+        return self.store.clock.time_of(min(known)) if known else None
 
-    # Faults
-
-    def struck(self, fault: Fault, where: str) -> None:
-        self.tally.faults[fault.value] += 1
-        self.tell(f"FAULT {fault.value} {where}")
-
-    def tell(self, text: str) -> None:
-        if self.story is not None:
-            self.story.append(f"{self.hub.now / SECOND:10.3f}  {text}")
-
-    def cross(self, boundary: Boundary) -> Fault | None:
-        """Let a thread cross a boundary: time passes, others run, and sometimes a fault strikes.
-
-        Returns an error that the caller must make of it. Raises ``Killed``.
-        """
-        thread = self.hub.current
-        if thread is None:
-            raise RuntimeError(f"nobody crosses {boundary.name}")
-        process, tally = thread.process, self.tally
-        if process.dead:
-            raise Killed
-        if process.frozen:
-            self.hub.wait(0)
-        tally.crossings += 1
-        if tally.crossings > _MOST_CROSSINGS:
-            raise Runaway
-        tally.interleaving = hash((tally.interleaving, process.index, boundary.number))
-        if self.healed:
-            self.hub.wait(_LOWEST_LATENCY)
-            return None
-        aim = self._aims.get(boundary.number)
-        if aim is not None:
-            self._crossed[boundary.number] += 1
-            if self._crossed[boundary.number] == aim.nth:
-                return self._strike_here(aim.fault, boundary, process, aim.amount)
-        if self._chance and self._kinds and self._fate.random() < self._chance:
-            kind = self._fate.choices(self._kinds, self._weights)[0]
-            return self._strike_here(kind, boundary, process, self._how_long())
-        draw = self._pace.random()
-        if draw < _SWITCHES:
-            longest = _SLOW_LATENCY if draw < _SLOW else _HIGHEST_LATENCY
-            self.hub.wait(_LOWEST_LATENCY + int(self._pace.random() * longest))
-        return None
-
-    def _how_long(self) -> int:
-        return round(self._fate.choice((0.2, 2, 8, 40)) * self._fate.uniform(0.3, 1.2) * SECOND)
-
-    def _strike_here(self, fault: Fault, boundary: Boundary, process: Process, amount: int) -> Fault | None:
-        if process is self.clients.process:
-            return None
-        if fault is Fault.CRASH:
-            self.struck(fault, f"{process.name} at {boundary.name}")
-            self.tally.crashed_at[boundary.name] += 1
-            self._kill(process, amount)
-            raise Killed
-        if fault is Fault.FREEZE:
-            self.struck(fault, f"{process.name} at {boundary.name} for {amount / SECOND:.1f} s")
-            self.hub.freeze(process, amount)
-            if boundary.stage == "commit":
-                return Fault.ERROR_INSTEAD  # the server ends a transaction that idles
-            self.hub.wait(0)
-            return None
-        if fault is Fault.DELAY:
-            longest = 2 * SECOND if boundary.stage == "commit" else amount
-            self.struck(fault, f"{process.name} at {boundary.name}")
-            self.hub.wait(min(amount, longest))
-            return None
-        if boundary.stage in _FITS[fault]:
-            self.struck(fault, f"{process.name} at {boundary.name}")
-            return fault
-        return None
+    # Faults at times
 
     def _kill(self, process: Process, away: int) -> None:
         self.hub.kill(process)
@@ -337,7 +246,7 @@ class World:
     def heal(self) -> None:
         """End every fault; what is dead comes back within a second, what is frozen goes on."""
         self.tell("HEALED")
-        self.healed = self.beats.healed = self.executor.healed = True
+        self.fate.healed = self.beats.healed = self.executor.healed = True
         self.store.away = self.broker.away = False
         self.broker.chances, self.beats.away_until, self.rewrites = {}, 0, {}
         for process in [worker.process for worker in self.workers] + self.servers.processes:
@@ -353,7 +262,7 @@ class World:
         self.hub.run(self.hub.now)
 
 
-def _instant_of(row: StoredWorkspace) -> int | None:
+def _instant_of(row: StoredWorkspace) -> datetime | None:
     """Return when a tick has something to do for a workspace, on the database's clock."""
     state = row.state
     instants = [row.due_at, state.ready_at]
@@ -361,13 +270,4 @@ def _instant_of(row: StoredWorkspace) -> int | None:
         instants.append(state.hold.until)
     if state.cycle is not None:
         instants.append(state.cycle.lease_until)
-    known = [at for at in instants if at is not None]
-    return (min(known) - EPOCH) // _MICROSECOND if known else None
-
-
-_FITS = {
-    Fault.ERROR_BEFORE: frozenset({"begin"}),
-    Fault.ERROR_INSTEAD: frozenset({"commit"}),
-    Fault.ERROR_AFTER: frozenset({"committed", "sent", "done"}),
-}
-"""At which end of an operation an error of that kind can come."""
+    return min((at for at in instants if at is not None), default=None)
