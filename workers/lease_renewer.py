@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 
@@ -35,13 +36,15 @@ class LeaseRenewer:
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        tried_s, again_s = time.monotonic(), float("inf")
+        tried_s, again_s = time.monotonic(), math.inf
         while not self._stop.is_set():
             wait_s = tried_s + min(self._leases.renew_every_s(), again_s) - time.monotonic()
             if wait_s > 0:
                 self._leases.wait_for_take(wait_s)  # a lease that is taken meanwhile may be a shorter one
+                if wait_s == math.inf:
+                    tried_s = time.monotonic()  # nothing was held until now
                 continue
-            again_s = float("inf") if self._renew() else _TRY_AGAIN_S
+            again_s = math.inf if self._renew() else _TRY_AGAIN_S
             tried_s = time.monotonic()
 
     def _renew(self) -> bool:

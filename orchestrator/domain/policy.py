@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
 from msgspec import Struct
@@ -136,12 +137,22 @@ class Policies(Struct, frozen=True, kw_only=True):
         ``version`` is the newest of the stored layers in force; a workspace's own
         policy is named by its workspace's events.
         """
-        scopes = (SETTINGS_SCOPE, DEFAULT_SCOPE, fleet_scope(fleet))
-        stored = [self.layers[scope] for scope in scopes if scope in self.layers]
-        values: dict[str, Any] = {}
-        for patch in (*(layer.policy for layer in stored), own):
-            values |= said_by(patch)
-        return Policy(**values, version=max((layer.version for layer in stored), default=0))
+        patches, version = [], 0
+        for scope in (SETTINGS_SCOPE, DEFAULT_SCOPE, fleet_scope(fleet)):
+            layer = self.layers.get(scope)
+            if layer is not None:
+                patches.append(layer.policy)
+                version = max(version, layer.version)
+        return _merged((*patches, own), version)
+
+
+@lru_cache(maxsize=4096)
+def _merged(patches: tuple[PolicyPatch, ...], version: int) -> Policy:
+    """Merge layers, the last one nearest. Kept: a transaction asks for the same numbers at every step."""
+    values: dict[str, Any] = {}
+    for patch in patches:
+        values |= said_by(patch)
+    return Policy(**values, version=version)
 
 
 def said_by(patch: PolicyPatch) -> dict[str, Any]:

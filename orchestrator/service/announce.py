@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
@@ -49,9 +50,12 @@ _QUIET_FIELDS = frozenset({"labels", "target", "policy", "output"})
 def announce(recorded: Iterable[ev.Recorded]) -> None:
     """Write one line for each event."""
     for event in recorded:
+        loud = isinstance(event.data, _LOUD)
+        if not _log.is_enabled_for(logging.WARNING if loud else logging.INFO):
+            continue
         fields = {key: _first_line(value) for key, value in to_plain(event.data).items() if key not in _QUIET_FIELDS}
         fields |= _lengths(event.data)
-        line = _log.warning if isinstance(event.data, _LOUD) else _log.info
+        line = _log.warning if loud else _log.info
         line(_NAMES.get(type(event.data), event.type), workspace=event.workspace, position=event.position, **fields)
 
 
@@ -59,6 +63,8 @@ def announce_writes(
     events: Sequence[ev.Recorded], decision: str, due_at: datetime | None, state: WorkspaceState
 ) -> None:
     """Write the line of the writes of one workspace that came together and led to the same."""
+    if not _log.is_enabled_for(logging.INFO):
+        return
     last = events[-1]
     _log.info(
         f"write.{decision}",

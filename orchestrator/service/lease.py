@@ -73,14 +73,14 @@ class LeaseBook:
                 _log.warning("lease.lost", workspace=lease.workspace, cycle=lease.cycle, fence=lease.fence)
                 lease.stop.set()
 
-    def renew_every_s(self, *, most_s: float = 10.0) -> float:
-        """Return how long the renewer may wait: a third of the shortest lease held."""
-        return min((lease.lease_ms / 3000 for lease in self.held()), default=most_s)
+    def renew_every_s(self) -> float:
+        """Return how long the renewer may wait: a third of the shortest lease held, for ever while none is."""
+        return min((lease.lease_ms / 3000 for lease in self.held()), default=math.inf)
 
     def wait_for_take(self, timeout_s: float) -> None:
         """Wait until a lease is taken, ``wake`` is called, or the time is over; what came before counts too."""
         with self._changed:
-            self._changed.wait_for(lambda: self._changes > 0, timeout=timeout_s)
+            self._changed.wait_for(lambda: self._changes > 0, timeout=None if timeout_s == math.inf else timeout_s)
             self._changes = 0
 
     def wake(self) -> None:

@@ -6,11 +6,13 @@ say), which suits thousands of them; nothing outlives the process.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from orchestrator.errors import StorageUnavailable
 from orchestrator.inquiries import FILE_COUNTS, FileWrites
@@ -121,7 +123,7 @@ class MemoryEventStore:
             for file in files:
                 key = (file.workspace, file.path)
                 before = kept[key].writes if key in kept else 0
-                kept[key] = replace(file, writes=before + file.writes)
+                kept[key] = dataclasses.replace(file, writes=before + file.writes)
             counters = {**self._content.counters, FILE_COUNTS: Counters(position=position, sums={})}
             self._content = replace(self._content, files=kept, counters=counters)
             return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import msgspec
@@ -25,21 +25,20 @@ class Remembered:
     at: datetime
 
 
-@dataclass(frozen=True, kw_only=True)
-class Content:
+class Content(msgspec.Struct, frozen=True, kw_only=True):
     """One committed state. ``length`` says how much of the shared log belongs to it."""
 
     length: int = 0
     last_recorded_at: datetime | None = None
-    workspaces: Mapping[str, StoredWorkspace] = field(default_factory=dict)
-    restarts: Mapping[str, RestartRecord] = field(default_factory=dict)
-    policies: Mapping[str, PolicyLayer] = field(default_factory=dict)
-    answers: Mapping[tuple[str, str], Remembered] = field(default_factory=dict)
-    snapshots: Mapping[int, Snapshot] = field(default_factory=dict)
-    files: Mapping[tuple[str, str], FileWrites] = field(default_factory=dict)
-    counters: Mapping[str, Counters] = field(default_factory=dict)
+    workspaces: Mapping[str, StoredWorkspace] = {}
+    restarts: Mapping[str, RestartRecord] = {}
+    policies: Mapping[str, PolicyLayer] = {}
+    answers: Mapping[tuple[str, str], Remembered] = {}
+    snapshots: Mapping[int, Snapshot] = {}
+    files: Mapping[tuple[str, str], FileWrites] = {}
+    counters: Mapping[str, Counters] = {}
     last_tick_at: datetime | None = None
-    sealed: Sealed = field(default_factory=Sealed)
+    sealed: Sealed = msgspec.field(default_factory=Sealed)
     verification: StoredVerification | None = None
 
     def kept(self, name: str) -> Counters:

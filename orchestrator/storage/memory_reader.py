@@ -84,7 +84,7 @@ class MemoryReader(MemoryInquiries):
 
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as a database would keep it."""
-        return [stored_event_of(event) for event in self.events(wanted)]
+        return [stored_event_of(event, self._log.text(event.position)) for event in self.events(wanted)]
 
     def workspace_rows(self, after: str, limit: int) -> dict[str, str]:
         """Return a page of workspaces as a database would keep them."""
@@ -99,7 +99,7 @@ class MemoryReader(MemoryInquiries):
         """Return a workspace's decisions as they are kept, from a version on, in their order."""
         found = self._log.between(1, self._content.length, workspace)
         later = (event for event in found if event.version is not None and event.version >= from_version)
-        return [stored_event_of(event) for event in islice(later, limit)]
+        return [stored_event_of(event, self._log.text(event.position)) for event in islice(later, limit)]
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""

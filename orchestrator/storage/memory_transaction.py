@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
-from orchestrator.domain.encoding import encode_data, encode_state
+from msgspec.structs import replace
+
+from orchestrator.domain.encoding import encode_data
 from orchestrator.domain.events import ClockRegressed, FileWritten, NewEvent, Recorded
 from orchestrator.domain.policy import Action, Policies, PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord
@@ -54,10 +55,10 @@ class MemoryTransaction:
         """Append in the order given. Raises ``Conflict`` where (workspace, version) is taken."""
         added: list[Recorded] = []
         for event in new:
-            encode_data(event.data)  # what could not be stored elsewhere is refused here too
+            text = encode_data(event.data)  # what could not be stored elsewhere is refused here too
             added.append(recorded(sourced(event), position=len(self._log) + 1, recorded_at=self.now))
             try:
-                self._log.add(added[-1])
+                self._log.add(added[-1], text)
             except Conflict as error:
                 self.failure = error
                 raise
@@ -67,7 +68,6 @@ class MemoryTransaction:
         """Write the rows of held workspaces. Raises ``Conflict`` for one that this transaction does not hold."""
         for stored in changed:
             check_held(stored.state.workspace, self._named)
-            encode_state(stored.state)
         new = {stored.state.workspace: stored for stored in changed}
         self._draft = replace(self._draft, workspaces={**self._draft.workspaces, **new})
 

@@ -153,8 +153,8 @@ def past_event_of(row: sa.Row[*tuple[Any, ...]]) -> PastEvent:
     return PastEvent(position, recorded_at, _data_of(position, event, kind, schema, data))
 
 
-def stored_event_of(event: ev.Recorded) -> StoredEvent:
-    """Return the event as a database keeps it."""
+def stored_event_of(event: ev.Recorded, data: str) -> StoredEvent:
+    """Return the event as a database keeps it; ``data`` is the canonical text of its data."""
     return StoredEvent(
         position=event.position,
         id=event.id,
@@ -169,7 +169,7 @@ def stored_event_of(event: ev.Recorded) -> StoredEvent:
         source_id=event.source_id,
         correlation_id=event.correlation_id,
         causation_id=event.causation_id,
-        data=msgspec.Raw(encode_data(event.data)),
+        data=msgspec.Raw(data),
     )
 
 

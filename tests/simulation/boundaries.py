@@ -1,0 +1,94 @@
+"""Where a simulated thread meets the world, by name: every place at which a run may crash, freeze, delay or fail.
+
+A name is the function of the product, the operation, and for a transaction which end of it. The list is written
+out, so that a new boundary of the product's service code fails a test until it is here.
+"""
+
+from __future__ import annotations
+
+from types import CodeType
+from typing import NamedTuple
+
+STAGES: dict[str, tuple[str, ...]] = {
+    "write": ("begin", "commit", "committed"),
+    "write_open_windows": ("begin", "commit", "committed"),
+    "read": ("begin",),
+    "renew_leases": ("begin", "committed"),
+    "ticked": ("begin", "committed"),
+    "forget_answers": ("begin", "committed"),
+    "ring": ("begin", "sent"),
+    "inspect": ("begin", "done"),
+    "restart": ("begin", "done"),
+    "probe": ("begin", "done"),
+}
+"""What can be done to the world, and at which ends of it a fault may strike."""
+
+SITES: tuple[tuple[str, str], ...] = (
+    ("change_policy.change_policy", "write_open_windows"),
+    ("claim.Claimer._ready", "read"),
+    ("claim.Claimer._start", "write"),
+    ("drain.Drainer._finish", "write"),
+    ("execute._act", "restart"),
+    ("execute._await_ready", "probe"),
+    ("execute.execute", "inspect"),
+    ("lease.LeaseBook.renew", "renew_leases"),
+    ("operate.Operator._carry_out", "write"),
+    ("operate.Operator.register", "write"),
+    ("operate.Operator.report_exit", "write"),
+    ("record.record_writes", "write"),
+    ("tasks.Ticker.forget_answers", "forget_answers"),
+    ("tasks.Ticker.forget_answers", "read"),
+    ("tick._Bells.ring", "read"),
+    ("tick._Bells.ring", "ring"),
+    ("tick.look", "read"),
+    ("tick.look", "ticked"),
+    ("tick.look_at", "write"),
+)
+"""Every call of the world in ``orchestrator/service`` and in the workers' threads: function, operation."""
+
+
+class Boundary(NamedTuple):
+    """One end of one operation at one site."""
+
+    number: int
+    name: str
+    stage: str
+
+
+def _all() -> dict[tuple[str, str], tuple[Boundary, ...]]:
+    boundaries: dict[tuple[str, str], tuple[Boundary, ...]] = {}
+    index = 0
+    for function, operation in SITES:
+        ends = []
+        for stage in STAGES[operation]:
+            ends.append(Boundary(index, f"{function} {operation} {stage}", stage))
+            index += 1
+        boundaries[function, operation] = tuple(ends)
+    return boundaries
+
+
+BOUNDARIES = _all()
+ALL = tuple(end for ends in BOUNDARIES.values() for end in ends)
+_STANDS_FOR: dict[CodeType, str] = {}
+_BY_CODE: dict[tuple[CodeType, str], tuple[Boundary, ...]] = {}
+
+
+class Unnamed(BaseException):
+    """The product crosses a boundary that has no name here. Not an ``Exception``, which the product would log."""
+
+
+def stands_for(code: CodeType, function: str) -> None:
+    """Let a planted function's code cross the boundaries of the function it stands for."""
+    _STANDS_FOR[code] = function
+
+
+def boundaries_of(code: CodeType, operation: str) -> tuple[Boundary, ...]:
+    """Return the ends of the operation that this code has just begun. Raises ``Unnamed``."""
+    found = _BY_CODE.get((code, operation))
+    if found is None:
+        module = code.co_filename.rpartition("/")[2].removesuffix(".py")
+        key = (_STANDS_FOR.get(code, f"{module}.{code.co_qualname}"), operation)
+        if key not in BOUNDARIES:
+            raise Unnamed(f"{key[0]} calls {operation}, and tests/simulation/boundaries.py does not know it")
+        found = _BY_CODE[code, operation] = BOUNDARIES[key]
+    return found

@@ -1,0 +1,268 @@
+"""The store that the simulated processes see: the product's own, behind row locks, an append lock and faults.
+
+A transaction holds its rows from its begin on, then the one append lock, as on PostgreSQL; others may run and read
+meanwhile, and wait for what it holds, or pass it over. A frozen holder is rolled back by the server.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import TracebackType
+from typing import Protocol, TypeVar
+
+from orchestrator.errors import StorageUnavailable
+from orchestrator.inquiries import FileWrites
+from orchestrator.ports import Counters, Reader, Transaction
+from orchestrator.seals import StoredCheckpoint, Tile
+from orchestrator.storage.memory import MemoryEventStore
+from orchestrator.verifications import StoredVerification
+from tests.simulation.boundaries import Boundary, boundaries_of
+from tests.simulation.faults import Fault
+from tests.simulation.hub import SECOND, Hub, Killed, Thread
+
+ResultT = TypeVar("ResultT")
+
+EPOCH = datetime(2026, 11, 23, 12, tzinfo=UTC)
+APPEND = ""
+"""The name of the append lock; no workspace is called so."""
+_LOCK_WAITS = 5 * SECOND
+
+
+class Striking(Protocol):
+    """Whatever decides which fault strikes at a boundary."""
+
+    def cross(self, boundary: Boundary) -> Fault | None:
+        """Let a fault strike, or time pass. Returns one that the caller has to carry out."""
+        ...
+
+
+class DatabaseClock:
+    """The database's clock: simulated time, and how far it was stepped."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self.offset = 0
+
+    def now(self) -> datetime:
+        return EPOCH + timedelta(microseconds=self._hub.now + self.offset)
+
+    def time_of(self, at: datetime) -> int:
+        """Return when, in the run's time, the clock will show that instant."""
+        return (at - EPOCH) // timedelta(microseconds=1) - self.offset
+
+
+class Locks:
+    """Row locks and the append lock, by name; waiters are woken in turn, and the first one to run gets it."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._holders: dict[str, Thread] = {}
+        self._waiting: dict[str, list[Thread]] = {}
+
+    def free(self, name: str) -> bool:
+        return name not in self._holders
+
+    def acquire(self, name: str) -> None:
+        """Wait for a lock, for 5 s at most. Raises ``StorageUnavailable``."""
+        hub = self._hub
+        thread, ends = hub.current, hub.now + _LOCK_WAITS
+        if thread is None:
+            raise RuntimeError("only a simulated thread can lock")
+        while name in self._holders:
+            waiting = self._waiting.setdefault(name, [])
+            waiting.append(thread)
+            woken = hub.wait(ends - hub.now) if ends > hub.now else False
+            if thread in waiting:
+                waiting.remove(thread)
+            if not woken:
+                raise StorageUnavailable("another transaction kept a lock for 5 s; try again")
+        self._holders[name] = thread
+
+    def release(self, names: Collection[str]) -> None:
+        for name in names:
+            del self._holders[name]
+            for thread in self._waiting.pop(name, ()):
+                self._hub.wake(thread)
+
+
+class SimulatedStore:
+    """``EventStore`` of all simulated processes."""
+
+    def __init__(self, hub: Hub, world: Striking, committed: Callable[[Collection[str] | None], None]) -> None:
+        self.clock = DatabaseClock(hub)
+        self.memory = MemoryEventStore(self.clock)
+        self.locks = Locks(hub)
+        self.world = world
+        self.committed = committed
+        """Told which workspaces a commit may have changed; None: any."""
+        self.away = False
+
+    def write(
+        self, workspaces: Collection[str] = (), *, skip_locked: bool = False
+    ) -> AbstractContextManager[Transaction]:
+        return _Write(self, "write", tuple(sorted(workspaces)), skip_locked, self.memory.write)
+
+    def write_open_windows(self, fleet: str | None) -> AbstractContextManager[Transaction]:
+        return _Write(self, "write_open_windows", (), False, lambda names: self.memory.write_open_windows(fleet))
+
+    def read(self) -> AbstractContextManager[Reader]:
+        return _Read(self)
+
+    def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> set[str]:
+        def renew() -> set[str]:
+            kept = self.memory.renew_leases(held)
+            self.committed(held)
+            return kept
+
+        return self._change("renew_leases", sorted(held), renew)
+
+    def ticked(self) -> None:
+        self._change("ticked", (), self.memory.ticked)
+
+    def save_counters(self, counters: Counters, *, expected_position: int) -> bool:
+        change = partial(self.memory.save_counters, counters, expected_position=expected_position)
+        return self._change("save_counters", (), change)
+
+    def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:
+        change = partial(self.memory.add_file_counts, files, position=position, expected_position=expected_position)
+        return self._change("add_file_counts", (), change)
+
+    def forget_answers(self, before: datetime) -> int:
+        return self._change("forget_answers", (), partial(self.memory.forget_answers, before))
+
+    def save_verification(self, found: StoredVerification, *, expected_position: int | None) -> bool:
+        change = partial(self.memory.save_verification, found, expected_position=expected_position)
+        return self._change("save_verification", (), change)
+
+    def save_checkpoint(self, checkpoint: StoredCheckpoint, tiles: Sequence[Tile]) -> None:
+        self._change("save_checkpoint", (), partial(self.memory.save_checkpoint, checkpoint, tiles))
+
+    def mark_exported(self, tree_size: int) -> None:
+        self._change("mark_exported", (), partial(self.memory.mark_exported, tree_size))
+
+    def note_seal_failure(self, reason: str) -> None:
+        self._change("note_seal_failure", (), partial(self.memory.note_seal_failure, reason))
+
+    def check(self) -> None:
+        if self.away:
+            raise StorageUnavailable("the database is away")
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _change(self, operation: str, names: Sequence[str], change: Callable[[], ResultT]) -> ResultT:
+        """Carry out one statement that commits by itself, in the name of whoever called the caller."""
+        begin, committed = boundaries_of(sys._getframe(2).f_code, operation)
+        self.cross(begin)
+        with self._locked([*names, APPEND]):
+            done = change()
+        self.answer(committed)
+        return done
+
+    @contextmanager
+    def _locked(self, names: Sequence[str]) -> Iterator[None]:
+        held: list[str] = []
+        try:
+            for name in names:
+                self.locks.acquire(name)
+                held.append(name)
+            yield
+        finally:
+            self.locks.release(held)
+
+    def cross(self, boundary: Boundary) -> None:
+        """Come to the begin of something. Raises ``StorageUnavailable`` before it has any effect."""
+        if self.world.cross(boundary) is not None:
+            raise StorageUnavailable("the connection was cut before anything was sent")
+        self.check()
+
+    def answer(self, boundary: Boundary) -> None:
+        """Come back from something that is done. Raises ``StorageUnavailable`` where the answer gets lost."""
+        if self.world.cross(boundary) is not None:
+            raise StorageUnavailable("the connection was cut; the outcome is unknown")
+
+
+class _Read(AbstractContextManager[Reader]):
+    def __init__(self, store: SimulatedStore) -> None:
+        self._store = store
+        self._inner = store.memory.read()
+
+    def __enter__(self) -> Reader:
+        (begin,) = boundaries_of(sys._getframe(1).f_code, "read")
+        self._store.cross(begin)
+        return self._inner.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> bool | None:
+        return self._inner.__exit__(kind, error, at)
+
+
+class _Write(AbstractContextManager[Transaction]):
+    """One writing transaction, from the wish for its locks to the answer of its commit."""
+
+    def __init__(
+        self,
+        store: SimulatedStore,
+        operation: str,
+        names: tuple[str, ...],
+        skip_locked: bool,
+        begin: Callable[[Collection[str]], AbstractContextManager[Transaction]],
+    ) -> None:
+        self._store, self._operation, self._names, self._skip_locked = store, operation, names, skip_locked
+        self._begin_inner = begin
+        self._held: list[str] = []
+        self._whole = operation == "write_open_windows"
+
+    def __enter__(self) -> Transaction:
+        begin, self._commit, self._committed = boundaries_of(sys._getframe(1).f_code, self._operation)
+        self._store.cross(begin)
+        try:
+            self._lock()
+            self._inner = self._begin_inner(self._held[:-1])
+            return self._inner.__enter__()
+        except BaseException:
+            self._release()
+            raise
+
+    def _lock(self) -> None:
+        locks = self._store.locks
+        for name in self._names:
+            if not self._skip_locked or locks.free(name):
+                locks.acquire(name)
+                self._held.append(name)
+        locks.acquire(APPEND)
+        self._held.append(APPEND)
+
+    def _release(self) -> None:
+        held, self._held = self._held, []
+        self._store.locks.release(held)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> bool | None:
+        names = self._held[:-1]
+        try:
+            if error is not None:
+                return self._inner.__exit__(kind, error, at)
+            self._commit_or_roll_back()
+        finally:
+            self._release()
+        self._store.committed(None if self._whole else names)
+        self._store.answer(self._committed)
+        return None
+
+    def _commit_or_roll_back(self) -> None:
+        store = self._store
+        try:
+            struck = store.world.cross(self._commit)
+            if struck is not None or store.away:
+                raise StorageUnavailable("the transaction was rolled back")
+        except (Killed, StorageUnavailable) as error:
+            self._inner.__exit__(type(error), error, error.__traceback__)
+            raise
+        self._inner.__exit__(None, None, None)

@@ -1,0 +1,169 @@
+"""One seeded heap that is scheduler and clock: simulated processes whose threads are greenlets.
+
+A thread runs until it reaches a boundary or a wait, where it gives control back; nothing runs beside it. So one
+seed gives one history, and idle time costs nothing. A killed process gets ``Killed`` thrown into each of its
+threads, and every further boundary of it raises again: what ``finally`` blocks do cannot reach the world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from typing import NamedTuple
+
+from greenlet import greenlet
+
+SECOND = 1_000_000
+
+
+class Killed(BaseException):
+    """The process of this thread is dead. Not an ``Exception``: nothing in the product may catch it."""
+
+
+class Process:
+    """One incarnation of an operating-system process: killed for good, or frozen for a while."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.index = sum(name.encode())  # not hash(): the order of names must be the same in every run
+        self.dead = False
+        self.frozen = False
+        self.parked: list[_Wake] = []
+        self.threads: dict[Thread, None] = {}
+
+
+class Thread:
+    """A greenlet, and whether it waits: ``ticket`` grows with every wake-up, so that an old timer finds nobody."""
+
+    __slots__ = ("done", "greenlet", "name", "process", "ticket")
+
+    def __init__(self, process: Process, name: str, work: greenlet) -> None:
+        self.process, self.name, self.greenlet = process, name, work
+        self.ticket = 0
+        self.done = False
+
+
+class _Wake(NamedTuple):
+    """A due wake-up: of a thread (with its ticket and what its wait returns), or a call of the world's own."""
+
+    at: int
+    order: int
+    thread: Thread | None
+    ticket: int
+    value: bool
+    call: Callable[[], None] | None
+
+
+class Hub:
+    """Time in whole microseconds since the run began."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.current: Thread | None = None
+        self.raised: list[tuple[Thread, Exception]] = []
+        self.switches = 0
+        self._heap: list[_Wake] = []
+        self._order = count()
+        self._home = greenlet.getcurrent()
+
+    def call_at(self, at: int, call: Callable[[], None]) -> None:
+        """Call something of the world's at that time; it must not wait."""
+        heappush(self._heap, _Wake(max(at, self.now), next(self._order), None, 0, False, call))
+
+    def spawn(self, process: Process, work: Callable[[], object], name: str = "thread") -> Thread:
+        """Start a thread of a process; it runs when the caller next gives control back."""
+        thread = Thread(process, name, greenlet(lambda _woken: self._work(thread, work), self._home))
+        process.threads[thread] = None
+        heappush(self._heap, _Wake(self.now, next(self._order), thread, 0, False, None))
+        return thread
+
+    def _work(self, thread: Thread, work: Callable[[], object]) -> None:
+        try:
+            if not thread.process.dead:
+                work()
+        except Killed:
+            pass
+        except Exception as error:  # noqa: BLE001 (a thread of the product that dies is a finding)
+            self.raised.append((thread, error))
+        finally:
+            thread.done = True
+            thread.process.threads.pop(thread, None)
+
+    def run(self, until: int) -> None:
+        """Run everything that is due up to that time, and set the clock to it."""
+        heap = self._heap
+        while heap and heap[0].at <= until:
+            wake = heappop(heap)
+            self.now = wake.at
+            thread = wake.thread
+            if thread is None:
+                if wake.call is not None:
+                    wake.call()
+            elif not thread.done and thread.ticket == wake.ticket:
+                self._resume(thread, wake)
+        self.now = until
+
+    def _resume(self, thread: Thread, wake: _Wake) -> None:
+        process = thread.process
+        if process.frozen and not process.dead:
+            process.parked.append(wake)
+            return
+        thread.ticket += 1
+        self.switches += 1
+        self.current = thread
+        if process.dead and thread.greenlet:
+            thread.greenlet.throw(Killed)
+        else:
+            thread.greenlet.switch(wake.value)
+        self.current = None
+
+    def wait(self, timeout: int | None) -> bool:
+        """Give control back until ``wake`` (True) or until ``timeout`` microseconds are over (False).
+
+        Raises ``Killed`` if the process was killed meanwhile.
+        """
+        thread = self.current
+        if thread is None:
+            raise RuntimeError("only a simulated thread can wait")
+        if thread.process.dead:
+            raise Killed
+        if timeout is not None:
+            heappush(self._heap, _Wake(self.now + timeout, next(self._order), thread, thread.ticket, False, None))
+        woken: bool = self._home.switch()
+        if thread.process.dead:
+            raise Killed
+        return woken
+
+    def wake(self, thread: Thread) -> None:
+        """End the wait of a thread now."""
+        heappush(self._heap, _Wake(self.now, next(self._order), thread, thread.ticket, True, None))
+
+    def freeze(self, process: Process, length: int) -> None:
+        """Let a process stand still, as ``SIGSTOP`` does. A caller that is one of its threads waits next."""
+        process.frozen = True
+        self.call_at(self.now + length, lambda: self.thaw(process))
+
+    def thaw(self, process: Process) -> None:
+        """Let a frozen process go on."""
+        process.frozen = False
+        parked, process.parked = process.parked, []
+        for wake in parked:
+            heappush(self._heap, wake._replace(at=self.now, order=next(self._order)))
+
+    def kill(self, process: Process) -> None:
+        """End a process at once, as ``kill -9`` does. A caller that is one of its threads raises ``Killed`` next."""
+        process.dead = True
+        for thread in process.threads:
+            if thread is not self.current:
+                heappush(self._heap, _Wake(self.now, next(self._order), thread, thread.ticket, False, None))
+
+    def move(self, process: Process) -> Process:
+        """Let the current thread go on inside of another process (a request in its server); return the one it left."""
+        thread = self.current
+        if thread is None:
+            raise RuntimeError("only a simulated thread can move")
+        left, thread.process = thread.process, process
+        left.threads.pop(thread, None)
+        process.threads[thread] = None
+        return left

@@ -1,0 +1,196 @@
+"""The verdict on a run: the promises from its export alone, the acts that really happened, what clients were told.
+
+Each check works from evidence that the code it judges has not made: the engine-free verifier reads the log, the
+list of acts is the outside world's, the list of acknowledgements the clients'.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from orchestrator.audit.replay import Difference
+from orchestrator.audit.verify.lines import Envelope, Unreadable
+from orchestrator.audit.verify.verifier import Verifier
+from orchestrator.ports import StoredEvent
+from tests.simulation.clients import Ack
+from tests.simulation.target import Act
+
+
+class Finding(NamedTuple):
+    """A promise that a run broke, and one sentence."""
+
+    promise: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What is known of a run that is over."""
+
+    events: Sequence[StoredEvent]
+    acks: Sequence[Ack]
+    acts: Sequence[Act]
+    ready: Mapping[str, int]
+    """By cycle: how long the log was when its workspace was seen ready."""
+    differences: Sequence[Difference]
+    """Between the log and the rows, found during the run or at its end."""
+    written: Mapping[str, int]
+    """Writes that clients reported, by workspace: each counts once, however often it was reported."""
+    requested: Mapping[str, int]
+    running_most: int | None
+    raised: Sequence[tuple[str, str, Exception]]
+    logged: Sequence[str]
+    """Defects that the product caught and logged."""
+    quiet_position: int
+    """The end of the log when the last fault and the last client were over."""
+    settled: bool
+    runaway: bool
+    bound_s: float
+    waiting: Sequence[str]
+
+
+class Cycle(msgspec.Struct):
+    """What the ledger check reads of a cycle."""
+
+    cycle: str
+    restart: str
+    fence: int
+    to_position: int = 0
+    shadow: bool = False
+
+
+_decode_cycle = msgspec.json.Decoder(Cycle).decode
+
+
+def judge(evidence: Evidence) -> list[Finding]:
+    """Return every promise that was broken."""
+    checks = (_raised, _log, _replayed, _acknowledged, _capacity, _ledger, _liveness)
+    return [finding for check in checks for finding in check(evidence)]
+
+
+def _raised(evidence: Evidence) -> Iterator[Finding]:
+    if evidence.runaway:
+        yield Finding("L3", "the run goes round in circles and does not come to an end")
+    for process, thread, error in evidence.raised:
+        yield Finding("no thread dies", f"{thread} of {process} raised {type(error).__name__}: {error}")
+    for text in evidence.logged:
+        yield Finding("no thread dies", f"a defect was logged: {text}")
+
+
+def _log(evidence: Evidence) -> Iterator[Finding]:
+    verifier = Verifier()
+    try:
+        for event in evidence.events:
+            verifier.take(Envelope(*msgspec.structs.astuple(event)))
+        verifier.finish()
+    except Unreadable as error:
+        verifier.unreadable(error)
+    for found in verifier.findings.kept:
+        yield Finding(found.promise.value, f"{found.workspace} at {found.positions}: {found.text}")
+    if verifier.sums().imbalance:
+        yield Finding("S2", f"the ledger is out of balance by {verifier.sums().imbalance}")
+
+
+def _replayed(evidence: Evidence) -> Iterator[Finding]:
+    for difference in evidence.differences:
+        text = f"{difference.table} {difference.id}: stored {difference.stored}, replayed {difference.replayed}"
+        yield Finding("S10", text)
+
+
+def _acknowledged(evidence: Evidence) -> Iterator[Finding]:
+    """Nothing that was acknowledged is missing, and no id of a caller is stored twice."""
+    stored = {event.id: event for event in evidence.events}
+    for ack in evidence.acks:
+        event = stored.get(ack.id)
+        if event is None:
+            yield Finding("acknowledged", f"{ack.id} of {ack.workspace} was acknowledged and is not in the log")
+        elif (event.position, event.workspace) != (ack.position, ack.workspace):
+            yield Finding("acknowledged", f"{ack.id} was acknowledged at {ack.position}, and is at {event.position}")
+    counts = Counter((event.source, event.source_id) for event in evidence.events if event.source_id is not None)
+    for key, times in counts.items():
+        if times > 1:
+            yield Finding("once", f"{key} is stored {times} times")
+    yield from _counted(evidence, "FileWritten", evidence.written)
+    yield from _counted(evidence, "RestartRequested", evidence.requested)
+    told = Counter((ack.workspace, ack.position) for ack in evidence.acks)
+    for (workspace, position), times in told.items():
+        if times > 1:
+            yield Finding("once", f"position {position} of {workspace} was acknowledged for {times} requests")
+
+
+def _counted(evidence: Evidence, kind: str, asked: Mapping[str, int]) -> Iterator[Finding]:
+    """No more is stored than was asked for: a repetition is told from something new."""
+    stored = Counter(
+        event.workspace
+        for event in evidence.events
+        if event.type == kind and b'"trigger":"probe"' not in bytes(event.data)
+    )
+    for workspace, times in stored.items():
+        if times > asked.get(workspace or "", 0):
+            yield Finding(
+                "once", f"{workspace} has {times} {kind} where {asked.get(workspace or '', 0)} were asked for"
+            )
+
+
+def _capacity(evidence: Evidence) -> Iterator[Finding]:
+    most, live = evidence.running_most, set()
+    for event in evidence.events:
+        if event.type == "CycleStarted":
+            live.add(_decode_cycle(event.data).cycle)
+            if most is not None and len(live) > most:
+                yield Finding("capacity", f"{len(live)} cycles run at position {event.position}, {most} may")
+        elif event.type in ("CycleSucceeded", "CycleFailed", "CycleAbandoned"):
+            live.discard(_decode_cycle(event.data).cycle)
+
+
+def _ledger(evidence: Evidence) -> Iterator[Finding]:
+    """Join the log's cycles with the acts that really happened."""
+    started, succeeded = _cycles(evidence.events)
+    acts: dict[str, list[Act]] = defaultdict(list)
+    fences: dict[str, int] = {}
+    for act in evidence.acts:
+        acts[act.cycle].append(act)
+        if act.fence < fences.get(act.workspace, 0):
+            text = f"{act.workspace} was restarted under fence {act.fence} after {fences[act.workspace]}"
+            yield Finding("ledger", text)
+        fences[act.workspace] = max(act.fence, fences.get(act.workspace, 0))
+        cycle = started.get(act.cycle)
+        if cycle is None or cycle.fence != act.fence:
+            yield Finding("ledger", f"{act.workspace} was restarted for {act.cycle}, which never started so")
+        elif cycle.shadow:
+            yield Finding("ledger", f"{act.workspace} was restarted by the shadow cycle {act.cycle}")
+    for name, position in succeeded.items():
+        cycle = started.get(name)
+        if cycle is not None and not cycle.shadow and evidence.ready.get(name, position) >= position:
+            yield Finding("S3", f"{name} is recorded as succeeded before its workspace was seen ready")
+        if cycle is not None and not cycle.shadow and not any(act.log >= cycle.to_position for act in acts[name]):
+            text = f"{name} covers up to {cycle.to_position}, and no act of it came after that was written"
+            yield Finding("coverage", text)
+
+
+def _cycles(events: Sequence[StoredEvent]) -> tuple[dict[str, Cycle], dict[str, int]]:
+    started, succeeded = {}, {}
+    for event in events:
+        if event.type == "CycleStarted":
+            cycle = _decode_cycle(event.data)
+            started[cycle.cycle] = cycle
+        elif event.type == "CycleSucceeded":
+            succeeded[_decode_cycle(event.data).cycle] = event.position
+    return started, succeeded
+
+
+def _liveness(evidence: Evidence) -> Iterator[Finding]:
+    if not evidence.settled and not evidence.runaway:
+        names = ", ".join(evidence.waiting)
+        yield Finding("L1", f"{evidence.bound_s:.0f} s after the healing, {names} still wait")
+    after = [event for event in evidence.events if event.position > evidence.quiet_position]
+    queued = Counter(event.workspace for event in after if event.type == "RestartQueued")
+    gave_up = {event.workspace for event in after if event.type == "RestartGaveUp"}
+    for workspace, times in queued.items():
+        if times > 1 and workspace not in gave_up:
+            yield Finding("L4", f"{times} restarts of {workspace} were queued after the last write")

@@ -1,0 +1,205 @@
+"""Defects planted around the core: claims, leases, bells, records, executors, the store."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from orchestrator.domain import commands as cmd
+from orchestrator.domain import decide
+from orchestrator.domain import events as ev
+from orchestrator.domain.policy import Policies, Policy
+from orchestrator.domain.state import UnsettledRestart, WorkspaceState
+from orchestrator.errors import Unavailable
+from orchestrator.executor_port import Executor, Order, Receipt
+from orchestrator.ports import Ids, Running, StoredAnswer, Transaction
+from orchestrator.service import append, change_policy, claim, drain, execute, lease, tick
+from orchestrator.service.append import Author
+from orchestrator.storage import memory_log
+from orchestrator.storage.memory_content import Content
+from orchestrator.storage.memory_transaction import MemoryTransaction
+from tests.simulation.database import SimulatedStore
+from tests.simulation.planting import Planting
+from workers.executors.act_ledger import Acts
+
+replace = msgspec.structs.replace
+_ready, _start, _started, _act = claim.Claimer._ready, claim.Claimer._start, decide._started, execute._act
+_carry_out, _ring, _unique_keys = append.carry_out, tick._Bells.ring, memory_log._unique_keys
+_committed = MemoryTransaction.committed
+
+
+def no_fence_at_executor(planting: Planting) -> None:
+    def then(acts: Acts, order: Order) -> Acts:
+        return Acts(count=acts.count + 1, highest_fence=order.fence, last_cycle=order.cycle)
+
+    planting.name(Acts, "then", then)
+
+
+def cursor_before_lock(planting: Planting) -> None:
+    seen: dict[str, int] = {}
+
+    def ready(claimer: claim.Claimer, search: Any) -> list[str]:
+        found = _ready(claimer, search)
+        store = claimer._store
+        if isinstance(store, SimulatedStore):
+            with store.memory.read() as reader:
+                for name in found:
+                    row = reader.workspace(name)
+                    seen[name] = row.state.last_position if row else 0
+        return found
+
+    def started(
+        state: WorkspaceState, restart: UnsettledRestart, command: cmd.StartCycle, policy: Policy, now: datetime
+    ) -> ev.CycleStarted:
+        return replace(_started(state, restart, command, policy, now), to_position=seen[state.workspace])
+
+    planting.name(claim.Claimer, "_ready", ready)
+    planting.name(decide, "_started", started)
+
+
+def no_re_send(planting: Planting) -> None:
+    rung: WeakKeyDictionary[object, set[str]] = WeakKeyDictionary()
+
+    def ring(bells: tick._Bells) -> None:
+        """Ring once for each restart, when it has just been queued."""
+        known = rung.setdefault(bells.store, set())
+        with bells.store.memory.read() as reader:  # type: ignore[attr-defined]
+            for name in reader.ready_workspaces(100):
+                row = reader.workspace(name)
+                restart = row.state.restart if row else None
+                if restart is not None and restart.id + str(restart.cycles) in known:
+                    bells.rung.add(name)
+                elif restart is not None:
+                    known.add(restart.id + str(restart.cycles))
+        rung_before = set(bells.rung)
+        _ring(bells)
+        bells.rung -= rung_before
+
+    planting.name(tick._Bells, "ring", ring)
+
+
+def wall_clock_of_worker(planting: Planting) -> None:
+    def carry_out(
+        tx: Transaction, state: WorkspaceState, command: cmd.Command, author: Author, ids: Ids, policies: Policies
+    ) -> tuple[WorkspaceState, list[ev.Recorded]]:
+        if not isinstance(command, cmd.StartCycle):
+            return _carry_out(tx, state, command, author, ids, policies)
+        right, skew = tx.now, timedelta(seconds=20 * (sum(command.worker.encode()) % 5 - 2))
+        tx.now = right + skew
+        try:
+            return _carry_out(tx, state, command, author, ids, policies)
+        finally:
+            tx.now = right
+
+    planting.name(claim, "carry_out", carry_out)
+
+
+def time_may_fall(planting: Planting) -> None:
+    planting.name(Content, "store_time", lambda content, clock: clock)
+
+
+def retry_skips_act(planting: Planting) -> None:
+    done: WeakKeyDictionary[Executor, set[str]] = WeakKeyDictionary()
+
+    def act(executor: Executor, order: Order) -> Receipt:
+        known = done.setdefault(executor, set())
+        if order.restart in known:
+            return Receipt(output="done before")
+        known.add(order.restart)
+        return _act(executor, order)
+
+    planting.name(execute, "_act", act)
+
+
+def shadow_acts(planting: Planting) -> None:
+    def drained(drainer: drain.Drainer) -> int:
+        taken = drainer._claimer.claim_oldest()
+        if taken is None:
+            return 0
+        drainer._run(taken)
+        return 1
+
+    planting.name(drain.Drainer, "_drain", drained)
+
+
+def capacity_ignored(planting: Planting) -> None:
+    planting.name(MemoryTransaction, "running", lambda tx, fleet: Running(total=0, in_fleet=0))
+
+
+def ids_forgotten(planting: Planting) -> None:
+    def by_source(tx: MemoryTransaction, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], ev.Recorded]:
+        return {}
+
+    def unique_keys(event: ev.Recorded) -> list[tuple[str, object, object]]:
+        return [key for key in _unique_keys(event) if key[0] != "source"]
+
+    planting.name(MemoryTransaction, "by_source", by_source)
+    planting.name(memory_log, "_unique_keys", unique_keys)
+
+
+def keys_forgotten(planting: Planting) -> None:
+    def answer(tx: MemoryTransaction, actor: str, key: str) -> StoredAnswer | None:
+        return None
+
+    def remember(tx: MemoryTransaction, actor: str, key: str, given: StoredAnswer) -> None:
+        return None
+
+    planting.name(MemoryTransaction, "answer", answer)
+    planting.name(MemoryTransaction, "remember", remember)
+
+
+def commits_lost(planting: Planting) -> None:
+    def content(tx: MemoryTransaction) -> Content:
+        return tx._base if len(tx._log) % 13 == 0 else _committed(tx)
+
+    planting.name(MemoryTransaction, "committed", content)
+
+
+def policy_keeps_due(planting: Planting) -> None:
+    planting.name(change_policy, "_recompute_due", lambda tx, policies: None)
+
+
+class _Unseen:
+    """An order to stop that is only heard by whoever waits for it."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def is_set(self) -> bool:
+        return False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._stop.wait(timeout)
+
+
+def no_check_before_act(planting: Planting) -> None:
+    def act(executor: Executor, order: Order) -> Receipt:
+        return _act(executor, dataclasses.replace(order, stop=cast("threading.Event", _Unseen(order.stop))))
+
+    planting.name(execute, "_act", act)
+
+
+def lost_lease_works_on(planting: Planting) -> None:
+    def renew(book: lease.LeaseBook, store: SimulatedStore) -> None:
+        book._let_go_of_hung()
+        held = {each.workspace: (each.fence, each.lease_ms) for each in book.held()}
+        if held:
+            store.renew_leases(held)
+
+    planting.name(lease.LeaseBook, "renew", renew)
+
+
+def end_recorded_once(planting: Planting) -> None:
+    def record(drainer: drain.Drainer, claimed: claim.Claim, result: Any) -> None:
+        try:
+            drainer._finish(claimed, result)
+        except Unavailable:
+            return
+
+    planting.name(drain.Drainer, "_record", record)

@@ -1,0 +1,273 @@
+"""One run: everything wired up, faults struck from one seed, then healing, until nothing waits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from datetime import datetime
+from functools import partial
+from random import Random
+
+from orchestrator.audit.replay import Difference, replay
+from orchestrator.domain.policy import Policy, PolicyPatch
+from orchestrator.domain.state import Registration, WorkspaceState
+from orchestrator.errors import BrokerUnavailable
+from orchestrator.ports import EventFilter, StoredWorkspace
+from orchestrator.service.change_policy import record_floor
+from tests.simulation.broker import Beats, Broker, Message, SimulatedDoorbell, Task
+from tests.simulation.clients import Clients, Servers
+from tests.simulation.database import SimulatedStore
+from tests.simulation.fate import Fate
+from tests.simulation.faults import Fault
+from tests.simulation.hub import SECOND, Hub, Process
+from tests.simulation.plan import Plan, Strike
+from tests.simulation.policies import FLEETS
+from tests.simulation.target import Outside, SimulatedExecutor
+from tests.simulation.work import Action
+from tests.simulation.worker import Wiring, Worker
+
+_SERVERS = 2
+_FORGET_EVERY = 3600 * SECOND
+_COMPARES_MOST = 2
+
+
+class CountedIds:
+    """Ids that are the same in every run of a seed."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def new(self, prefix: str) -> str:
+        self._last += 1
+        return f"{prefix}_{self._last:08d}"
+
+
+class World:
+    """All parts of a run."""
+
+    def __init__(self, hub: Hub, plan: Plan, *, story: list[str] | None = None) -> None:
+        self.hub, self.plan = hub, plan
+        self.fate = Fate(hub, plan, self._kill, story=story)
+        self.struck, self.tell = self.fate.struck, self.fate.tell
+        self._told, self._compared = 0, 0
+        self.logged: list[str] = []
+        self.differences: dict[str, Difference] = {}
+        self.ids = CountedIds()
+        self._draws = Random(f"{plan.seed} world")
+        self.store = SimulatedStore(hub, self.fate, self._committed)
+        self._instants: dict[str, datetime | None] = {}
+        self.outside = Outside()
+        self.rewrites = dict(plan.rewrites)
+        self.executor = SimulatedExecutor(
+            hub,
+            self.fate,
+            Random(f"{plan.seed} target"),
+            self.outside,
+            shares=plan.executors,
+            act_takes=plan.act_takes,
+            log_length=self.log_length,
+            acted=self._acted,
+            struck=self.struck,
+        )
+        self.broker = Broker(hub, Random(f"{plan.seed} broker"), plan.messages, self._take, self.struck)
+        phases = tuple(self._draws.randrange(plan.tick) for _ in range(plan.beats))
+        self.beats = Beats(hub, self.broker, plan.tick, phases, self._next_instant)
+        self.servers = Servers(hub, Random(f"{plan.seed} servers"))
+        self.clients = Clients(hub, Random(f"{plan.seed} clients"), self.servers, self.store, self.ids)
+        self.wiring = Wiring(
+            store=self.store,
+            doorbell=SimulatedDoorbell(hub, self.fate, self.broker),
+            executors={"simulated": self.executor},
+            ids=self.ids,
+            jitter=Random(f"{plan.seed} jitter").random,
+            slots=plan.slots,
+            running_most=plan.running_most,
+            tick=plan.tick,
+        )
+        self.workers: list[Worker] = []
+        self._incarnations: Counter[str] = Counter()
+
+    def states(self) -> list[WorkspaceState]:
+        """Return the workspaces as they stand."""
+        with self.store.memory.read() as reader:
+            rows = [reader.workspace(name) for name in self._instants]
+            return [row.state for row in rows if row is not None]
+
+    def log_length(self) -> int:
+        with self.store.memory.read() as reader:
+            return reader.last_position()
+
+    # What the world does to itself
+
+    def begin(self) -> None:
+        """Start all processes and plan everything that is known beforehand."""
+        plan, hub = self.plan, self.hub
+        self.workers = [self._worker(f"w{number}") for number in range(1, plan.workers + 1)]
+        self.servers.processes = [Process(f"api{number}") for number in range(1, _SERVERS + 1)]
+        hub.spawn(self.clients.process, self._prepare, "prepare")
+        for action in plan.actions:
+            hub.call_at(action.at, partial(self._act, action))
+        for strike in plan.strikes:
+            hub.call_at(strike.at, partial(self._strike, strike))
+        for at in range(self._draws.randrange(_FORGET_EVERY), plan.length, _FORGET_EVERY):
+            hub.call_at(at, self._forget)
+        if plan.beats > 1:
+            self.struck(Fault.SECOND_BEAT, "")
+
+    def _forget(self) -> None:
+        try:
+            self.broker.send(Message(Task.FORGET, self.hub.now + 60 * SECOND))
+        except BrokerUnavailable:
+            pass  # it comes again in an hour
+
+    def _prepare(self) -> None:
+        clients, plan = self.clients, self.plan
+        clients.ask(lambda: record_floor(self.store, self.ids, Policy()))
+        for scope, patch in plan.layers.items():
+            clients.policy(scope, patch)
+        fleets = Random(f"{plan.seed} fleets")
+        for name in plan.names:
+            own = plan.own_policies.get(name, PolicyPatch())
+            registration = Registration(
+                fleet=fleets.choice(FLEETS), labels={}, executor="simulated", target={"delay": "0s"}, policy=own
+            )
+            if fleets.random() < 0.8:  # the others are registered by their first write
+                clients.register(name, registration)
+
+    def _worker(self, name: str) -> Worker:
+        self._incarnations[name] += 1
+        return Worker(self.hub, f"{name}:{self._incarnations[name]}", self.wiring)
+
+    def _act(self, action: Action) -> None:
+        self.tell(f"client: {action.kind} {action.workspace} x{action.size}")
+        self.clients.start(action)
+
+    def _acted(self, workspace: str) -> None:
+        """A restart was really done; some of them write files themselves."""
+        self.tell(f"outside: {workspace} is restarted")
+        if self.rewrites.get(workspace, 0) > 0:
+            self.rewrites[workspace] -= 1
+            late = self._draws.randrange(5 * SECOND)
+            self.clients.start(Action(at=self.hub.now, kind="write", workspace=workspace, draw=late), late)
+
+    def _take(self, task: Task) -> bool:
+        ready = [worker for worker in self.workers if not worker.process.dead]
+        self._draws.shuffle(ready)
+        return any(worker.take(task) for worker in ready)
+
+    # Instants at which a tick has something to do
+
+    def _committed(self, names: Collection[str] | None) -> None:
+        with self.store.memory.read() as reader:
+            for name in self._instants if names is None else names:
+                row = reader.workspace(name)
+                if row is not None:
+                    self._instants[name] = _instant_of(row)
+        self.beats.arm()
+        if names is None and self._compared < _COMPARES_MOST:
+            self.compare_rows()
+        if self.fate.story is not None:
+            self._tell_events()
+
+    def _tell_events(self) -> None:
+        with self.store.memory.read() as reader:
+            for event in reader.stored_events(EventFilter(after=self._told, limit=1_000)):
+                self.tell(f"{event.position:5} {event.workspace or '-'} {event.type} {bytes(event.data).decode()}")
+                self._told = event.position
+
+    def compare_rows(self) -> None:
+        """S10 in the middle of a run: the rows are what the log says, the due instants of open windows too."""
+        self._compared += 1
+        for difference in replay(self.store.memory).differences:
+            self.differences.setdefault(difference.id, difference)
+
+    def _next_instant(self) -> int | None:
+        known = [at for at in self._instants.values() if at is not None]
+        return self.store.clock.time_of(min(known)) if known else None
+
+    # Faults at times
+
+    def _kill(self, process: Process, away: int) -> None:
+        self.hub.kill(process)
+        self.hub.call_at(self.hub.now + max(away, SECOND // 10), lambda: self._replace(process))
+
+    def _replace(self, process: Process) -> None:
+        """Start a dead process anew, as its supervisor does."""
+        name = process.name.partition(":")[0]
+        for index, worker in enumerate(self.workers):
+            if worker.process is process:
+                self.workers[index] = self._worker(name)
+        for index, server in enumerate(self.servers.processes):
+            if server is process:
+                self.servers.processes[index] = Process(name)
+
+    def _strike(self, strike: Strike) -> None:
+        fault, hub, amount = strike.fault, self.hub, strike.amount
+        self.struck(fault, f"{amount / SECOND:.1f} s")
+        if fault is Fault.WORKER_KILLED:
+            self._kill_if_alive(self.workers[strike.of % len(self.workers)].process, amount)
+        elif fault is Fault.WORKER_STOPPED:
+            worker = self.workers[strike.of % len(self.workers)]
+            worker.stop()
+            hub.call_at(hub.now + 16 * SECOND, lambda: self._replace(worker.process))
+        elif fault is Fault.WORKER_FROZEN:
+            hub.freeze(self.workers[strike.of % len(self.workers)].process, amount)
+        elif fault is Fault.SERVER_KILLED:
+            self._kill_if_alive(self.servers.processes[strike.of % _SERVERS], amount)
+        elif fault is Fault.DATABASE_AWAY:
+            self.store.away = True
+            hub.call_at(hub.now + amount, self._database_back)
+        elif fault is Fault.CLOCK_BACK:
+            self._step(-amount)
+        elif fault is Fault.CLOCK_FORWARD:
+            self._step(amount)
+        elif fault is Fault.BROKER_AWAY:
+            self.broker.away = True
+            hub.call_at(hub.now + amount, self._broker_back)
+        elif fault is Fault.BEATS_AWAY:
+            self.beats.away_until = hub.now + amount
+
+    def _kill_if_alive(self, process: Process, away: int) -> None:
+        if not process.dead:
+            self._kill(process, away)
+
+    def _step(self, by: int) -> None:
+        self.store.clock.offset += by
+        self.beats.arm()
+
+    def _database_back(self) -> None:
+        self.store.away = False
+
+    def _broker_back(self) -> None:
+        self.broker.away = False
+
+    # Healing
+
+    def heal(self) -> None:
+        """End every fault; what is dead comes back within a second, what is frozen goes on."""
+        self.tell("HEALED")
+        self.fate.healed = self.beats.healed = self.executor.healed = True
+        self.store.away = self.broker.away = False
+        self.broker.chances, self.beats.away_until, self.rewrites = {}, 0, {}
+        for process in [worker.process for worker in self.workers] + self.servers.processes:
+            self.hub.thaw(process)
+            if process.dead:
+                self._replace(process)
+        self.beats.arm()
+
+    def end(self) -> None:
+        """Kill everything that is left."""
+        for process in [*(worker.process for worker in self.workers), *self.servers.processes, self.clients.process]:
+            self.hub.kill(process)
+        self.hub.run(self.hub.now)
+
+
+def _instant_of(row: StoredWorkspace) -> datetime | None:
+    """Return when a tick has something to do for a workspace, on the database's clock."""
+    state = row.state
+    instants = [row.due_at, state.ready_at]
+    if state.hold is not None:
+        instants.append(state.hold.until)
+    if state.cycle is not None:
+        instants.append(state.cycle.lease_until)
+    return min((at for at in instants if at is not None), default=None)
