@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import structlog
 from celery import Celery
 
+from orchestrator.crash_points import crash_point
 from orchestrator.errors import Unavailable
 from orchestrator.ports import Doorbell, EventStore, Ids
 from orchestrator.service.drain import Drainer
@@ -87,12 +88,15 @@ def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer) -> None:
 
     @app.task(name=TICK_TASK, shared=False)
     def tick() -> None:
+        crash_point("message.taken")
         ticker.tick()
 
     @app.task(name=DRAIN_TASK, shared=False)
     def drain(workspace: str) -> None:
+        crash_point("message.taken")
         drainer.drain()
 
     @app.task(name=FORGET_TASK, shared=False)
     def forget_answers() -> None:
+        crash_point("message.taken")
         ticker.forget_answers()

@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.crash_points import crash_point
 from orchestrator.domain.encoding import canonical_json
 from orchestrator.errors import StorageUnavailable
 from orchestrator.ports import LOG_SUMS, Counters, Reader, StoredWorkspace, Transaction
@@ -65,15 +66,29 @@ class SqlEventStore(ABC):
         return self._transaction(lambda sql: self._hold_open_windows(sql, fleet))
 
     @contextmanager
+    def _changing(self) -> Iterator[Statements]:
+        """Open a writing transaction for what is beside the log: no append lock, no event."""
+        crash_point("change.begin")
+        with self._writing() as sql:
+            yield sql
+            crash_point("change.commit")
+        crash_point("change.committed")
+
+    @contextmanager
     def _transaction(self, locking: Locking) -> Iterator[Transaction]:
         for _ in range(_MOST_TRIES):
+            crash_point("write.begin")
             with self._writing() as sql:
                 transaction = locking(sql)
                 if transaction is not None:
+                    crash_point("write.locked")
                     yield transaction
                     if sql.failure is not None:
                         raise StorageUnavailable("the transaction had failed and was rolled back") from sql.failure
-                    return
+                    crash_point("write.commit", transaction.appended)
+            if transaction is not None:
+                crash_point("write.committed", transaction.appended)
+                return
         raise StorageUnavailable("other transactions keep adding rows to those that are to be locked; try again")
 
     def _hold_named(self, sql: Statements, wanted: list[str], skip_locked: bool) -> SqlTransaction | None:
@@ -124,7 +139,7 @@ class SqlEventStore(ABC):
         """Renew leases, given as workspace -> (fence, lease in ms); return the workspaces still held."""
         if not held:
             return set()
-        with self._writing() as sql:
+        with self._changing() as sql:
             now: datetime = sql.run(sa.select(self._time.store_time())).scalar_one()
             # One row at a time and in id order: the order in which every transaction locks rows.
             return {workspace for workspace in sorted(held) if self._renew(sql, workspace, *held[workspace], now)}
@@ -136,14 +151,14 @@ class SqlEventStore(ABC):
 
     def ticked(self) -> None:
         """Note that a tick ended now."""
-        with self._writing() as sql:
+        with self._changing() as sql:
             now: datetime = sql.run(sa.select(self._time.clock())).scalar_one()
             sql.upsert(heartbeats, [{"name": TICK, "at": now}])
 
     def save_counters(self, kept: Counters, *, expected_position: int) -> bool:
         """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
         values = {"position": kept.position, "sums": canonical_json(kept.sums)}
-        with self._writing() as sql:
+        with self._changing() as sql:
             as_expected = (counters.c.name == LOG_SUMS) & (counters.c.position == expected_position)
             if sql.run(sa.update(counters).where(as_expected).values(**values)).rowcount == 1:
                 return True
@@ -154,7 +169,7 @@ class SqlEventStore(ABC):
 
     def forget_answers(self, before: datetime) -> int:
         """Delete idempotency answers remembered before that instant; return how many."""
-        with self._writing() as sql:
+        with self._changing() as sql:
             old = idempotency_keys.c.remembered_at < before
             return sql.run(sa.delete(idempotency_keys).where(old)).rowcount
 

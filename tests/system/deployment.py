@@ -20,6 +20,7 @@ from orchestrator.ports import EventFilter, EventStore, WorkspaceFilter
 from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, as_login
 from tests.system.acts import Act, acts_in
 from tests.system.client import Answer, Client
+from tests.system.fork_server import ForkServer
 from tests.system.history import Cycle, History, check_sound
 from tests.system.processes import OrchestratorProcess
 from tests.waiting import wait_until
@@ -50,7 +51,9 @@ class Deployment(ABC):
     of the deployment can show that none came later.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, forks: ForkServer | None = None) -> None:
+        """``forks`` starts the processes; None: each imports everything by itself, as in production."""
+        self._forks = forks
         self.url = ""
         self.folder = folder
         self.ledger = folder / "ledger.ndjson"
@@ -86,7 +89,7 @@ class Deployment(ABC):
         """
         self._runs[name] += 1
         log = self.folder / f"{name}-{self._runs[name]}.log"
-        process = OrchestratorProcess(name, args, env=self.environment() | settings, log=log)
+        process = OrchestratorProcess(name, args, env=self.environment() | settings, log=log, forks=self._forks)
         self.processes[name] = process
         return process
 
@@ -233,8 +236,8 @@ class Production(Deployment):
 
     SLOTS = 2
 
-    def __init__(self, folder: Path, *, database_url: str, broker_url: str) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *, database_url: str, broker_url: str, forks: ForkServer | None = None) -> None:
+        super().__init__(folder, forks=forks)
         self._database_url, self._broker_url = database_url, broker_url
 
     def settings(self) -> dict[str, str]:

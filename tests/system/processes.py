@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.system.fork_server import ForkedChild, ForkServer
 from tests.waiting import wait_until
 
 ORCHESTRATOR = Path(sys.executable).with_name("orchestrator")
@@ -24,9 +25,21 @@ class OrchestratorProcess:
     """``orchestrator ARGS``, started, with its output in ``log``."""
 
     def __init__(
-        self, name: str, args: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path | None = None
+        self,
+        name: str,
+        args: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log: Path,
+        cwd: Path | None = None,
+        forks: ForkServer | None = None,
     ) -> None:
+        """Start it, from ``forks`` where given: that is ten times faster, and ``cwd`` is the tests' own then."""
         self.name, self.log = name, log
+        self._popen: subprocess.Popen[bytes] | ForkedChild
+        if forks is not None:
+            self._popen = forks.start(args, env=env, log=log)
+            return
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
                 [str(ORCHESTRATOR), *args],
@@ -52,7 +65,7 @@ class OrchestratorProcess:
 
     @property
     def output(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def tail(self) -> str:
         """What it said last, for a test that fails."""
