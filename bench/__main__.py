@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from bench import audit
@@ -11,6 +12,7 @@ _BENCHMARKS = {"audit": (audit.main, audit.SUMMARY)}
 
 def main(args: list[str]) -> int:
     """Run the benchmark of that name, or list all."""
+    gc.freeze()  # as the command line does
     if args and args[0] in _BENCHMARKS:
         run, _ = _BENCHMARKS[args[0]]
         return run(args[1:])

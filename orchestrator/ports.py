@@ -280,6 +280,14 @@ class Reader(Inquiries, Protocol):
         """Return a page of the log."""
         ...
 
+    def restart_events(self, record: RestartRecord, *, to_end: bool, limit: int) -> list[Recorded]:
+        """Return the workspace's events from the first position of a restart's range on, in order.
+
+        With ``to_end``, up to the last event about the restart. Without where they came from: ``source``,
+        ``source_id``, ``occurred_at``, ``causation_id`` and ``traceparent`` are None.
+        """
+        ...
+
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as it is kept, for whoever reads all of it: several times faster than ``events``."""
         ...

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from orchestrator.audit.canonical_line import canonical_lines
 from orchestrator.ports import EventFilter, EventStore
 
-_PAGE = 2_000
+_PAGE = 1_000
 
 Progress = Callable[[int, int], None]
 """Takes the position that is exported and the last one that will be."""

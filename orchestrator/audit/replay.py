@@ -14,7 +14,7 @@ from datetime import datetime
 from orchestrator.audit.fate import policy_in_force
 from orchestrator.domain.due import due
 from orchestrator.domain.encoding import canonical_json, decode_data, encode_state, parse_instant
-from orchestrator.domain.events import EventData, PolicyChanged, Recorded, RestartQueued
+from orchestrator.domain.events import EventData, FileWritten, PolicyChanged, Recorded, RestartQueued
 from orchestrator.domain.evolve import apply
 from orchestrator.domain.policy import Policies, Policy, PolicyLayer
 from orchestrator.domain.restart_record import SETTLED, RestartRecord, project, restart_of
@@ -30,7 +30,10 @@ from orchestrator.ports import (
     WorkspaceFilter,
 )
 
-_PAGE = 2_000
+_PAGE = 1_000
+
+_UNREAD = Policy()
+"""Only writes are folded with regard to a policy (its ``max_count``)."""
 
 Progress = Callable[[int, int], None]
 """Takes the position that is folded and the last one that will be."""
@@ -102,19 +105,23 @@ class Replayed:
     def take(self, event: StoredEvent) -> None:
         """Fold one event in."""
         self.events += 1
-        data, at = decode_data(event.type, event.data), self._at(event.recorded_at)
+        data, at, workspace = decode_data(event.type, event.data), self._at(event.recorded_at), event.workspace
+        if workspace is None:
+            self._take_policy(data)
+            return
+        before = self.states.get(workspace) or WorkspaceState(workspace=workspace)
+        policy = self._policy(before) if type(data) is FileWritten else _UNREAD
+        after = self.states[workspace] = apply(before, data, at=at, position=event.position, policy=policy)
+        if data.FACT:
+            return
+        self._project(event, data, at, after)
+        if is_kept(data):
+            self._snapshots[event.position] = after
+
+    def _take_policy(self, data: EventData) -> None:
         if isinstance(data, PolicyChanged):
             self.layers[data.scope] = PolicyLayer(scope=data.scope, policy=data.policy, version=data.policy_version)
             self._policies.clear()
-        if event.workspace is None:
-            return
-        before = self.states.get(event.workspace) or WorkspaceState(workspace=event.workspace)
-        after = apply(before, data, at=at, position=event.position, policy=self._policy(before))
-        self.states[event.workspace] = after
-        if not data.FACT:
-            self._project(event, data, at, after)
-        if is_kept(data):
-            self._snapshots[event.position] = after
 
     def compare_snapshots(self, stored: Sequence[Snapshot], complete_from: int) -> None:
         """Compare the snapshots since the last time; up to ``complete_from`` one may be missing."""

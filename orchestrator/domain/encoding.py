@@ -36,6 +36,8 @@ def format_instant(at: datetime) -> str:
 def parse_instant(text: str) -> datetime:
     """Return the aware instant of an RFC 3339 text. Raises ``ValueError`` for anything else."""
     at = datetime.fromisoformat(text)
+    if at.tzinfo is UTC:  # what is stored ends in Z
+        return at
     if at.tzinfo is None:
         raise ValueError(f"{text!r} names no offset from UTC; write it like 2026-11-23T12:00:00Z")
     try:
@@ -77,7 +79,7 @@ def decode_state(text: str | bytes, *, lease_until: datetime | None) -> Workspac
 
 def decode_record(plain: Mapping[str, Any]) -> RestartRecord:
     """Return a restart's read model from plain values."""
-    return msgspec.convert(plain, RestartRecord)
+    return msgspec.convert(plain, RestartRecord, strict=False)  # SQLite's booleans are 0 and 1
 
 
 def to_plain(value: Any) -> Any:

@@ -60,8 +60,13 @@ def _file_written(
         last_write_at=at,
         max_count_at=max_count_at,
         max_count_of=max_count_of,
-        **_quiet_and_max_wait(window, data, at),
+        policy_quiet_from=at if data.quiet_ms is None else window.policy_quiet_from,
+        policy_max_wait_from=(window.policy_max_wait_from or at)
+        if data.max_wait_ms is None
+        else window.policy_max_wait_from,
     )
+    if data.quiet_ms is not None or data.max_wait_ms is not None:
+        opened = _with_numbers_of_rule(opened, data, at)
     return replace(state, window=opened, last_position=position)
 
 
@@ -69,20 +74,16 @@ def _is_idle(state: WorkspaceState) -> bool:
     return not state.pending and state.restart is None and state.hold is None
 
 
-def _quiet_and_max_wait(window: Window, data: ev.FileWritten, at: datetime) -> dict[str, Any]:
-    """Keep the latest end of quiet and the earliest end of max_wait, the policy's apart from the rules'."""
-    numbers: dict[str, Any] = {}
-    if data.quiet_ms is None:
-        numbers["policy_quiet_from"] = at
-    else:
+def _with_numbers_of_rule(window: Window, data: ev.FileWritten, at: datetime) -> Window:
+    """Keep the latest end of quiet and the earliest end of max_wait that rules set, apart from the policy's."""
+    quiet_until, max_wait_until = window.rule_quiet_until, window.rule_max_wait_until
+    if data.quiet_ms is not None:
         until = at + timedelta(milliseconds=data.quiet_ms)
-        numbers["rule_quiet_until"] = max(until, window.rule_quiet_until or until)
-    if data.max_wait_ms is None:
-        numbers["policy_max_wait_from"] = window.policy_max_wait_from or at
-    else:
+        quiet_until = max(until, quiet_until or until)
+    if data.max_wait_ms is not None:
         until = at + timedelta(milliseconds=data.max_wait_ms)
-        numbers["rule_max_wait_until"] = min(until, window.rule_max_wait_until or until)
-    return numbers
+        max_wait_until = min(until, max_wait_until or until)
+    return replace(window, rule_quiet_until=quiet_until, rule_max_wait_until=max_wait_until)
 
 
 def _registered(

@@ -7,9 +7,17 @@ import sqlalchemy as sa
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.storage import rows
+from orchestrator.storage.schema import Instant, restarts
 from orchestrator.storage.schema import policies as policies_table
-from orchestrator.storage.schema import restarts
 from orchestrator.storage.statements import Statements
+
+RESTART_COLUMNS = [
+    sa.type_coerce(restarts.c[name], sa.types.NullType())
+    if isinstance(restarts.c[name].type, Instant)
+    else restarts.c[name]
+    for name in rows.RECORD_FIELDS
+]
+"""Instants as the driver gives them: decoding the record as a whole is several times faster than column by column."""
 
 
 def policies(sql: Statements) -> Policies:
@@ -20,5 +28,5 @@ def policies(sql: Statements) -> Policies:
 
 def restart(sql: Statements, restart_id: str) -> RestartRecord | None:
     """Return a restart by its id."""
-    row = sql.run(sa.select(restarts).where(restarts.c.id == restart_id)).mappings().one_or_none()
+    row = sql.run(sa.select(*RESTART_COLUMNS).where(restarts.c.id == restart_id)).one_or_none()
     return None if row is None else rows.restart_record_of(row)

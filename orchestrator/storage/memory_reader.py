@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 from itertools import islice
 
+import msgspec
+
 from orchestrator.domain.events import FileWritten, Recorded
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_record import RestartRecord
@@ -62,6 +64,16 @@ class MemoryReader(MemoryInquiries):
             and wanted.correlation_id in (None, event.correlation_id)
         )
         return list(islice(chosen, wanted.limit))
+
+    def restart_events(self, record: RestartRecord, *, to_end: bool, limit: int) -> list[Recorded]:
+        """Return the workspace's events from the first position of a restart's range on."""
+        last = self._content.length
+        if to_end:
+            own = self.events(EventFilter(correlation_id=record.id, workspace=record.workspace, limit=last))
+            last = own[-1].position
+        found = self._log.between(record.from_position, last, record.workspace)
+        unsourced = dict.fromkeys(("source", "source_id", "occurred_at", "causation_id", "traceparent"))
+        return [msgspec.structs.replace(event, **unsourced) for event in islice(found, limit)]
 
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as a database would keep it."""

@@ -43,6 +43,7 @@ HOLDING = (RestartState.SUCCEEDED, RestartState.QUEUED, RestartState.RUNNING, Re
 """States of a restart that answers for its range: of those, the ranges of a workspace never overlap (S6)."""
 TICK = "tick"
 _UNDECODED = [sa.type_coerce(events.c[name], sa.types.NullType()) for name in StoredEvent._fields]
+_TOLD = [events.c[name] for name in rows.TOLD]
 _TICKED = (workspaces.c.due_at, workspaces.c.held_until, workspaces.c.lease_until)
 
 
@@ -96,10 +97,19 @@ class SqlReader(SqlInquiries):
         result = self._sql.run(_page_of(sa.select(events), wanted))
         return [rows.event_of(row) for row in result.mappings()]
 
+    def restart_events(self, record: RestartRecord, *, to_end: bool, limit: int) -> list[Recorded]:
+        """Return the workspace's events from the first position of a restart's range on."""
+        page = sa.select(*_TOLD).where(events.c.workspace == record.workspace)
+        page = page.where(events.c.position >= record.from_position)
+        if to_end:
+            last = sa.select(sa.func.max(events.c.position)).where(events.c.correlation_id == record.id)
+            page = page.where(events.c.position <= last.scalar_subquery())
+        result = self._sql.run(page.order_by(events.c.position).limit(limit))
+        return [rows.told_event_of(row) for row in result]
+
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as it is kept."""
-        result = self._sql.run(_page_of(sa.select(*_UNDECODED), wanted))
-        return rows.stored_events_of(result.all())
+        return rows.stored_events_of(self._sql.fetch(_page_of(sa.select(*_UNDECODED), wanted)))
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
@@ -111,7 +121,7 @@ class SqlReader(SqlInquiries):
 
     def restarts(self, wanted: RestartFilter) -> list[RestartRecord]:
         """Return a page of restart history."""
-        page = sa.select(restarts)
+        page = sa.select(*lookups.RESTART_COLUMNS)
         for column, value in (
             (restarts.c.workspace, wanted.workspace),
             (restarts.c.fleet, wanted.fleet),
@@ -131,21 +141,21 @@ class SqlReader(SqlInquiries):
         order = restarts.c.queued_position.desc()
         if wanted.after is not None:
             page, order = page.where(restarts.c.queued_position > wanted.after), restarts.c.queued_position.asc()
-        result = self._sql.run(page.order_by(order).limit(wanted.limit))
-        return [rows.restart_record_of(row) for row in result.mappings()]
+        return [rows.restart_record_of(row) for row in self._sql.fetch(page.order_by(order).limit(wanted.limit))]
 
     def restart_holding(self, workspace: str, position: int) -> RestartRecord | None:
         """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""
         # Their ranges tile: the first one that ends at or after the position holds it, or none does.
         first = (
-            sa.select(restarts)
+            sa.select(*lookups.RESTART_COLUMNS)
             .where(restarts.c.workspace == workspace, restarts.c.to_position >= position)
             .where(restarts.c.state.in_([state.value for state in HOLDING]))
             .order_by(restarts.c.to_position)
             .limit(1)
         )
-        row = self._sql.run(first).mappings().one_or_none()
-        return None if row is None or row["from_position"] > position else rows.restart_record_of(row)
+        row = self._sql.run(first).one_or_none()
+        record = None if row is None else rows.restart_record_of(row)
+        return None if record is None or record.from_position > position else record
 
     def waived(self, workspace: str, position: int) -> Waived | None:
         """Return the waived range that holds ``position``, if one does."""

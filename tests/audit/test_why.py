@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.audit import why as why_module
+from orchestrator.audit import restart_span
 from orchestrator.audit.restart_story import RestartStory
 from orchestrator.audit.views import story_view
 from orchestrator.audit.why import why
@@ -297,7 +297,7 @@ def test_rule_with_its_own_quiet_closes_the_window(history: History) -> None:
 
 
 def test_long_range_is_cut_and_says_so(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(why_module, "MOST_EVENTS", 3)
+    monkeypatch.setattr(restart_span, "MOST_EVENTS", 4)  # the registration is one of them
     history.register()
     history.write("a", "b", "c", "d", "e")
     history.at(15)

@@ -223,6 +223,18 @@ def test_workspaces_are_read_by_page(store: EventStore) -> None:
     assert page(label=("nothing", "")) == []
 
 
+def test_a_restarts_part_of_the_log_ends_with_the_last_event_about_it(store: EventStore) -> None:
+    log(store, file_written("before"), file_written("a", source="s", source_id="1"), file_written("x", workspace="o"))
+    log(store, event(ev.RestartCancelled(restart="rst_1", reason="r"), version=1, correlation_id="rst_1"))
+    log(store, file_written("after"))
+    about = record(1, from_position=2)
+    with store.read() as reader:
+        assert [one.position for one in reader.restart_events(about, to_end=True, limit=9)] == [2, 4]
+        assert [one.position for one in reader.restart_events(about, to_end=False, limit=9)] == [2, 4, 5]
+        [first] = reader.restart_events(about, to_end=True, limit=1)
+    assert (first.data, first.actor, first.source_id) == (file_written("a").data, "local:me", None)
+
+
 def test_the_log_as_it_is_kept_is_the_log(store: EventStore) -> None:
     log(store, file_written("dépôt/a", occurred_at=at(-1.5), source="s", source_id="1"), requested())
     log(store, event(ev.ClockRegressed(by_ms=7), workspace=None), file_written("b", workspace="other"))
