@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -15,8 +16,10 @@ import httpx2
 
 from orchestrator.crash_points import KILLED, VARIABLE
 from orchestrator.errors import Unavailable
+from orchestrator.storage.opening import open_store
 from tests.chaos.proxy import Mode, Proxy, proxy_to
-from tests.servers.postgres import PostgresServer, new_postgres
+from tests.chaos.small_disk import SmallDisk
+from tests.servers.postgres import READER, PostgresServer, as_login, new_postgres
 from tests.servers.process import LOOPBACK, free_port
 from tests.servers.programs import find_postgres, find_redis, runnable
 from tests.servers.redis import RedisServer
@@ -31,25 +34,30 @@ ARGUMENTS = {"api": "api", "worker-1": "worker", "worker-2": "worker", "beat": "
 
 @dataclass(frozen=True)
 class Servers:
-    """A database and a broker of the deployment's own, and a proxy in front of each."""
+    """A database and a broker of the deployment's own, and a proxy in front of each.
+
+    ``disk`` is the database's, where it is a small one that may be filled.
+    """
 
     postgres: PostgresServer
     redis: RedisServer
     to_postgres: Proxy
     to_redis: Proxy
+    disk: SmallDisk | None = None
 
 
 @contextmanager
-def own_servers(folder: Path) -> Iterator[Servers]:
-    """Run PostgreSQL (durable, as an operator has it) and Redis."""
+def own_servers(folder: Path, disk: SmallDisk | None = None) -> Iterator[Servers]:
+    """Run PostgreSQL (durable, as an operator has it; on ``disk`` if there is one) and Redis."""
     redis = RedisServer(find_redis(os.environ), folder)
     with ExitStack() as stack:
         redis.start()
         stack.callback(redis.stop)
         programs = stack.enter_context(runnable(find_postgres(os.environ)))
-        postgres = stack.enter_context(new_postgres(programs, durable=True))
+        within, settings = (disk.folder, SmallDisk.SETTINGS) if disk else (None, ())
+        postgres = stack.enter_context(new_postgres(programs, durable=True, within=within, settings=settings))
         to_postgres, to_redis = (stack.enter_context(proxy_to(server.port)) for server in (postgres, redis))
-        yield Servers(postgres, redis, to_postgres, to_redis)
+        yield Servers(postgres, redis, to_postgres, to_redis, disk)
 
 
 class ChaosProduction(Production):
@@ -68,6 +76,8 @@ class ChaosProduction(Production):
         ]
         super().__init__(folder, database_url=through[0], broker_url=through[1], forks=forks)
         self.kills: Counter[tuple[str, str]] = Counter()
+        self.freezes = 0
+        """How often a worker stood still between its claim and its act for longer than its lease."""
         self._stack = ExitStack()
         self.to_api: Proxy
 
@@ -75,13 +85,21 @@ class ChaosProduction(Production):
         return super().settings() | {"ORCHESTRATOR_BIND": f"{LOOPBACK}:{self._api_port}"}
 
     def start(self) -> None:
+        """The tests' own look goes past the proxy: it sees what is stored, whatever is broken."""
         super().start()
+        self.store.close()
+        self.store = open_store(as_login(self.direct_url, READER))
         self.to_api = self._stack.enter_context(proxy_to(self._api_port))
         self._serve(f"http://{LOOPBACK}:{self.to_api.port}")
 
     def stop(self) -> None:
         super().stop()
         self._stack.close()
+
+    @property
+    def direct_url(self) -> str:
+        """The database as its owner reaches it, past the proxy."""
+        return self.servers.postgres.url(self._database)
 
     @property
     def proxies(self) -> dict[str, Proxy]:
@@ -120,26 +138,33 @@ class ChaosProduction(Production):
             if proxy.mode is not Mode.PASS:
                 proxy.mode = Mode.PASS
                 proxy.cut()
-        for server in (self.servers.postgres, self.servers.redis):
-            if server.running:
-                server.resume()
-            else:
-                server.start()
+        if self.servers.disk is not None:
+            self.servers.disk.free()
+        self._mend_servers()
         for process in self.processes.values():
             process.thaw()
         self.begin_missing()
         self.await_serving()
 
+    def _mend_servers(self) -> None:
+        for server in (self.servers.postgres, self.servers.redis):
+            if server.running:
+                server.resume()
+            else:
+                server.start()
+
     def await_serving(self, *, timeout_s: float = 30.0) -> None:
         """Wait until the API stores and a tick ends."""
-        healed_at = self.now()
+        healed_at: list[datetime] = []
 
         def serves() -> bool:
             try:
                 with self.store.read() as reader:
+                    healed_at.append(reader.now())
                     ticked_at = reader.last_tick_at()
-                return ticked_at is not None and ticked_at > healed_at and self.ready()
+                return ticked_at is not None and ticked_at > healed_at[0] and self.ready()
             except Unavailable:
+                self._mend_servers()  # it may have died of the fault only now
                 return False
 
         wait_until(serves, what="api, beat and workers serve again", timeout_s=timeout_s, every_s=0.05)

@@ -33,8 +33,9 @@ class OrchestratorProcess:
         log: Path,
         cwd: Path | None = None,
         forks: ForkServer | None = None,
+        program: Sequence[str] = (str(ORCHESTRATOR),),
     ) -> None:
-        """Start it, from ``forks`` where given: that is ten times faster, and ``cwd`` is the tests' own then."""
+        """Start it, from ``forks`` where given: that is ten times faster, and takes neither ``cwd`` nor ``program``."""
         self.name, self.log = name, log
         self._popen: subprocess.Popen[bytes] | ForkedChild
         if forks is not None:
@@ -42,7 +43,7 @@ class OrchestratorProcess:
             return
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
-                [str(ORCHESTRATOR), *args],
+                [*program, *args],
                 env=dict(env),
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
@@ -97,8 +98,14 @@ class OrchestratorProcess:
     def freeze(self) -> None:
         """Stop it in the middle of whatever it does: its connections stay open."""
         self.signal(signal.SIGSTOP)
+        self.await_stopped()
+
+    def await_stopped(self, *, timeout_s: float = 10.0) -> None:
+        """Wait until it stands still, whoever stopped it."""
         stopped = psutil.Process(self.pid)
-        wait_until(lambda: stopped.status() == psutil.STATUS_STOPPED, what=f"{self.name} is stopped")
+        wait_until(
+            lambda: stopped.status() == psutil.STATUS_STOPPED, what=f"{self.name} is stopped", timeout_s=timeout_s
+        )
 
     def thaw(self) -> None:
         """Let a frozen process go on."""
