@@ -67,6 +67,8 @@ class Campaign:
             healed_at = self._production.now()
             last(0.3)
         verdict = judge(self._production, workspaces, writers.operations, healed_at=healed_at)
+        if broken or verdict.problems:
+            self._say(f"violated; the logs are kept in {self._production.keep_logs()}")
         verdict.problems = [f"round {number} ({', '.join(chosen)}): {said}" for said in [*broken, *verdict.problems]]
         self.figures.verdict.add(verdict)
         self._say(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from shutil import copy
+from tempfile import mkdtemp
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx2
@@ -175,6 +178,21 @@ class ChaosProduction(Production):
             return self.client.http.get("/readyz").status_code == 200
         except httpx2.TransportError:
             return False
+
+    def keep_logs(self) -> Path:
+        """Have every process say what its threads are at, and return a folder with all logs that outlives this one."""
+        for process in self.processes.values():
+            if process.alive:
+                process.signal(signal.SIGUSR1)
+        last_words = Path(mkdtemp(prefix="chaos-logs-"))
+        wait_until(self._all_said, what="every process has said what it is at")
+        for log in self.folder.glob("*.log"):
+            copy(log, last_words)
+        return last_words
+
+    def _all_said(self) -> bool:
+        alive = [process for process in self.processes.values() if process.alive]
+        return all("Current thread" in process.tail() for process in alive)
 
     def round_of(self, count: int, chance: random.Random) -> list[str]:
         """Register fresh workspaces with targets drawn at random: quick, slow, failing at first, with odd policies."""

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum
 
 from tests.servers.process import LOOPBACK, free_port
@@ -39,6 +40,7 @@ class Proxy:
         self.delay_s = 0.05
         self.swallowed = 0
         """Chunks of answers that were kept so far."""
+        self._loses_commit = False
         self._open: set[asyncio.StreamWriter] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over = asyncio.Event()
@@ -54,6 +56,10 @@ class Proxy:
         assert self._loop is not None
         self._mode = mode
         self._loop.call_soon_threadsafe(self._passes.clear if mode is Mode.HOLE else self._passes.set)
+
+    def lose_next_commit(self) -> None:
+        """Forward the next COMMIT and cut its connection when the answer comes: done, and nobody is told."""
+        self._loses_commit = True
 
     def cut(self) -> None:
         """Close every open connection, in both directions."""
@@ -86,30 +92,49 @@ class Proxy:
             return
         both = {writer, requests}
         self._open |= both
+        link = _Link()
         try:
-            await asyncio.gather(self._forward(reader, requests), self._forward(answers, writer, is_answer=True))
+            await asyncio.gather(self._requests(reader, requests, link), self._answers(answers, writer, link))
+        except OSError:
+            pass  # one side is gone: so is the other, next
         finally:
             self._open -= both
             for side in both:
                 side.transport.abort()
 
-    async def _forward(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, is_answer: bool = False
-    ) -> None:
-        try:
-            while chunk := await source.read(_CHUNK):
-                await self._passes.wait()
-                if self.mode is Mode.DELAY:
-                    await asyncio.sleep(self.delay_s)
-                if self.mode is Mode.SWALLOW and is_answer:
-                    self.swallowed += 1
-                    continue
-                target.write(chunk)
-                await target.drain()
-        except OSError:
-            pass  # a side is gone: so is the other, next
-        finally:
-            target.transport.abort()
+    async def _requests(self, caller: asyncio.StreamReader, server: asyncio.StreamWriter, link: _Link) -> None:
+        while chunk := await self._read(caller):
+            if self._loses_commit and b"COMMIT" in chunk:
+                self._loses_commit, link.loses_next = False, True
+            server.write(chunk)
+            await server.drain()
+        server.transport.abort()
+
+    async def _answers(self, server: asyncio.StreamReader, caller: asyncio.StreamWriter, link: _Link) -> None:
+        while chunk := await self._read(server):
+            if link.loses_next or self.mode is Mode.SWALLOW:
+                self.swallowed += 1
+                if link.loses_next:
+                    break
+                continue
+            caller.write(chunk)
+            await caller.drain()
+        caller.transport.abort()
+
+    async def _read(self, source: asyncio.StreamReader) -> bytes:
+        """Return what came next, when it may pass; nothing at the end."""
+        chunk = await source.read(_CHUNK)
+        await self._passes.wait()
+        if self.mode is Mode.DELAY:
+            await asyncio.sleep(self.delay_s)
+        return chunk
+
+
+@dataclass
+class _Link:
+    """One connection. ``loses_next``: its next answer is lost, and it with it."""
+
+    loses_next: bool = False
 
 
 @contextmanager

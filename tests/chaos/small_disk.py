@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 _SIZE = "400m"
+_BLOCK = 4096
 
 
 class NoSmallDisk(Exception):
@@ -30,7 +32,12 @@ class SmallDisk:
         """Leave no block free."""
         with self._ballast.open("ab") as file:
             while free := os.statvfs(self.folder).f_bavail:
-                os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, free * 4096)
+                try:
+                    os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, free * _BLOCK)
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    return  # somebody else took the last of it
 
     def free(self) -> None:
         """Give the space back."""

@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 from signal import SIGTERM
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator.bootstrap import open_store
 from orchestrator.domain.events import CycleStarted
@@ -42,6 +42,7 @@ STOPS_WITHIN_S = 15.0
 """CONTRACT section 6."""
 
 _EVENTS_MOST = 100_000
+DeploymentT = TypeVar("DeploymentT", bound="Deployment")
 
 
 class Deployment(ABC):
@@ -264,7 +265,7 @@ class Production(Deployment):
 
 
 @contextmanager
-def running(deployment: Deployment) -> Iterator[Deployment]:
+def running(deployment: DeploymentT) -> Iterator[DeploymentT]:
     """Run a deployment; at its end it must stop in order, and its log must still be sound."""
     try:
         deployment.start()

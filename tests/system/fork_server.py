@@ -6,6 +6,7 @@ done before. The server has one thread, and touches neither network nor random i
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import select
@@ -139,6 +140,7 @@ def _become(order: Mapping[str, object]) -> None:
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
+        faulthandler.register(signal.SIGUSR1)  # says in the log what every thread is at: for a test that fails
         os.environ.clear()
         os.environ.update(order["env"])  # type: ignore[call-overload]  # text to text, as it was sent
         from orchestrator.cli import main

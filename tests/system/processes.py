@@ -18,7 +18,7 @@ ORCHESTRATOR = Path(sys.executable).with_name("orchestrator")
 
 _LISTENING = re.compile(r"Listening on (http://\S+)")
 _START_TIMEOUT_S = 30.0
-_TAIL = 6_000
+_TAIL = 20_000
 
 
 class OrchestratorProcess:
