@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,6 +41,7 @@ POINTS: Mapping[str, str] = {
 }
 """All of them, and what is true there."""
 
+_STOPPED_WITHIN_S = 0.1
 _FORM = re.compile(r"(?P<name>[a-z.]+)(/(?P<event>[A-Za-z]+))?(:(?P<nth>[1-9][0-9]{0,8}))?(:(?P<stop>stop))?")
 
 
@@ -103,4 +105,6 @@ def _die() -> None:
 
 
 def _freeze() -> None:
+    time.sleep(_STOPPED_WITHIN_S)  # this thread stands still already; what others are in the middle of may end
     os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(_STOPPED_WITHIN_S)  # another thread may take the signal: this one must not go on meanwhile

@@ -80,7 +80,9 @@ def _zombie(name: str) -> Inject:
         try:
             process.await_stopped(timeout_s=5)
         except AssertionError:
-            return  # the other worker was quicker at every cycle
+            production.end(name)  # the other worker was quicker at every cycle
+            production.begin(name)
+            return
         last(LEASE_S * chance.uniform(1.2, 2.5))
         process.thaw()
         production.freezes += 1

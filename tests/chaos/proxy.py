@@ -14,6 +14,8 @@ from tests.servers.process import LOOPBACK, free_port
 from tests.waiting import wait_until
 
 _CHUNK = 65_536
+_COMMIT = b"COMMIT\x00"
+"""The statement as PostgreSQL's protocol carries it; READ COMMITTED is another thing."""
 
 
 class Mode(Enum):
@@ -104,7 +106,7 @@ class Proxy:
 
     async def _requests(self, caller: asyncio.StreamReader, server: asyncio.StreamWriter, link: _Link) -> None:
         while chunk := await self._read(caller):
-            if self._loses_commit and b"COMMIT" in chunk:
+            if self._loses_commit and _COMMIT in chunk:
                 self._loses_commit, link.loses_next = False, True
             server.write(chunk)
             await server.drain()
