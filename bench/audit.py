@@ -16,9 +16,9 @@ from pathlib import Path
 
 from bench.databases import postgres_url, sqlite_url
 from bench.log_files import Wanted, sqlite_file
-from bench.passes import LogDoesNotReplay, measure_passes
+from bench.passes import measure_passes
 from bench.questions import measure_questions
-from bench.ratios import Ratio, Run, table
+from bench.ratios import LogIsNotGood, Ratio, Run, table
 from bench.statements import driver
 
 SUMMARY = "the audit's questions, pages, replay, export, verify and sealing, against what each can't do without"
@@ -28,7 +28,10 @@ _DATABASES: dict[str, Callable[[Path, Wanted], AbstractContextManager[str]]] = {
     "sqlite": sqlite_url,
     "postgres": postgres_url,
 }
-_PARTS: dict[str, Callable[[Run], Iterator[Ratio]]] = {"questions": measure_questions, "passes": measure_passes}
+_PARTS: dict[str, Callable[[Run], Iterator[Ratio]]] = {
+    "questions": measure_questions,
+    "passes": measure_passes,
+}
 
 
 def main(args: Sequence[str]) -> int:
@@ -44,7 +47,7 @@ def main(args: Sequence[str]) -> int:
             run = Run(url=url, database=name, events=given.events, rounds=given.rounds, passes=given.passes)
             try:
                 ratios += _measured(run, given.only or list(_PARTS))
-            except LogDoesNotReplay as error:
+            except LogIsNotGood as error:
                 _say(str(error))
                 return 1
     if given.json:

@@ -51,6 +51,7 @@ def postgres_url(source: Path, wanted: Wanted) -> Iterator[str]:
 def copy_to_postgres(path: Path, connection: psycopg.Connection) -> None:
     """COPY the rows of a generated SQLite file into a migrated, empty database, and tend it as its server would."""
     with closing(sqlite3.connect(path)) as source:
+        connection.execute("DELETE FROM counters")  # the migrations leave a row there
         for table in TABLES:
             names = [column.name for column in table.columns]
             listed = sql.SQL(", ").join(map(sql.Identifier, names))

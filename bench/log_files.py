@@ -17,15 +17,26 @@ import sqlalchemy as sa
 from bench.virtual_fleet import VirtualFleet
 from bench.virtual_log import VirtualLog
 from bench.virtual_people import VirtualPeople
+from orchestrator.audit.file_counting import count_files
 from orchestrator.domain.encoding import format_instant
 from orchestrator.storage.migrate import upgrade
+from orchestrator.storage.opening import open_store
 from orchestrator.storage.rows import Row
-from orchestrator.storage.schema import events, policies, restarts, workspace_snapshots, workspaces
+from orchestrator.storage.schema import (
+    counters,
+    events,
+    file_counts,
+    policies,
+    restarts,
+    workspace_snapshots,
+    workspaces,
+)
 
-VERSION = 1
+VERSION = 3
 """Raise it when the generator or the schema changes: databases kept under another version are made anew."""
 
-TABLES = (events, workspaces, restarts, policies, workspace_snapshots)
+GENERATED = (events, workspaces, restarts, policies, workspace_snapshots)
+TABLES = (*GENERATED, file_counts, counters)
 _SEED = 20261123
 _TOGETHER = 5_000
 _WORKSPACES_MOST = 1_000
@@ -37,16 +48,16 @@ class SqliteLog:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._waiting: dict[str, list[tuple[Any, ...]]] = {table.name: [] for table in TABLES}
-        self._names = {table.name: tuple(column.name for column in table.columns) for table in TABLES}
+        self._waiting: dict[str, list[tuple[Any, ...]]] = {table.name: [] for table in GENERATED}
+        self._names = {table.name: tuple(column.name for column in table.columns) for table in GENERATED}
 
     def event(self, position: int, row: Row) -> None:
         """Take the columns of an event."""
         self.row(events, {"position": position, **row})
 
-    def snapshot(self, workspace: str, position: int, state: str) -> None:
-        """Take a workspace's state right after the event at ``position``."""
-        self.row(workspace_snapshots, {"workspace": workspace, "position": position, "state": state})
+    def snapshot(self, row: Row) -> None:
+        """Take the columns of a snapshot."""
+        self.row(workspace_snapshots, row)
 
     def row(self, table: sa.Table, row: Row) -> None:
         """Take the columns of any row; a thousand at a time reach the file."""
@@ -57,7 +68,7 @@ class SqliteLog:
 
     def flush(self) -> None:
         """Write what waits."""
-        for table in TABLES:
+        for table in GENERATED:
             self._flush(table.name)
 
     def _flush(self, table: str) -> None:
@@ -94,7 +105,6 @@ def generate(path: Path, count: int) -> int:
                 sink.row(table, row)
         sink.flush()
         connection.execute("COMMIT")
-        connection.execute("ANALYZE")
     return log.count
 
 
@@ -122,7 +132,12 @@ def sqlite_file(wanted: Wanted) -> Path:
     with TemporaryDirectory(dir=wanted.folder) as folder:
         path = Path(folder) / kept.name
         wanted.say(f"making a log of {wanted.count:,} events: {kept}")
-        upgrade(f"sqlite:///{path}")
+        url = f"sqlite:///{path}"
+        upgrade(url)
         generate(path, wanted.count)
+        with closing(open_store(url)) as store:
+            count_files(store)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("ANALYZE")
         path.rename(kept)
     return kept

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from itertools import cycle
 from random import Random
@@ -13,8 +14,16 @@ from typing import Any
 
 from bench.ratios import Bar, Ratio, Run, in_turns
 from bench.statements import Cursor, asked, driver, look_up, send
+from orchestrator.audit.failures import failures
 from orchestrator.audit.fate import fate_of
+from orchestrator.audit.hot_files import hot_files
+from orchestrator.audit.past import moment_at, workspace_at
+from orchestrator.audit.staleness import staleness
+from orchestrator.audit.storms import storms
+from orchestrator.audit.summary import summary
 from orchestrator.audit.why import why
+from orchestrator.domain.encoding import parse_instant
+from orchestrator.inquiries import Scope
 from orchestrator.ports import EventFilter, EventStore, Reader, RestartFilter
 from orchestrator.storage.opening import open_store
 
@@ -22,6 +31,7 @@ MOST = 6.0
 PAGE_MOST = 1.5
 _DEEP = 10_000
 _BATCH = 10
+_PAGE = 10
 _SEED = 7
 
 Ask = Callable[[Reader, Any], object]
@@ -38,6 +48,7 @@ class Subjects:
     restarts: Sequence[str]
     workspaces: Sequence[str]
     paths: Sequence[tuple[str, str]]
+    moments: Sequence[tuple[str, datetime]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +69,16 @@ def questions(found: Subjects) -> list[Question]:
         Question(name="what became of this write", of=found.writes, ask=fate_of),
         Question(name="what became of this request", of=found.requests, ask=fate_of),
         Question(name=f"what became of these {_BATCH} writes", of=batches, ask=_fates, units=_BATCH),
-        Question(name="restarts of a workspace, a page of 20", of=found.workspaces, ask=_restarts),
-        Question(name="restarts that a path is in, a page of 20", of=found.paths, ask=_by_path),
-        Question(name="events of a workspace, a page of 20", of=found.workspaces, ask=_events),
+        Question(name=f"restarts of a workspace, a page of {_PAGE}", of=found.workspaces, ask=_restarts),
+        Question(name=f"restarts that a path is in, a page of {_PAGE}", of=found.paths, ask=_by_path),
+        Question(name=f"events of a workspace, a page of {_PAGE}", of=found.workspaces, ask=_events),
         Question(name="a workspace now", of=found.workspaces, ask=_workspace),
+        Question(name="a workspace as it was at an instant", of=found.moments, ask=_past),
+        Question(name=f"storms of a workspace, the {_PAGE} worst", of=found.workspaces, ask=_storms),
+        Question(name=f"hot files of a workspace, the {_PAGE} hottest", of=found.workspaces, ask=_hot_files),
+        Question(name=f"failures of a workspace, the {_PAGE} newest", of=found.workspaces, ask=_failures),
+        Question(name="staleness of a workspace", of=found.workspaces, ask=_staleness),
+        Question(name="summary of a workspace", of=found.workspaces, ask=_summary),
     ]
 
 
@@ -70,20 +87,45 @@ def _fates(reader: Reader, writes: Sequence[str]) -> object:
 
 
 def _restarts(reader: Reader, workspace: str) -> object:
-    return reader.restarts(RestartFilter(workspace=workspace, limit=20))
+    return reader.restarts(RestartFilter(workspace=workspace, limit=_PAGE))
 
 
 def _by_path(reader: Reader, of: tuple[str, str]) -> object:
     workspace, path = of
-    return reader.restarts(RestartFilter(workspace=workspace, path=path, limit=20))
+    return reader.restarts(RestartFilter(workspace=workspace, path=path, limit=_PAGE))
 
 
 def _workspace(reader: Reader, workspace: str) -> object:
     return reader.workspace(workspace)
 
 
+def _past(reader: Reader, of: tuple[str, datetime]) -> object:
+    workspace, at = of
+    return workspace_at(reader, workspace, moment_at(reader, at))
+
+
 def _events(reader: Reader, workspace: str) -> object:
-    return reader.events(EventFilter(workspace=workspace, limit=20))
+    return reader.events(EventFilter(workspace=workspace, limit=_PAGE))
+
+
+def _storms(reader: Reader, workspace: str) -> object:
+    return storms(reader, Scope(workspace=workspace), limit=_PAGE)
+
+
+def _hot_files(reader: Reader, workspace: str) -> object:
+    return hot_files(reader, Scope(workspace=workspace), limit=_PAGE)
+
+
+def _failures(reader: Reader, workspace: str) -> object:
+    return failures(reader, Scope(workspace=workspace), limit=_PAGE)
+
+
+def _staleness(reader: Reader, workspace: str) -> object:
+    return staleness(reader, Scope(workspace=workspace))
+
+
+def _summary(reader: Reader, workspace: str) -> object:
+    return summary(reader, Scope(workspace=workspace))
 
 
 def measure_questions(run: Run, *, sample: int = 100) -> Iterator[Ratio]:
@@ -103,7 +145,9 @@ def subjects(cursor: Cursor, sample: int) -> Subjects:
     last = int(cursor.fetchall()[0][0])
     marks = sorted(random.sample(range(1, last), min(40 * sample, last // 2)))
     listed = ", ".join(map(str, marks))
-    cursor.execute(f"SELECT position, id, type, workspace, subject FROM events WHERE position IN ({listed})")
+    cursor.execute(
+        f"SELECT position, id, type, workspace, subject, recorded_at FROM events WHERE position IN ({listed})"
+    )
     rows = list(cursor.fetchall())
     random.shuffle(rows)
     writes = [row for row in rows if row[2] == "FileWritten"]
@@ -116,7 +160,12 @@ def subjects(cursor: Cursor, sample: int) -> Subjects:
         restarts=[row[4] for row in rows if row[2] == "RestartQueued"][:sample],
         workspaces=[row[3] for row in writes][:sample],
         paths=[(row[3], row[4]) for row in writes][:sample],
+        moments=[(row[3], _instant(row[5])) for row in writes][:sample],
     )
+
+
+def _instant(stored: str | datetime) -> datetime:
+    return parse_instant(stored) if isinstance(stored, str) else stored
 
 
 def _against_look_up(

@@ -12,6 +12,10 @@ from typing import Any
 Work = Callable[[], object]
 
 
+class LogIsNotGood(Exception):
+    """The log that is measured on is not what this version would have written."""
+
+
 class Bar(Enum):
     """Which way a ratio is good. Speeds: how fast ours is in units of the other's; costs: how long ours takes."""
 
@@ -58,13 +62,21 @@ class Ratio:
         return asdict(self) | {"bar": self.bar.value, "ratio": round(self.ratio, 3), "met": self.met}
 
 
-def in_turns(ours: Sequence[Work], others: Sequence[Work], *, rounds: int) -> tuple[float, float]:
-    """Run pairs of ours and other, ``rounds`` times each after one round to warm up; return both medians in seconds."""
+def in_turns(
+    ours: Sequence[Work], others: Sequence[Work], *, rounds: int, before: Work | None = None
+) -> tuple[float, float]:
+    """Run pairs of ours and other, ``rounds`` times each after one round to warm up; return both medians in seconds.
+
+    ``before``: what is done, and not measured, before each of ours.
+    """
     ours_s: list[float] = []
     others_s: list[float] = []
     for number in range(rounds + 1):
         for our, other in zip(ours, others, strict=True):
-            took_other, took_ours = took_s(other), took_s(our)
+            took_other = took_s(other)
+            if before is not None:
+                before()
+            took_ours = took_s(our)
             if number:
                 ours_s.append(took_ours)
                 others_s.append(took_other)

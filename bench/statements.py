@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +22,10 @@ from orchestrator.storage.urls import SQLITE, database_url
 
 COLUMNS = ", ".join(f'"{column.name}"' for column in events.columns)
 """All columns of an event, as SQL lists them."""
+DATA = list(events.columns.keys()).index("data")
+"""Where in a row an event's data is."""
+_WHOLE = f"SELECT {COLUMNS} FROM events ORDER BY position"
+_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,26 @@ def driver(url: str) -> Iterator[Cursor]:
 def plain_url(url: str) -> str:
     """Return a PostgreSQL URL as the driver takes it."""
     return database_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def whole_log(url: str) -> Iterator[Sequence[Any]]:
+    """Yield all columns of all events, in order and in pages, through the raw driver; PostgreSQL keeps the cursor."""
+    if database_url(url).get_backend_name() == SQLITE:
+        with driver(url) as cursor:
+            cursor.execute(_WHOLE)
+            yield from iter(lambda: cursor.fetchmany(_AT_ONCE), [])
+        return
+    with psycopg.connect(plain_url(url)) as connection, connection.cursor("whole_log") as cursor_there:
+        cursor_there.execute(_WHOLE)
+        yield from iter(lambda: cursor_there.fetchmany(_AT_ONCE), [])
+
+
+def change(url: str, statements: Sequence[str]) -> None:
+    """Change the database and commit."""
+    with closing(sa.create_engine(database_url(url)).connect()) as connection:
+        for statement in statements:
+            connection.execute(sa.text(statement))
+        connection.commit()
 
 
 def look_up(url: str, position: int) -> Statement:

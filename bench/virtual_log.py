@@ -14,19 +14,19 @@ from orchestrator.domain import events as ev
 from orchestrator.domain.commands import Command
 from orchestrator.domain.decide import decide
 from orchestrator.domain.due import due
-from orchestrator.domain.encoding import encode_state
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.policy import Action, Policies, Policy, PolicyLayer, PolicyPatch
 from orchestrator.domain.restart_record import RestartRecord, project, restart_of
+from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.ports import StoredWorkspace
 from orchestrator.service.append import Author, policy_of
 from orchestrator.storage import rows
 
-START = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
+START = datetime(2024, 1, 8, 6, 0, tzinfo=UTC)
+"""Long past, so that no clock finds the log in its future."""
 _EPOCH_MS = int(START.timestamp() * 1000)
 _GAP_EVERY = 5_000
-_SETTLING = (ev.CycleSucceeded, ev.RestartGaveUp, ev.RestartCancelled)
 _REGISTERING = ev.WorkspaceRegistered | ev.WorkspaceChanged
 
 
@@ -37,8 +37,8 @@ class Sink(Protocol):
         """Take the columns of an event."""
         ...
 
-    def snapshot(self, workspace: str, position: int, state: str) -> None:
-        """Take a workspace's state right after the event at ``position``, which settled a restart."""
+    def snapshot(self, row: rows.Row) -> None:
+        """Take the columns of a snapshot."""
         ...
 
 
@@ -168,8 +168,8 @@ class VirtualLog:
             self._waiting[name] = {path: last for path, last in waiting.items() if last > after.settled_to}
         if isinstance(data, _REGISTERING):
             self._in_force.pop(name, None)
-        if isinstance(data, _SETTLING):
-            self._sink.snapshot(name, event.position, encode_state(after))
+        if is_kept(data):
+            self._sink.snapshot(rows.snapshot_row(Snapshot(position=event.position, state=after)))
         restart = restart_of(data)
         if restart is not None:
             fleet = rows.fleet_of(after)

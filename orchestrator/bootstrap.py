@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import random
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +14,14 @@ import uuid_utils
 from celery import Celery
 
 from orchestrator import crash_points
+from orchestrator.audit.seal import Signing
+from orchestrator.audit.sealer import Sealer
+from orchestrator.checkpoint_sinks import FolderSink, WebhookSink
 from orchestrator.errors import UnknownExecutor
 from orchestrator.executor_port import Executor
 from orchestrator.ports import EventStore
+from orchestrator.seal_keys import read_keys
+from orchestrator.seals import Sink
 from orchestrator.service.drain import Drainer
 from orchestrator.service.operate import Operator
 from orchestrator.service.record import AutoRegistration
@@ -110,6 +116,24 @@ def build_drainer(services: Services, *, embedded: bool = False) -> Drainer:
         jitter=random.random,
         running_most=settings.max_concurrent,
     )
+
+
+def build_sealer(store: EventStore, settings: Settings, *, trust_stored: bool = False) -> Sealer | None:
+    """Return what seals the log; None if no key is named, and then nobody can prove that the log was not altered."""
+    key, origin = settings.seal_key, settings.origin
+    if key is None:
+        return None
+    sinks: list[Sink] = []
+    if settings.checkpoint_dir is not None:
+        sinks.append(FolderSink(settings.checkpoint_dir))
+    if settings.checkpoint_webhook is not None:
+        sinks.append(WebhookSink(settings.checkpoint_webhook))
+    return Sealer(store, lambda: Signing(keys=read_keys(key), origin=origin, trust_stored=trust_stored), sinks)
+
+
+def default_origin(settings: Settings) -> str:
+    """Return the name that a new key gives the log: it is in the key from then on, whatever the host is called."""
+    return settings.origin or f"restart-orchestrator/{re.sub(r'[^A-Za-z0-9._-]', '-', socket.gethostname())}"
 
 
 def user_name() -> str:

@@ -32,6 +32,8 @@ POINTS: Mapping[str, str] = {
     "change.committed": "it is committed",
     "act.begin": "a cycle is committed, its executor not called",
     "act.end": "the executor has acted, the end is not recorded",
+    "export.begin": "a checkpoint is stored, a sink does not have it",
+    "export.end": "the sink has it, that is not noted",
     "bell.ring": "a workspace may start, its bell is not rung",
     "bell.rung": "its bell is rung",
     "beat.fire": "a tick is due and not sent",

@@ -9,11 +9,16 @@
     +-- NotFound                     the thing that was named does not exist: 404
     +-- Conflict                     the thing is in a state that forbids it: 409
     |   +-- KeyReused                an idempotency key came again with another body
+    |   +-- NotSealedYet             the checkpoint that would prove it comes with the next seal
+    |   +-- SealRefused              what is stored is not what was sealed: nobody signs that
     +-- PreconditionFailed           If-Match names another version: 412
+    +-- Unreadable                   the database holds what this version cannot read: 503
     +-- Unavailable                  try again later: 503
     |   +-- StorageUnavailable       the database is unreachable, busy or read-only
     |   +-- MigrationsPending        the database is reachable but behind (or ahead)
     |   +-- BrokerUnavailable        the broker did not take a wake-up
+    |   +-- SealKeyUnavailable       the key that signs checkpoints is missing or unreadable
+    |   +-- SinkUnavailable          a place outside of the database did not take a checkpoint
     +-- ExecutionError               a restart went wrong
         +-- TransientError           worth another try inside the same cycle
         +-- PermanentError           no retry can help
@@ -58,8 +63,27 @@ class KeyReused(Conflict):
     """An idempotency key, or a (source, id), came again with another body."""
 
 
+class NotSealedYet(Conflict):
+    """The events are in the log, and the next checkpoint will prove it."""
+
+
+class SealRefused(Conflict):
+    """What is stored does not fit what was sealed before, so signing it would make a forgery true."""
+
+
 class PreconditionFailed(OrchestratorError):
     """``If-Match`` names a version that is not the current one."""
+
+
+class Unreadable(OrchestratorError):
+    """The database holds something that this version cannot read: written by a newer version, or damaged.
+
+    Not ``Unavailable``: it is about one event or one row, which ``table`` and ``id`` name; the others are served.
+    """
+
+    def __init__(self, message: str, *, table: str = "", id: str = "") -> None:
+        super().__init__(message)
+        self.table, self.id = table, id
 
 
 class Unavailable(OrchestratorError):
@@ -76,6 +100,14 @@ class MigrationsPending(Unavailable):
 
 class BrokerUnavailable(Unavailable):
     """The broker did not take a wake-up. Nothing is lost: the next tick rings again."""
+
+
+class SealKeyUnavailable(Unavailable):
+    """The key that signs checkpoints is missing or unreadable. Writes and restarts go on; the log is not sealed."""
+
+
+class SinkUnavailable(Unavailable):
+    """A folder or webhook did not take a checkpoint. It is offered again at the next seal."""
 
 
 class ExecutionError(OrchestratorError):

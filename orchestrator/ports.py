@@ -6,14 +6,17 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from orchestrator.domain.events import Cause, NewEvent, Recorded, Waiver
 from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase, WorkspaceState
-from orchestrator.inquiries import Inquiries
+from orchestrator.inquiries import FileWrites, Inquiries
+from orchestrator.seals import Seals, SealStore
 
 
 class Clock(Protocol):
@@ -195,10 +198,11 @@ class EventFilter:
     limit: int = 500
 
 
-class StoredEvent(NamedTuple):
+class StoredEvent(msgspec.Struct, frozen=True, gc=False):
     """An event as the database keeps it, nothing decoded: in the order of the export's keys (CONTRACT section 3).
 
-    Instants are RFC 3339 in UTC with six digits; ``data`` is the stored canonical text.
+    Instants are RFC 3339 in UTC with six digits; ``data`` is the stored canonical text. Encoded as JSON it is its
+    line in the export. Never in a cycle, so the garbage collector need not look at the thousands of a page.
     """
 
     position: int
@@ -214,7 +218,7 @@ class StoredEvent(NamedTuple):
     source_id: str | None
     correlation_id: str | None
     causation_id: str | None
-    data: str
+    data: msgspec.Raw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +260,11 @@ class Counters:
 class Reader(Inquiries, Protocol):
     """Reads without locks. Each method is one statement over an index, whatever the history's length."""
 
+    @property
+    def seals(self) -> Seals:
+        """Return what is sealed, at the same state of the database."""
+        ...
+
     def now(self) -> datetime:
         """Return the database's clock."""
         ...
@@ -290,6 +299,18 @@ class Reader(Inquiries, Protocol):
 
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as it is kept, for whoever reads all of it: several times faster than ``events``."""
+        ...
+
+    def workspace_rows(self, after: str, limit: int) -> dict[str, str]:
+        """Return a page of workspaces' rows as they are kept, by id: every column but the lease, as one text."""
+        ...
+
+    def spell(self, stored: StoredWorkspace) -> str:
+        """Return what the row of a workspace must be, in the words of ``workspace_rows``."""
+        ...
+
+    def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
+        """Return a workspace's decisions as they are kept, from a version on, in their order."""
         ...
 
     def last_position(self) -> int:
@@ -344,7 +365,7 @@ class Reader(Inquiries, Protocol):
         ...
 
 
-class EventStore(Protocol):
+class EventStore(SealStore, Protocol):
     """The log, the workspaces' rows and the read models, in one database."""
 
     def write(
@@ -379,6 +400,10 @@ class EventStore(Protocol):
 
     def save_counters(self, counters: Counters, *, expected_position: int) -> bool:
         """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
+        ...
+
+    def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:
+        """Add newer writes to the kept counts if those still are at ``expected_position``; return whether they were."""
         ...
 
     def forget_answers(self, before: datetime) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from kombu.transport import TRANSPORT_ALIASES
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -49,6 +50,10 @@ class Settings(BaseSettings):
         default=None, description="Executor of workspaces met first in a write, or off; embedded: simulated"
     )
     allow_unauthenticated: bool = Field(default=False, description="Serve beyond loopback without keys")
+    seal_key: Path | None = Field(default=None, description="File of the keys that sign checkpoints; up makes one")
+    origin: str | None = Field(default=None, description="The log's name in its checkpoints; none: that of its key")
+    checkpoint_dir: Path | None = Field(default=None, description="Folder that checkpoints are exported to")
+    checkpoint_webhook: str | None = Field(default=None, description="URL that checkpoints are posted to")
     log_format: str = Field(default="auto", pattern="^(auto|console|json)$", description="auto: console on a terminal")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     policy: dict[str, Any] = Field(default_factory=dict, description="The floor's numbers that differ")
@@ -67,10 +72,24 @@ class Settings(BaseSettings):
         toml = [_read_config(settings_cls, Path(config))] if config else []
         return (init_settings, env_settings, *toml)
 
-    @field_validator("data")
+    @field_validator("data", "seal_key", "checkpoint_dir")
     @classmethod
-    def _expand_home(cls, value: Path) -> Path:
-        return value.expanduser()
+    def _expand_home(cls, value: Path | None) -> Path | None:
+        return value if value is None else value.expanduser()
+
+    @field_validator("origin")
+    @classmethod
+    def _check_origin(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[!-*,-~]{1,200}", value):
+            raise ValueError("origin must be printable ASCII without spaces and '+', like audit.example.com/log")
+        return value
+
+    @field_validator("checkpoint_webhook")
+    @classmethod
+    def _check_webhook(cls, value: str | None) -> str | None:
+        if value is not None:
+            _require_webhook(value)
+        return value
 
     @field_validator("broker_url")
     @classmethod
@@ -123,10 +142,7 @@ class Settings(BaseSettings):
     @property
     def bind_is_loopback(self) -> bool:
         """True if only this machine can reach the API."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return _is_loopback(self.host)
 
     @property
     def tick_ms(self) -> int:
@@ -137,6 +153,15 @@ class Settings(BaseSettings):
     def url(self) -> str:
         """Return the database's URL; SQLite in the data folder if none is set."""
         return self.database_url or f"sqlite:///{self.data / 'orchestrator.db'}"
+
+    def sealing_in_data_folder(self) -> Settings:
+        """Return these settings with the key and the checkpoints of `up`, where none are named."""
+        return self.model_copy(
+            update={
+                "seal_key": self.seal_key or self.data / "seal.key",
+                "checkpoint_dir": self.checkpoint_dir or self.data / "checkpoints",
+            }
+        )
 
     @property
     def auto_register_executor(self) -> str | None:
@@ -176,6 +201,25 @@ def load_settings(environment: Mapping[str, str] | None = None, **given: Any) ->
     except (OSError, ValueError) as error:
         raise InvalidInput(f"settings: {error}") from None
     return settings
+
+
+def _require_webhook(value: str) -> None:
+    """Raise ``ValueError`` unless checkpoints can be sent there unread by others."""
+    try:
+        url = httpx2.URL(value)
+    except httpx2.InvalidURL as error:
+        raise ValueError(f"checkpoint_webhook is no URL: {error}") from None
+    if not url.host or url.scheme not in ("http", "https"):
+        raise ValueError("checkpoint_webhook must be an https URL, like https://audit.example.com/checkpoints")
+    if url.scheme == "http" and not _is_loopback(url.host):
+        raise ValueError("checkpoint_webhook must be https: plain http is for this machine only")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _whole(value: str) -> int | str:

@@ -13,7 +13,11 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.bootstrap import TimeOrderedIds
-from orchestrator.ports import EventStore
+from orchestrator.domain.commands import RequestRestart
+from orchestrator.domain.events import Trigger
+from orchestrator.ports import EventStore, RestartFilter
+from orchestrator.service.append import Author
+from orchestrator.service.operate import Operator
 from orchestrator.service.record import AutoRegistration, Write, record_writes
 from orchestrator.service.tick import look
 from orchestrator.storage.opening import open_store
@@ -88,3 +92,18 @@ def test_an_idle_look(costed: Costed) -> None:
         costed.look()
     # what is due, what may start, the mark (its instant, its row), the next instant, now
     assert len(sent) == 6, sent
+
+
+def test_a_snapshot_is_one_statement_of_the_transaction_that_settles_a_restart(costed: Costed) -> None:
+    operator, author = Operator(costed.store, IDS), Author(actor="me")
+    operator.request_restart("ws-0", RequestRestart(trigger=Trigger.MANUAL, reason="now"), author)
+    with statements() as sent:
+        costed.look()
+    assert not [words for words in sent if "workspace_snapshots" in words]
+    with costed.store.read() as reader:
+        [record] = reader.restarts(RestartFilter(workspace="ws-0"))
+    with statements() as sent:
+        operator.cancel(record, "not now", author)
+    assert len([words for words in sent if "workspace_snapshots" in words]) == 1
+    # lock the row, read the instant and the policies; append, write the row, read and write the restart, the snapshot
+    assert len(sent) == 8 + costed.append_lock, sent

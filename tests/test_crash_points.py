@@ -19,11 +19,22 @@ from orchestrator import crash_points
 from orchestrator.crash_points import KILLED, POINTS, VARIABLE, Named, arm, crash_point
 from orchestrator.errors import InvalidInput
 from orchestrator.ports import Counters, EventStore
+from orchestrator.seals import StoredCheckpoint
 from orchestrator.storage.opening import open_store
 from tests.storage.samples import file_written, log
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
+CHECKPOINT = StoredCheckpoint(
+    tree_size=1,
+    position=1,
+    root="root",
+    note="note",
+    previous_size=0,
+    consistency=(),
+    sealed_at=datetime(2026, 1, 1, tzinfo=UTC),
+    exported_at=None,
+)
 READS = {"read", "check", "close"}
 """The store's methods that change nothing."""
 
@@ -68,6 +79,10 @@ CHANGES: dict[str, Callable[[EventStore], object]] = {
     "renew_leases": lambda store: store.renew_leases({"ws": (1, 1000)}),
     "ticked": lambda store: store.ticked(),
     "save_counters": lambda store: store.save_counters(Counters(position=1, sums={}), expected_position=0),
+    "add_file_counts": lambda store: store.add_file_counts([], position=1, expected_position=0),
+    "save_checkpoint": lambda store: store.save_checkpoint(CHECKPOINT, []),
+    "mark_exported": lambda store: store.mark_exported(1),
+    "note_seal_failure": lambda store: store.note_seal_failure("a test"),
     "forget_answers": lambda store: store.forget_answers(datetime(2026, 1, 1, tzinfo=UTC)),
 }
 

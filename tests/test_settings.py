@@ -58,6 +58,11 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("ALLOW_UNAUTHENTICATED", "true", "allow_unauthenticated", True),
     ("LOG_FORMAT", "json", "log_format", "json"),
     ("LOG_LEVEL", "debug", "log_level", "debug"),
+    ("SEAL_KEY", "/etc/seal.key", "seal_key", Path("/etc/seal.key")),
+    ("ORIGIN", "audit.example.com/log", "origin", "audit.example.com/log"),
+    ("CHECKPOINT_DIR", "/mnt/worm", "checkpoint_dir", Path("/mnt/worm")),
+    ("CHECKPOINT_WEBHOOK", "https://h/c?t=1", "checkpoint_webhook", "https://h/c?t=1"),
+    ("CHECKPOINT_WEBHOOK", "http://127.0.0.1:9/c", "checkpoint_webhook", "http://127.0.0.1:9/c"),
 ]
 
 
@@ -87,6 +92,12 @@ BAD = [
     ("ALLOW_UNAUTHENTICATED", "perhaps"),
     ("LOG_FORMAT", "xml"),
     ("LOG_LEVEL", "loud"),
+    ("ORIGIN", "two words"),
+    ("ORIGIN", "a+b"),
+    ("CHECKPOINT_WEBHOOK", "http://audit.example.com/c"),
+    ("CHECKPOINT_WEBHOOK", "ftp://audit.example.com/c"),
+    ("CHECKPOINT_WEBHOOK", "https://"),
+    ("CHECKPOINT_WEBHOOK", "nonsense"),
     ("POLICY", "{"),
     ("POLICY", "[1]"),
     ("POLICY_QUIET", "soon"),

@@ -23,14 +23,16 @@ from orchestrator.errors import BrokerUnavailable
 
 TICK_TASK = "orchestrator.tick"
 DRAIN_TASK = "orchestrator.drain"
-FORGET_TASK = "orchestrator.forget_answers"
+CHORE_TASK = "orchestrator.chore"
+
+CHORES_EVERY_S = {"seal": 10.0, "count_files": 10.0, "verify": 60.0, "forget_answers": 3600.0}
+"""What workers do beside restarts, and how often one of them does it."""
 
 BELL_EXPIRES_S = 5
 """A bell that was not taken by then is not needed: the tick has rung again."""
 
-_FORGET_EVERY_S = 3600.0
-_EXTRA_THREADS = 2
-"""Beside the slots: one for a tick, one for a bell that finds every slot taken."""
+_EXTRA_THREADS = 3
+"""Beside the slots: one for a tick, one for a bell that finds every slot taken, one for chores."""
 
 _REDIS_OPTIONS = {
     "visibility_timeout": 3600,
@@ -54,6 +56,10 @@ class SteadyConnection(Connection):
 
 class _Amqp(AMQP):
     Connection = SteadyConnection
+
+
+def _chore(name: str, every_s: float) -> dict[str, Any]:
+    return {"task": CHORE_TASK, "args": (name,), "schedule": every_s, "options": {"expires": min(60.0, every_s)}}
 
 
 def create_celery(broker_url: str, *, tick_s: float, slots: int) -> Celery:
@@ -83,7 +89,7 @@ def create_celery(broker_url: str, *, tick_s: float, slots: int) -> Celery:
         timezone="UTC",
         beat_schedule={
             "tick": {"task": TICK_TASK, "schedule": tick_s, "options": {"expires": max(2.0, 2 * tick_s)}},
-            "forget": {"task": FORGET_TASK, "schedule": _FORGET_EVERY_S, "options": {"expires": 60.0}},
+            **{name: _chore(name, every_s) for name, every_s in CHORES_EVERY_S.items()},
         },
     )
     return app

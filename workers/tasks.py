@@ -9,17 +9,22 @@ from datetime import datetime, timedelta
 import structlog
 from celery import Celery
 
+from orchestrator.audit.file_counting import count_files
 from orchestrator.crash_points import crash_point
 from orchestrator.errors import Unavailable
 from orchestrator.ports import Doorbell, EventStore, Ids
 from orchestrator.service.drain import Drainer
 from orchestrator.service.tick import Looked, look
-from workers.app import DRAIN_TASK, FORGET_TASK, TICK_TASK
+from workers.app import CHORE_TASK, DRAIN_TASK, TICK_TASK
+from workers.chores import Chores
 
 _log = structlog.get_logger("orchestrator")
 
 _ANSWERS_KEPT = timedelta(days=7)
 """How long an Idempotency-Key is honoured."""
+
+_COUNTS_FOR_S = 2.0
+"""A count of a long log gives its thread back after that; the next one goes on."""
 
 _SHARE_OF_TICK = 0.9
 """A tick sleeps inside its interval until the next due instant, and ends before the next tick comes."""
@@ -72,6 +77,14 @@ class Ticker:
         else:
             _log.info("idempotency.forgotten", answers=forgotten)
 
+    def count_files(self) -> None:
+        """Count the writes of each file that came since the last time."""
+        until_s = time.monotonic() + _COUNTS_FOR_S
+        try:
+            count_files(self._store, lambda: self._stopping.is_set() or time.monotonic() > until_s)
+        except Unavailable as error:
+            _log.warning("count.skipped", error=str(error))
+
     def stop(self) -> None:
         """End a tick that sleeps."""
         self._stopping.set()
@@ -83,8 +96,9 @@ def _until(looked: Looked) -> float | None:
     return max(0.005, (looked.next_at - looked.now).total_seconds())
 
 
-def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer) -> None:
+def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer, chores: Chores | None = None) -> None:
     """Give the Celery app its three tasks. Shared ones would serve every other app of the process too."""
+    beside = chores or Chores({})
 
     @app.task(name=TICK_TASK, shared=False)
     def tick() -> None:
@@ -96,7 +110,7 @@ def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer) -> None:
         crash_point("message.taken")
         drainer.drain()
 
-    @app.task(name=FORGET_TASK, shared=False)
-    def forget_answers() -> None:
+    @app.task(name=CHORE_TASK, shared=False)
+    def chore(name: str) -> None:
         crash_point("message.taken")
-        ticker.forget_answers()
+        beside.run(name)

@@ -25,6 +25,7 @@ def upgrade() -> None:
     create_tree()
     create_snapshots()
     create_file_counts()
+    create_indexes()
     op.create_table(
         "verifications",
         sa.Column("name", sa.Text, nullable=False),
@@ -40,6 +41,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("verifications", "file_counts", "workspace_snapshots", "merkle_tiles", "checkpoints"):
         op.drop_table(table)
+    for name in ("ix_restarts_workspace_from_position", "ix_restarts_workspace_writes"):
+        op.drop_index(name, "restarts")
+    for name in ("ix_events_path", "ix_events_failure"):
+        op.drop_index(name, "events")
     op.execute("DELETE FROM counters WHERE name = 'snapshots'")
 
 
@@ -55,6 +60,7 @@ def create_tree() -> None:
         sa.Column("sealed_at", INSTANT, nullable=False),
         sa.Column("exported_at", INSTANT),
         sa.PrimaryKeyConstraint("tree_size", name=op.f("pk_checkpoints")),
+        sa.UniqueConstraint("previous_size", name=op.f("uq_checkpoints_previous_size")),
     )
     op.create_index("ix_checkpoints_position", "checkpoints", ["position"])
     op.create_index("ix_checkpoints_unexported", "checkpoints", ["tree_size"], **where("exported_at IS NULL"))
@@ -97,3 +103,13 @@ def create_file_counts() -> None:
     )
     op.create_index("ix_file_counts_workspace_writes", "file_counts", ["workspace", "writes"])
     op.create_index("ix_file_counts_writes", "file_counts", ["writes"])
+
+
+def create_indexes() -> None:
+    index = op.create_index
+    prefix = sa.text("substr(subject, 1, 200)")  # a path may be longer than an entry of PostgreSQL's index
+    index("ix_events_path", "events", [prefix, "workspace", "position"], **where("type = 'FileWritten'"))
+    failures = "type IN ('CycleFailed', 'CycleAbandoned', 'RestartGaveUp')"
+    index("ix_events_failure", "events", ["workspace", "position"], **where(failures))
+    index("ix_restarts_workspace_from_position", "restarts", ["workspace", "from_position"])
+    index("ix_restarts_workspace_writes", "restarts", ["workspace", "writes"])

@@ -21,7 +21,10 @@ DONE = "Done"
 RESTARTS = "Restarts"
 STORY = "RestartStory"
 EVENTS, EVENTS_AFTER = "Events", "EventsAfter"
+CHECKPOINTS, EVIDENCE = "Checkpoints", "Evidence"
 POLICY = "PolicyLayer"
+SUMMARY, STORMS, HOT_FILES, FAILURES = "AuditSummary", "Storms", "HotFiles", "Failures"
+EXPORT = "Export"
 ALIVE, READY = "Alive", "Readiness"
 
 Schema = dict[str, Any]
@@ -59,6 +62,8 @@ def _pages(item: Schema) -> Schema:
 
 
 _DECISION = _one_of(*WriteDecision)
+_COUNTS: Schema = {"type": "object", "additionalProperties": _WHOLE}
+_PERCENTILES = _object(p50=_WHOLE_OR_NULL, p90=_WHOLE_OR_NULL, p99=_WHOLE_OR_NULL, max=_WHOLE_OR_NULL)
 _WAIVED = _object(writes=_WHOLE, from_position=_WHOLE, to_position=_WHOLE)
 _CHECK = {
     "type": "object",
@@ -188,10 +193,68 @@ SCHEMAS: dict[str, Schema] = {
     EVENTS: _pages(_ref("Event")),
     EVENTS_AFTER: _object(items=_list(_ref("Event")), next_after=_WHOLE, more=_FLAG),
     POLICY: _object(scope=_TEXT, version=_WHOLE, policy=_ANY_OBJECT, in_force=_ANY_OBJECT),
+    "Checkpoint": _object(
+        size=_WHOLE,
+        position=_WHOLE,
+        root=_TEXT,
+        sealed_at=_AT,
+        exported_at=_AT_OR_NULL,
+        previous_size=_WHOLE,
+        consistency=_list(_TEXT),
+        note=_TEXT,
+    ),
+    CHECKPOINTS: _pages(_ref("Checkpoint")),
+    EVIDENCE: _object(
+        format=_TEXT,
+        origin=_TEXT,
+        restart=_TEXT,
+        checkpoint=_TEXT,
+        events=_list(_object(index=_WHOLE, line=_TEXT, proof=_list(_TEXT))),
+    ),
+    SUMMARY: _object(
+        scope=_object(workspace=_TEXT_OR_NULL, fleet=_TEXT_OR_NULL, since=_AT_OR_NULL, until=_AT_OR_NULL),
+        restarts=_WHOLE,
+        by_state=_COUNTS,
+        by_cause=_COUNTS,
+        shadow=_WHOLE,
+        cycles=_WHOLE,
+        writes_covered=_WHOLE,
+        restarts_started=_WHOLE,
+        restarts_avoided=_WHOLE,
+        oldest_write_waited=_object(restarts=_WHOLE, to_start_ms=_PERCENTILES, to_success_ms=_PERCENTILES),
+        failures=_object(failed=_COUNTS, abandoned=_COUNTS, gave_up=_WHOLE, complete=_FLAG),
+        complete=_FLAG,
+    ),
+    STORMS: _object(items=_list(_ref("Restart"))),
+    HOT_FILES: _object(
+        items=_list(_object(workspace=_TEXT, path=_TEXT, writes=_WHOLE, last_position=_WHOLE)), complete=_FLAG
+    ),
+    FAILURES: _object(
+        items=_list(
+            _object(
+                position=_WHOLE,
+                id=_TEXT,
+                recorded_at=_AT,
+                workspace=_TEXT,
+                type=_one_of("CycleFailed", "CycleAbandoned", "RestartGaveUp"),
+                kind=_TEXT_OR_NULL,
+                restart=_TEXT,
+                cycle=_TEXT_OR_NULL,
+                message=_TEXT_OR_NULL,
+                retry_at=_AT_OR_NULL,
+                next_try_at=_AT_OR_NULL,
+            )
+        ),
+        failed=_COUNTS,
+        abandoned=_COUNTS,
+        gave_up=_WHOLE,
+        complete=_FLAG,
+    ),
+    EXPORT: _list({"anyOf": [_ref("Event"), _ref("Restart")]}),
     ALIVE: _object(status=_one_of("alive")),
     READY: _object(
         status=_one_of("ready", "degraded", "unavailable"),
-        checks=_object(database=_CHECK, migrations=_CHECK, broker=_CHECK, beat=_CHECK),
+        checks=_object(database=_CHECK, migrations=_CHECK, broker=_CHECK, beat=_CHECK, seal=_CHECK),
     ),
 }
 """Every answer's schema by its name."""

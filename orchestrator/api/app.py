@@ -9,7 +9,20 @@ from importlib.metadata import version
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse
 
-from orchestrator.api import fates, health, hosts, ingest, metrics, operate, policies, queries, stream
+from orchestrator.api import (
+    exports,
+    fates,
+    health,
+    hosts,
+    ingest,
+    metrics,
+    operate,
+    policies,
+    proofs,
+    queries,
+    questions,
+    stream,
+)
 from orchestrator.api.gate import Gate, need_database
 from orchestrator.api.openapi import install_openapi
 from orchestrator.api.problems import install_problems
@@ -38,7 +51,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.tail = LogTail(services.store)
     app.state.streams = stream.OpenStreams()
     app.state.health = health.Health(services)
-    for room in (stream, ingest, fates, operate, queries, policies):
+    for room in (stream, ingest, fates, operate, queries, questions, exports, policies, proofs):
         app.include_router(room.router, dependencies=[Depends(need_database)])
     for router in (health.router, metrics.router, index):
         app.include_router(router)
@@ -73,7 +86,9 @@ async def links() -> JSONResponse:
                 "workspaces": "/v1/workspaces",
                 "restarts": "/v1/restarts",
                 "events": "/v1/events",
+                "audit": "/v1/audit/summary",
                 "stream": "/v1/events/stream",
+                "checkpoints": "/v1/audit/checkpoints",
                 "ready": "/readyz",
                 "metrics": "/metrics",
             },

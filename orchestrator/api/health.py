@@ -17,10 +17,12 @@ from orchestrator.api import answers
 from orchestrator.api.openapi import describe
 from orchestrator.bootstrap import Services
 from orchestrator.errors import MigrationsPending, Unavailable
+from orchestrator.seals import SealState
 
 CHECK_WITHIN_S = 3.0
 KEPT_S = 2.0
 BEAT_STALE_S = 10.0
+SEAL_STALE_S = 60.0
 
 router = APIRouter(tags=["health"])
 
@@ -67,10 +69,9 @@ class Health:
             self._ask(self._database, self._look_at_database, {"database": silent}),
             self._ask(self._broker, self._look_at_broker, silent),
         )
-        found = {"database": silent, "migrations": unknown, "beat": unknown} | database
-        return {
-            name: found[name] if name != "broker" else broker for name in ("database", "migrations", "broker", "beat")
-        }
+        found = {"database": silent, "migrations": unknown, "beat": unknown, "seal": unknown} | database
+        names = ("database", "migrations", "broker", "beat", "seal")
+        return {name: found[name] if name != "broker" else broker for name in names}
 
     async def _ask(self, asked: _Asked, look: Callable[[], Any], silent: Any) -> Any:
         if asked.under_way is None and time.monotonic() - asked.at < KEPT_S:
@@ -92,7 +93,9 @@ class Health:
         try:
             store.check()
             with store.read() as reader:
-                beat = beat_check(reader.last_tick_at(), reader.now(), self._services.settings.tick_ms)
+                now = reader.now()
+                beat = beat_check(reader.last_tick_at(), now, self._services.settings.tick_ms)
+                seal = seal_check(reader.seals.state(), now)
         except MigrationsPending as error:
             pending = Check(ok=False, detail=str(error))
             return {"database": Check(ok=True, detail="answers"), "migrations": pending}
@@ -102,6 +105,7 @@ class Health:
             "database": Check(ok=True, detail="answers"),
             "migrations": Check(ok=True, detail="at the revision of this version"),
             "beat": beat,
+            "seal": seal,
         }
 
     def _look_at_broker(self) -> Check:
@@ -129,6 +133,19 @@ def beat_check(last_tick_at: datetime | None, now: datetime, tick_ms: int) -> Ch
     return Check(ok=True, detail="ticks", age_s=age_s)
 
 
+def seal_check(state: SealState, now: datetime) -> Check:
+    """Return whether the log is being sealed and its checkpoints leave the database, each within a minute."""
+    because = f" ({state.failed_because})" if state.failed_because else ""
+    late = timedelta(seconds=SEAL_STALE_S)
+    if state.unsealed_since is not None and now - state.unsealed_since > late:
+        detail = f"{state.unsealed} events or more are not sealed, the first for more than {SEAL_STALE_S:g} s{because}"
+        return Check(ok=False, detail=f"{detail}; has the worker ORCHESTRATOR_SEAL_KEY?")
+    if state.unexported_since is not None and now - state.unexported_since > late:
+        detail = f"{state.unexported} checkpoints have not left the database{because}"
+        return Check(ok=False, detail=f"{detail}; set ORCHESTRATOR_CHECKPOINT_DIR or _WEBHOOK, or mend it")
+    return Check(ok=True, detail="seals" if state.newest is not None else "nothing to seal yet")
+
+
 @router.get(
     "/livez",
     operation_id="livez",
@@ -143,8 +160,9 @@ async def livez() -> JSONResponse:
 @router.get(
     "/readyz",
     operation_id="readyz",
-    summary="What works: database, migrations, broker, beat",
-    description="503 only where writes cannot be stored. A broker that is away or a beat that is late is `degraded`.",
+    summary="What works: database, migrations, broker, beat, seal",
+    description="503 only where writes cannot be stored. A broker that is away, a beat that is late and a log that is"
+    " not sealed are `degraded`.",
     responses={200: describe(answers.READY, "Ready or degraded"), 503: describe(answers.READY, "Cannot serve")},
 )
 async def readyz(request: Request) -> JSONResponse:

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action
 from orchestrator.ports import Backlog, Counters, EventFilter, EventStore, Reader
+from orchestrator.seals import SealState
 
 DURATION_BOUNDS_MS = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000)
 LATENESS_BOUNDS_MS = (50, 100, 250, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 300_000)
@@ -33,6 +34,7 @@ class Snapshot:
     sums: Mapping[str, int]
     backlog: Backlog
     last_tick_at: datetime | None
+    seals: SealState
 
     @property
     def imbalance(self) -> int:
@@ -58,7 +60,11 @@ def take_snapshot(store: EventStore) -> Snapshot:
             found = sums.counters()
             if found.position == newest:
                 snapshot = Snapshot(
-                    position=newest, sums=found.sums, backlog=reader.backlog(), last_tick_at=reader.last_tick_at()
+                    position=newest,
+                    sums=found.sums,
+                    backlog=reader.backlog(),
+                    last_tick_at=reader.last_tick_at(),
+                    seals=reader.seals.state(),
                 )
         if found.position - kept.position >= SAVE_FROM:
             store.save_counters(found, expected_position=kept.position)

@@ -19,8 +19,9 @@ from orchestrator.api.log_sums import DURATION_BOUNDS_MS, LATENESS_BOUNDS_MS, Sn
 from orchestrator.api.services import Wired
 from orchestrator.domain.events import Cause, Suppression, WriteDecision
 from orchestrator.domain.state import Phase
-from orchestrator.errors import Unavailable
+from orchestrator.errors import Unavailable, Unreadable
 from orchestrator.ports import EventStore
+from orchestrator.seals import COUNTED_MOST, SealState
 
 PREFIX = "orchestrator_"
 OUTCOMES = ("succeeded", "failed", "abandoned", "late_rejected")
@@ -50,7 +51,7 @@ def metrics(services: Wired) -> Response:
 def _snapshot(store: EventStore) -> Snapshot | None:
     try:
         return take_snapshot(store)
-    except Unavailable as error:
+    except (Unavailable, Unreadable) as error:
         _log.warning("metrics.without_database", error=str(error))
         return None
 
@@ -71,6 +72,7 @@ class Scrape(Collector):
             yield from _counters(self._snapshot.sums)
             yield from _histograms(self._snapshot.sums)
             yield from _gauges(self._snapshot)
+            yield from _seals(self._snapshot.seals)
 
 
 def _counters(sums: Mapping[str, int]) -> Iterator[Metric]:
@@ -129,6 +131,17 @@ def _gauges(snapshot: Snapshot) -> Iterator[Metric]:
     if snapshot.last_tick_at is not None:
         age = max(0.0, (backlog.now - snapshot.last_tick_at) / timedelta(seconds=1))
         yield _gauge("tick_age_seconds", "Since the last tick ended", age)
+
+
+def _seals(state: SealState) -> Iterator[Metric]:
+    text = f"Events that no checkpoint proves yet, counted up to {COUNTED_MOST}"
+    yield _gauge("unsealed_events", text, state.unsealed)
+    yield _gauge("checkpoints_unexported", "Checkpoints that some place they go to has not taken", state.unexported)
+    text = "Seals and exports that failed: a key, a folder, a webhook, or a tree that was altered"
+    yield CounterMetricFamily(f"{PREFIX}seal_failures", text, value=state.failures)
+    if state.newest is not None:
+        text = "When the newest checkpoint was made"
+        yield _gauge("last_checkpoint_timestamp_seconds", text, state.newest.sealed_at.timestamp())
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

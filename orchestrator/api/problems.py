@@ -30,6 +30,8 @@ KINDS: dict[str, tuple[int, str]] = {
     "request-timeout": (408, "The request took too long to arrive"),
     "conflict": (409, "The state of the thing forbids it"),
     "key-reused": (409, "The key was used before for something else"),
+    "not-sealed-yet": (409, "There is no proof yet"),
+    "seal-refused": (409, "What is stored is not what was sealed"),
     "precondition-failed": (412, "The thing has changed"),
     "content-too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "The body's format is not supported"),
@@ -39,6 +41,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "unknown-executor": (422, "The executor is not installed"),
     "too-many-requests": (429, "Too much at once"),
     "internal-error": (500, "This is a fault of the server"),
+    "unreadable": (503, "The database holds what this version cannot read"),
     "unavailable": (503, "Try again later"),
     "storage-unavailable": (503, "The database does not serve now"),
     "migrations-pending": (503, "The database is behind on migrations"),
@@ -48,7 +51,7 @@ KINDS: dict[str, tuple[int, str]] = {
 
 _BY_STATUS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "content-too-large"}
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
-_RETRY_AFTER_S = {"migrations-pending": 10}
+_RETRY_AFTER_S = {"migrations-pending": 10, "not-sealed-yet": 10}
 _RETRY_AFTER_DEFAULT_S = 2
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 _FIELD_PARTS = re.compile(r"[^.\[\]]+")
@@ -212,7 +215,7 @@ def _summary(places: Sequence[FieldError]) -> str:
 
 
 def _retry_after(name: str) -> dict[str, str]:
-    if KINDS[name][0] not in (429, 503):
+    if KINDS[name][0] not in (429, 503) and name not in _RETRY_AFTER_S:
         return {}
     return {"Retry-After": str(_RETRY_AFTER_S.get(name, _RETRY_AFTER_DEFAULT_S))}
 

@@ -130,12 +130,12 @@ def list_workspaces(services: Wired, request: Request, query: Annotated[Workspac
         if query.at is not None:
             moment = past_moment(reader, query.at)
             then = workspaces_at(reader, replace(wanted, limit=query.limit), moment)
-            return _page(request, [workspace_then(stored, moment) for stored in then.items], paging, then.next_after)
+            return page_of(request, [workspace_then(stored, moment) for stored in then.items], paging, then.next_after)
         policies = reader.policies()
         found = reader.workspaces(wanted)
     page = found[: query.limit]
     place = page[-1].state.workspace if len(found) > query.limit else None
-    return _page(request, [workspace_row(stored, policies) for stored in page], paging, place)
+    return page_of(request, [workspace_row(stored, policies) for stored in page], paging, place)
 
 
 @router.get(
@@ -185,7 +185,7 @@ def list_restarts(services: Wired, request: Request, query: Annotated[RestartQue
         found = reader.restarts(wanted)
     page = found[: query.limit]
     place = page[-1].queued_position if len(found) > query.limit else None
-    return _page(request, [restart_view(record) for record in page], paging, place)
+    return page_of(request, [restart_view(record) for record in page], paging, place)
 
 
 @router.get(
@@ -222,7 +222,7 @@ def list_restart_writes(
         found = _writes(reader, record, start, query.limit + 1)
     page = found[: query.limit]
     place = page[-1].position if len(found) > query.limit else None
-    return _page(request, [event_view(event) for event in page], paging, place)
+    return page_of(request, [event_view(event) for event in page], paging, place)
 
 
 def _writes(reader: Reader, record: RestartRecord, after: int, most: int) -> list[Recorded]:
@@ -283,9 +283,10 @@ def _label(text: str | None) -> tuple[str, str] | None:
     return key, value
 
 
-def _page(
+def page_of(
     request: Request, items: Sequence[Mapping[str, Any]], paging: Paging, place: str | int | None
 ) -> JSONResponse:
+    """Return a page; ``place`` is where the next one begins, None if there is none."""
     cursor = None if place is None else paging.cursor(place)
     headers = {} if cursor is None else _next(request, "cursor", cursor)
     return JSONResponse({"items": list(items), "next_cursor": cursor}, headers=headers)

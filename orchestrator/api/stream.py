@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated
 
 import msgspec
@@ -23,7 +23,7 @@ from orchestrator.api.tail import LOOK_AGAIN_S, LogTail
 from orchestrator.audit.views import event_view
 from orchestrator.bootstrap import Services
 from orchestrator.domain.events import Recorded
-from orchestrator.errors import Unavailable
+from orchestrator.errors import Unavailable, Unreadable
 from orchestrator.ports import EventFilter
 
 MOST_STREAMS = 100
@@ -52,13 +52,14 @@ class OpenStreams:
         self.most, self.open = most, 0
 
 
-class EventStream(StreamingResponse):
+class CountedStream(StreamingResponse):
     """A stream that counts as one of a bounded number, from its first byte to its end."""
 
-    media_type = "text/event-stream"
-
-    def __init__(self, content: AsyncIterator[bytes], streams: OpenStreams) -> None:
-        super().__init__(content, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+    def __init__(
+        self, content: AsyncIterator[bytes], streams: OpenStreams, headers: Mapping[str, str] | None = None
+    ) -> None:
+        steady = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(content, headers={**steady, **(headers or {})})
         self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,6 +72,12 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._streams.open -= 1
+
+
+class EventStream(CountedStream):
+    """The log, live."""
+
+    media_type = "text/event-stream"
 
 
 @router.get(
@@ -113,7 +120,7 @@ async def _follow(services: Services, tail: LogTail, wanted: EventFilter) -> Asy
         while grown is not None and seen < grown and not tail.stopping:
             try:
                 page = await run_in_threadpool(_page, services, wanted, seen, grown)
-            except Unavailable as error:
+            except (Unavailable, Unreadable) as error:
                 _log.warning("stream.waits", error=str(error), again_in_s=LOOK_AGAIN_S)
                 await asyncio.sleep(LOOK_AGAIN_S)
                 break

@@ -10,32 +10,14 @@ import msgspec
 
 from orchestrator.ports import StoredEvent
 
-
-class _Line(msgspec.Struct):
-    position: int
-    id: str
-    workspace: str | None
-    version: int | None
-    type: str
-    schema: int
-    recorded_at: str
-    occurred_at: str | None
-    actor: str
-    source: str | None
-    source_id: str | None
-    correlation_id: str | None
-    causation_id: str | None
-    data: msgspec.Raw
-
-
 _encoder = msgspec.json.Encoder()
 
 
 def canonical_line(event: StoredEvent) -> bytes:
     """Return an event's line, without a line feed."""
-    return _encoder.encode(_Line(*event[:13], msgspec.Raw(event[13])))
+    return _encoder.encode(event)
 
 
 def canonical_lines(events: list[StoredEvent]) -> bytes:
     """Return the events as lines, each with its line feed."""
-    return _encoder.encode_lines([_Line(*event[:13], msgspec.Raw(event[13])) for event in events])
+    return _encoder.encode_lines(events)

@@ -21,7 +21,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class CycleStory:
-    """One cycle. ``fenced``: its executor compares fences. ``error`` says why it did not succeed."""
+    """One cycle. ``fenced``: its executor compares fences. ``error`` says why it did not succeed.
+
+    ``policy_version`` is that of the policy in force at its start; None where nobody recorded it (schema 1).
+    """
 
     cycle: str
     kind: ev.Kind
@@ -33,6 +36,7 @@ class CycleStory:
     started_at: datetime
     previous_started_at: datetime | None
     to_position: int
+    policy_version: int | None
     ended_at: datetime | None = None
     duration_ms: int | None = None
     outcome: Outcome = Outcome.RUNNING
@@ -72,6 +76,7 @@ def _started(data: ev.CycleStarted) -> CycleStory:
         started_at=data.started_at,
         previous_started_at=data.previous_started_at,
         to_position=data.to_position,
+        policy_version=data.policy_version,
         shadow=data.shadow,
     )
 

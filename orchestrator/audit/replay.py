@@ -13,13 +13,14 @@ from datetime import datetime
 
 from orchestrator.audit.fate import policy_in_force
 from orchestrator.domain.due import due
-from orchestrator.domain.encoding import canonical_json, decode_data, encode_state, parse_instant
+from orchestrator.domain.encoding import canonical_json, decode_data, encode_state, parse_instant, unreadable_event
 from orchestrator.domain.events import EventData, FileWritten, PolicyChanged, Recorded, RestartQueued
 from orchestrator.domain.evolve import apply
 from orchestrator.domain.policy import Policies, Policy, PolicyLayer
 from orchestrator.domain.restart_record import SETTLED, RestartRecord, project, restart_of
 from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import Registration, WorkspaceState
+from orchestrator.errors import Unreadable
 from orchestrator.ports import (
     SNAPSHOTS_FROM,
     EventFilter,
@@ -27,10 +28,12 @@ from orchestrator.ports import (
     Reader,
     RestartFilter,
     StoredEvent,
-    WorkspaceFilter,
+    StoredWorkspace,
 )
 
 _PAGE = 1_000
+_DAMAGED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What folding an event may raise whose data is well-formed and absurd: a duration of a million years."""
 
 _UNREAD = Policy()
 """Only writes are folded with regard to a policy (its ``max_count``)."""
@@ -51,20 +54,25 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayReport:
-    """How much was folded, and every difference."""
+    """How much was folded, and every difference.
+
+    ``broken``: why the replay had to end before the end, at the event or row that is its one difference.
+    """
 
     events: int
     workspaces: int
     restarts: int
     policies: int
     differences: tuple[Difference, ...]
+    broken: str | None = None
 
 
 class _StoredRestarts:
     """The stored restarts in the order in which they were queued, read page by page beside the log."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._rows = self._read(reader)
+    def __init__(self, reader: Reader | None = None) -> None:
+        """Begin to read; without a reader there are none."""
+        self._rows = iter(()) if reader is None else self._read(reader)
         self._next = next(self._rows, None)
 
     def _read(self, reader: Reader) -> Iterator[RestartRecord]:
@@ -90,7 +98,7 @@ class _StoredRestarts:
 class Replayed:
     """What the log says, event by event, and where the stored restarts say something else."""
 
-    stored_restarts: _StoredRestarts
+    stored_restarts: _StoredRestarts = field(default_factory=_StoredRestarts)
     events: int = 0
     restarts: int = 0
     states: dict[str, WorkspaceState] = field(default_factory=dict)
@@ -104,8 +112,7 @@ class Replayed:
 
     def take(self, event: StoredEvent) -> None:
         """Fold one event in."""
-        self.events += 1
-        data, at, workspace = decode_data(event.type, event.data), self._at(event.recorded_at), event.workspace
+        data, at, workspace = _data_of(event), self._at(event.recorded_at), event.workspace
         if workspace is None:
             self._take_policy(data)
             return
@@ -187,55 +194,78 @@ class Replayed:
         for restart in sorted(self._stored.keys() | self._unsettled.keys()):
             self._compare(restart, self._stored.get(restart), self._unsettled.get(restart))
 
-    def rows(self) -> dict[str, str]:
-        """Return what each workspace's row must hold: its state, and when its window is due."""
-        rows = {}
-        for name, state in self.states.items():
+    def workspaces(self) -> Iterator[StoredWorkspace]:
+        """Yield what each workspace's row must hold: its state, and when its window is due."""
+        for state in self.states.values():
             found = due(state, self._policy(state))
-            rows[name] = canonical_json([encode_state(state), found.at if found else None])
-        return rows
+            yield StoredWorkspace(state=state, due_at=found.at if found else None)
 
 
 def replay(store: EventStore, progress: Progress = lambda position, last: None) -> ReplayReport:
-    """Fold the whole log beside what is stored, in one snapshot, and compare byte for byte."""
-    with store.read() as reader:
-        replayed = _fold(reader, progress)
-        replayed.compare_unsettled()
-        layers = {scope: canonical_json(layer) for scope, layer in replayed.layers.items()}
-        stored = {scope: canonical_json(layer) for scope, layer in reader.policies().layers.items()}
-        found = [
-            *_differences("workspaces", _stored_rows(reader), replayed.rows()),
-            *replayed.differences,
-            *_differences("policies", stored, layers),
-        ]
+    """Fold the whole log beside what is stored, in one snapshot, and compare byte for byte.
+
+    It ends at the first event that cannot be folded, and at a row that cannot even be read: that is the only finding.
+    """
+    replayed, broken = Replayed(), None
+    try:
+        with store.read() as reader:
+            replayed.stored_restarts = _StoredRestarts(reader)
+            _fold(replayed, reader, progress)
+            found = _compared(replayed, reader)
+    except Unreadable as error:
+        broken = str(error)
+        found = [Difference(table=error.table, id=error.id, stored=broken, replayed=None)]
     return ReplayReport(
         events=replayed.events,
         workspaces=len(replayed.states),
         restarts=replayed.restarts,
         policies=len(replayed.layers),
         differences=tuple(found),
+        broken=broken,
     )
 
 
-def _fold(reader: Reader, progress: Progress) -> Replayed:
-    replayed, after, last = Replayed(_StoredRestarts(reader)), 0, reader.last_position()
+def _fold(replayed: Replayed, reader: Reader, progress: Progress) -> None:
+    after, last = 0, reader.last_position()
     complete_from = reader.counters(SNAPSHOTS_FROM).position
     while page := reader.stored_events(EventFilter(after=after, limit=_PAGE)):
         for event in page:
-            replayed.take(event)
+            try:
+                replayed.take(event)
+            except _DAMAGED as error:
+                raise unreadable_event(event.position, event.id, error) from error
+            replayed.events += 1
         replayed.compare_snapshots(reader.snapshots_between(after + 1, page[-1].position), complete_from)
         after = page[-1].position
         progress(after, last)
-    return replayed
+
+
+def _compared(replayed: Replayed, reader: Reader) -> list[Difference]:
+    replayed.compare_unsettled()
+    layers = {scope: canonical_json(layer) for scope, layer in replayed.layers.items()}
+    stored = {scope: canonical_json(layer) for scope, layer in reader.policies().layers.items()}
+    expected = {row.state.workspace: reader.spell(row) for row in replayed.workspaces()}
+    return [
+        *_differences("workspaces", _stored_rows(reader), expected),
+        *replayed.differences,
+        *_differences("policies", stored, layers),
+    ]
 
 
 def _stored_rows(reader: Reader) -> dict[str, str]:
     rows: dict[str, str] = {}
     after = ""
-    while page := reader.workspaces(WorkspaceFilter(removed=True, after=after, limit=_PAGE)):
-        rows |= {row.state.workspace: canonical_json([encode_state(row.state), row.due_at]) for row in page}
-        after = page[-1].state.workspace
+    while page := reader.workspace_rows(after, _PAGE):
+        rows |= page
+        after = next(reversed(page))
     return rows
+
+
+def _data_of(event: StoredEvent) -> EventData:
+    try:
+        return decode_data(event.type, event.schema, event.data)
+    except Unreadable as error:
+        raise unreadable_event(event.position, event.id, error) from None
 
 
 def _spelled(record: RestartRecord | None) -> str | None:

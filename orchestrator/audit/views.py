@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator.audit.failures import Failures
 from orchestrator.audit.fate import Fate, latest_due, policy_in_force
+from orchestrator.audit.hot_files import HotFiles
 from orchestrator.audit.past import Moment
 from orchestrator.audit.restart_story import RestartStory
+from orchestrator.audit.summary import Summary
 from orchestrator.domain.encoding import format_instant, to_plain
 from orchestrator.domain.events import Recorded
 from orchestrator.domain.policy import Policies, PolicyPatch, render_policy
 from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.domain.state import WorkspaceState
+from orchestrator.inquiries import Scope
 from orchestrator.ports import Reader, StoredWorkspace
+from orchestrator.seals import StoredCheckpoint
 
 View = dict[str, Any]
 
@@ -41,6 +46,20 @@ def fate_view(fate: Fate) -> View:
     """Return what became of a write or request."""
     view: View = to_plain(fate)
     return view
+
+
+def checkpoint_view(checkpoint: StoredCheckpoint) -> View:
+    """Return a checkpoint: what it says, its signed note, and the proof that the one before is its beginning."""
+    return {
+        "size": checkpoint.tree_size,
+        "position": checkpoint.position,
+        "root": checkpoint.root,
+        "sealed_at": to_plain(checkpoint.sealed_at),
+        "exported_at": to_plain(checkpoint.exported_at),
+        "previous_size": checkpoint.previous_size,
+        "consistency": list(checkpoint.consistency),
+        "note": checkpoint.note,
+    }
 
 
 def workspace_view(reader: Reader, stored: StoredWorkspace) -> View:
@@ -100,3 +119,29 @@ def _last_cycle(state: WorkspaceState) -> View | None:
         return None
     ended_at = None if state.cycle is not None else state.last_end_at
     return {"id": state.last_cycle, "started_at": state.last_start_at, "ended_at": ended_at}
+
+
+def summary_view(scope: Scope, found: Summary) -> View:
+    """Return the sums over a scope, which is named first."""
+    view: View = to_plain(found)
+    return {"scope": to_plain(scope), **view}
+
+
+def failures_view(found: Failures) -> View:
+    """Return how often cycles failed, by kind, and the newest failures."""
+    counts: View = to_plain(found.counts)
+    return {"items": [_failure(event) for event in found.newest], **counts}
+
+
+def hot_files_view(found: HotFiles) -> View:
+    """Return files by how often they were written."""
+    return {"items": to_plain(found.files), "complete": found.complete}
+
+
+def _failure(event: Recorded) -> View:
+    kind = getattr(event.data, "error_kind", None) or getattr(event.data, "reason", None)
+    envelope = {name: getattr(event, name) for name in ("position", "id", "recorded_at", "workspace", "type")}
+    names = ("restart", "cycle", "message", "retry_at", "next_try_at")
+    told = {name: getattr(event.data, name, None) for name in names}
+    view: View = to_plain({**envelope, "kind": kind, **told})
+    return view

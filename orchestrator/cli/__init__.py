@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import act, demo, export, policy, processes, read, replay, watching
+from orchestrator.cli import act, demo, export, keys, policy, processes, questions, read, replay, seal, verify, watching
 from orchestrator.cli.output import emit, fail, note
 from orchestrator.errors import OrchestratorError
 from orchestrator.logs import configure_logs
@@ -46,7 +46,15 @@ app.command("why")(read.why_command)
 app.command("tail")(read.tail)
 app.command("replay")(replay.replay_command)
 app.command("demo")(demo.demo)
+export.app.command("summary")(questions.summary_command)
+export.app.command("storms")(questions.storms_command)
+export.app.command("hot-files")(questions.hot_files_command)
+export.app.command("failures")(questions.failures_command)
 app.add_typer(policy.app, name="policy", help="Show, change or check the numbers that decide when.")
+export.app.command("checkpoint")(seal.checkpoint_command)
+export.app.command("evidence")(seal.evidence_command)
+app.add_typer(keys.app, name="keys", help="The keys that sign the log's checkpoints.")
+export.app.command("verify")(verify.verify_command)
 app.add_typer(export.app, name="audit", help="What an auditor takes away.")
 
 
@@ -72,6 +80,13 @@ def start_policy(context: typer.Context) -> None:
 @export.app.callback(invoke_without_command=True)
 def start_audit(context: typer.Context) -> None:
     """What an auditor takes away."""
+    _help_without_command(context)
+
+
+@keys.app.callback(invoke_without_command=True)
+@keys.seal_app.callback(invoke_without_command=True)
+def start_keys(context: typer.Context) -> None:
+    """The keys that sign the log's checkpoints."""
     _help_without_command(context)
 
 

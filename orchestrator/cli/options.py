@@ -42,6 +42,15 @@ def parse_moment(text: str, now: datetime, *, name: str) -> datetime:
         ) from None
 
 
+def parse_span(since: str | None, until: str | None, *, now: datetime) -> tuple[datetime | None, datetime | None]:
+    """Return both ends of a span. Raises ``InvalidInput``, also where nothing can lie between them."""
+    first = None if since is None else parse_moment(since, now, name="--since")
+    last = None if until is None else parse_moment(until, now, name="--until")
+    if first is not None and last is not None and first > last:
+        raise InvalidInput(f"--since: {since} is after --until, {until}", field="since")
+    return first, last
+
+
 def parse_pair(text: str, *, name: str) -> tuple[str, str]:
     """Return both sides of ``key=value``. Raises ``InvalidInput``."""
     key, separator, value = text.partition("=")

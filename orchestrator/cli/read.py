@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
 
 from orchestrator.audit.fate import fate_of
 from orchestrator.audit.past import Moment, moment_at, workspace_at, workspaces_at
 from orchestrator.audit.views import event_view, fate_view, restart_view, story_view, workspace_row, workspace_then
 from orchestrator.audit.why import why
 from orchestrator.cli import stories
-from orchestrator.cli.options import Data, DatabaseUrl, Json, parse_moment, parse_pair
+from orchestrator.cli.options import Data, DatabaseUrl, Json, parse_moment, parse_pair, parse_span
 from orchestrator.cli.output import emit_json, emit_line, facts, instant, say, show, table
 from orchestrator.domain.encoding import format_instant
 from orchestrator.domain.events import EVENT_TYPES, Cause, Recorded
@@ -139,14 +140,14 @@ def restarts(  # noqa: PLR0913 (each is an option)
 ) -> None:
     """List restarts, newest first."""
     with reading(database_url, data) as store, store.read() as reader:
-        now = reader.now()
+        first, last = parse_span(since, until, now=reader.now())
         found = _restarts(
             reader,
             limit,
             workspace=workspace,
             fleet=fleet,
-            since=None if since is None else parse_moment(since, now, name="--since"),
-            until=None if until is None else parse_moment(until, now, name="--until"),
+            since=first,
+            until=last,
             state=state,
             cause=cause,
             path=path,
@@ -154,8 +155,7 @@ def restarts(  # noqa: PLR0913 (each is an option)
     if as_json:
         emit_json({"items": [restart_view(record) for record in found]})
         return
-    columns = ("RESTART", "WORKSPACE", "STATE", "CAUSE", "WRITES", "FILES", "ATTEMPTS", "QUEUED (UTC)", "ENDED (UTC)")
-    show(table(columns, (_restart_cells(record) for record in found)) if found else "No restart.")
+    show(restart_table(found))
 
 
 def _restarts(reader: Reader, limit: int, **wanted: Any) -> list[RestartRecord]:
@@ -169,6 +169,12 @@ def _restarts(reader: Reader, limit: int, **wanted: Any) -> list[RestartRecord]:
             break
         before = page[-1].queued_position
     return found
+
+
+def restart_table(found: Sequence[RestartRecord]) -> RenderableType:
+    """Return restarts as people read them."""
+    columns = ("RESTART", "WORKSPACE", "STATE", "CAUSE", "WRITES", "FILES", "ATTEMPTS", "QUEUED (UTC)", "ENDED (UTC)")
+    return table(columns, (_restart_cells(record) for record in found)) if found else "No restart."
 
 
 def _restart_cells(record: RestartRecord) -> tuple[Any, ...]:

@@ -30,6 +30,9 @@ def replay_command(*, as_json: Json = False, database_url: DatabaseUrl = None, d
 
 
 def _tell(report: ReplayReport) -> None:
+    if report.broken is not None:
+        say(f"After {report.events} events: {report.broken}. Nothing was folded after that, and the rows not compared.")
+        return
     folded = f"{report.events} events fold into {report.workspaces} workspaces, {report.restarts} restarts"
     found = len(report.differences)
     rows = "row differs" if found == 1 else "rows differ"

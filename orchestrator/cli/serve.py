@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from orchestrator.api.app import create_app
-from orchestrator.bootstrap import Services, build_drainer, open_services
+from orchestrator.bootstrap import Services, build_drainer, build_sealer, open_services
 from orchestrator.cli.http_server import HttpServer
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
 from orchestrator.errors import InvalidInput, Unavailable
@@ -19,6 +19,7 @@ from orchestrator.settings import Settings
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.privileges import Roles
 from workers.celery_threads import BeatThread, WorkerThread
+from workers.chores import Chores
 from workers.lease_renewer import LeaseRenewer
 from workers.tasks import Ticker, register_tasks
 
@@ -33,7 +34,16 @@ class WorkerParts:
         tick_s = services.settings.tick_ms / 1000
         self._ticker = Ticker(services.store, services.doorbell, services.ids, self.drainer, tick_s=tick_s)
         self._renewer = LeaseRenewer(services.store, self.drainer.leases)
-        register_tasks(services.celery, self._ticker, self.drainer)
+        self._sealer = build_sealer(services.store, services.settings)
+        if self._sealer is None:
+            _log.warning("seal.off", why="ORCHESTRATOR_SEAL_KEY names no key", harm="nothing proves the log")
+        chores: dict[str, Callable[[], object]] = {
+            "count_files": self._ticker.count_files,
+            "forget_answers": self._ticker.forget_answers,
+        }
+        if self._sealer is not None:
+            chores["seal"] = self._sealer.run
+        register_tasks(services.celery, self._ticker, self.drainer, Chores(chores))
         self._worker = WorkerThread(services.celery, name=f"orchestrator@{self.drainer.worker}")
 
     def start(self) -> None:
@@ -49,6 +59,8 @@ class WorkerParts:
     def stop(self, grace_s: float) -> None:
         """Claim nothing more; running cycles get ``grace_s``, then are cancelled and given back."""
         self._ticker.stop()
+        if self._sealer is not None:
+            self._sealer.stop()
         self.drainer.stop(grace_s=grace_s)
         self._worker.stop()
         self._renewer.stop()

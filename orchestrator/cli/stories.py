@@ -35,7 +35,17 @@ def restart_story(story: RestartStory) -> Iterator[RenderableType]:
     yield facts(_restart_facts(story))
     if story.cycles:
         yield Text("\nCycles", style="bold")
-        columns = ("CYCLE", "ATTEMPT", "FENCE", "WORKER", "STARTED (UTC)", "PREVIOUS START (UTC)", "TOOK", "OUTCOME")
+        columns = (
+            "CYCLE",
+            "ATTEMPT",
+            "FENCE",
+            "WORKER",
+            "STARTED (UTC)",
+            "PREVIOUS START (UTC)",
+            "POLICY",
+            "TOOK",
+            "OUTCOME",
+        )
         yield table(columns, map(_cycle_cells, story.cycles))
     if story.top_paths:
         yield Text("\nMost written", style="bold")
@@ -81,6 +91,7 @@ def _cycle_cells(cycle: CycleStory) -> Sequence[Any]:
         cycle.worker,
         instant(cycle.started_at),
         instant(cycle.previous_started_at),
+        cycle.policy_version,
         None if cycle.duration_ms is None else length(cycle.duration_ms),
         outcome,
     )

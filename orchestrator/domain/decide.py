@@ -255,4 +255,5 @@ def _started(
         lease_until=now + timedelta(milliseconds=policy.lease_ms),
         shadow=policy.mode is Mode.SHADOW,
         fenced=command.fenced,
+        policy_version=policy.version,
     )

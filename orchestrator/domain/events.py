@@ -3,7 +3,7 @@
 Facts (``FileWritten``, ``ProbeSuppressed``, ``ProcessExited``) carry no version; every other event
 of a workspace is a decision and raises the workspace's version by one. Durations are integer
 milliseconds, instants are aware datetimes in UTC. A field named in ``OMITTED`` is left out of the
-stored data where it is None.
+stored data where it is None. ``SCHEMA`` numbers the shape of the data; ``upcast`` knows the older ones.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ class EventData(Struct, frozen=True, kw_only=True):
     """Base of all events' data. The class name is the event's type."""
 
     FACT: ClassVar[bool] = False
+    SCHEMA: ClassVar[int] = 1
     OMITTED: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
@@ -217,7 +218,13 @@ class RestartQueued(EventData, frozen=True, kw_only=True):
 
 
 class CycleStarted(EventData, frozen=True, kw_only=True):
-    """A worker claimed the workspace; everything pending up to ``to_position`` belongs to this cycle."""
+    """A worker claimed the workspace; everything pending up to ``to_position`` belongs to this cycle.
+
+    ``policy_version`` is that of the policy in force at this start; None where it was recorded as schema 1.
+    """
+
+    SCHEMA = 2
+    OMITTED = frozenset({"policy_version"})
 
     restart: str
     cycle: str
@@ -236,6 +243,7 @@ class CycleStarted(EventData, frozen=True, kw_only=True):
     lease_until: datetime
     shadow: bool
     fenced: bool
+    policy_version: int | None
 
 
 class CycleSucceeded(EventData, frozen=True, kw_only=True):

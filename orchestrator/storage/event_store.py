@@ -6,7 +6,7 @@ Lock order, always (DESIGN section 3): workspace rows in id order, the append lo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,8 +16,10 @@ import sqlalchemy as sa
 from orchestrator.crash_points import crash_point
 from orchestrator.domain.encoding import canonical_json
 from orchestrator.errors import StorageUnavailable
+from orchestrator.inquiries import FILE_COUNTS, FileWrites
 from orchestrator.ports import LOG_SUMS, Counters, Reader, StoredWorkspace, Transaction
-from orchestrator.storage import migrate, rows
+from orchestrator.seals import StoredCheckpoint, Tile
+from orchestrator.storage import file_writes, migrate, rows, seals
 from orchestrator.storage.database_time import LAST_RECORDED_AT, DatabaseTime
 from orchestrator.storage.reader import TICK, SqlReader
 from orchestrator.storage.schema import Instant, counters, heartbeats, idempotency_keys, workspaces
@@ -157,21 +159,38 @@ class SqlEventStore(ABC):
 
     def save_counters(self, kept: Counters, *, expected_position: int) -> bool:
         """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
-        values = {"position": kept.position, "sums": canonical_json(kept.sums)}
         with self._changing() as sql:
-            as_expected = (counters.c.name == LOG_SUMS) & (counters.c.position == expected_position)
-            if sql.run(sa.update(counters).where(as_expected).values(**values)).rowcount == 1:
-                return True
-            if expected_position != 0:
+            return _keep(sql, LOG_SUMS, kept, expected_position)
+
+    def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:
+        """Add newer writes to the kept counts if those still are at ``expected_position``; return whether they were."""
+        with self._changing() as sql:
+            # The counters' row first: it is the lock that two followers meet at.
+            if not _keep(sql, FILE_COUNTS, Counters(position=position, sums={}), expected_position):
                 return False
-            first = sql.insert(counters).values(name=LOG_SUMS, **values).on_conflict_do_nothing()
-            return sql.run(first.returning(counters.c.name)).first() is not None
+            file_writes.add_counts(sql, files)
+            return True
 
     def forget_answers(self, before: datetime) -> int:
         """Delete idempotency answers remembered before that instant; return how many."""
         with self._changing() as sql:
             old = idempotency_keys.c.remembered_at < before
             return sql.run(sa.delete(idempotency_keys).where(old)).rowcount
+
+    def save_checkpoint(self, checkpoint: StoredCheckpoint, tiles: Sequence[Tile]) -> None:
+        """Store a checkpoint and the tiles that it changed, all or nothing. Raises ``Conflict`` for a second one."""
+        with self._changing() as sql:
+            seals.insert_checkpoint(sql, checkpoint, tiles)
+
+    def mark_exported(self, tree_size: int) -> None:
+        """Note that every sink has the checkpoints up to that size."""
+        with self._changing() as sql:
+            seals.mark_exported(sql, tree_size, sql.run(sa.select(self._time.clock())).scalar_one())
+
+    def note_seal_failure(self, reason: str) -> None:
+        """Count a seal or an export that failed, and keep why."""
+        with self._changing() as sql:
+            seals.note_failure(sql, reason)
 
     def check(self) -> None:
         """Raise ``StorageUnavailable`` or ``MigrationsPending`` unless the store can serve."""
@@ -183,3 +202,14 @@ class SqlEventStore(ABC):
     def close(self) -> None:
         """Release connections and files."""
         self._engine.dispose()
+
+
+def _keep(sql: Statements, name: str, kept: Counters, expected_position: int) -> bool:
+    values = {"position": kept.position, "sums": canonical_json(kept.sums)}
+    as_expected = (counters.c.name == name) & (counters.c.position == expected_position)
+    if sql.run(sa.update(counters).where(as_expected).values(**values)).rowcount == 1:
+        return True
+    if expected_position != 0:
+        return False
+    first = sql.insert(counters).values(name=name, **values).on_conflict_do_nothing()
+    return sql.run(first.returning(counters.c.name)).first() is not None

@@ -7,11 +7,14 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from orchestrator.domain.events import Recorded
+from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.inquiries import Place
-from orchestrator.storage import rows
+from orchestrator.inquiries import FileWrites, Place, RestartSum, Scope, Waits
+from orchestrator.storage import failure_events, file_writes, restart_sums, rows
 from orchestrator.storage.database_time import DatabaseTime
-from orchestrator.storage.schema import events, workspace_snapshots, workspaces
+from orchestrator.storage.log_spans import last_by
+from orchestrator.storage.schema import workspace_snapshots, workspaces
 from orchestrator.storage.statements import Statements
 
 
@@ -47,9 +50,36 @@ class SqlInquiries:
         found = sa.select(workspace_snapshots).where(position.between(first, last)).order_by(position)
         return [rows.snapshot_of(row) for row in self._sql.run(found).mappings()]
 
+    def restart_sums(self, scope: Scope, *, most: int) -> list[RestartSum]:
+        """Return the sums over the newest ``most`` restarts in scope."""
+        return restart_sums.restart_sums(self._sql, scope, most)
 
-def last_by(at: datetime) -> sa.ScalarSelect[int]:
-    """Return the newest position recorded at that instant or before; NULL if there is none."""
-    by_then = sa.select(events.c.position).where(events.c.recorded_at <= at)
-    # Both columns: the events of one transaction share an instant, and the index holds no position.
-    return by_then.order_by(events.c.recorded_at.desc(), events.c.position.desc()).limit(1).scalar_subquery()
+    def waits(self, scope: Scope, *, most: int) -> Waits:
+        """Return the waits of the newest ``most`` succeeded restarts in scope."""
+        return restart_sums.waits(self._sql, scope, most)
+
+    def storms(self, scope: Scope, *, limit: int, most: int) -> list[RestartRecord]:
+        """Return the restarts with the most writes, most first; with a span, of the newest ``most`` in it."""
+        return restart_sums.storms(self._sql, scope, limit, most)
+
+    def failure_counts(self, scope: Scope, *, most: int) -> dict[tuple[str, str | None], int]:
+        """Return how often each type of failure came, by type and error kind or reason."""
+        return failure_events.failure_counts(self._sql, scope, most)
+
+    def failures(self, scope: Scope, *, limit: int) -> list[Recorded]:
+        """Return the newest failures in scope, newest first."""
+        return failure_events.failures(self._sql, scope, limit)
+
+    def written(
+        self, scope: Scope, *, after: int = 0, to_position: int | None = None, most: int, limit: int | None = None
+    ) -> list[FileWrites]:
+        """Return the files written after position ``after``, most writes first; the newest ``most`` writes count."""
+        return file_writes.written(self._sql, scope, after=after, to_position=to_position, most=most, limit=limit)
+
+    def kept_files(self, scope: Scope, *, limit: int) -> list[FileWrites]:
+        """Return the files with the most writes as they are kept, most first."""
+        return file_writes.kept_files(self._sql, scope, limit)
+
+    def kept_counts(self, files: Collection[tuple[str, str]]) -> list[FileWrites]:
+        """Return what is kept of these files, given as (workspace, path)."""
+        return file_writes.kept_counts(self._sql, files)

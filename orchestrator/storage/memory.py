@@ -7,13 +7,15 @@ say), which suits thousands of them; nothing outlives the process.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from orchestrator.errors import StorageUnavailable
+from orchestrator.inquiries import FILE_COUNTS, FileWrites
 from orchestrator.ports import LOG_SUMS, Clock, Counters, Reader, Transaction
+from orchestrator.seals import StoredCheckpoint, Tile
 from orchestrator.storage.database_time import HostClock
 from orchestrator.storage.memory_content import Content, with_lease
 from orchestrator.storage.memory_log import MemoryLog
@@ -100,6 +102,20 @@ class MemoryEventStore:
             self._content = replace(self._content, counters={**self._content.counters, LOG_SUMS: counters})
             return True
 
+    def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:
+        """Add newer writes to the kept counts if those still are at ``expected_position``; return whether they were."""
+        with self._writing():
+            if self._content.kept(FILE_COUNTS).position != expected_position:
+                return False
+            kept = dict(self._content.files)
+            for file in files:
+                key = (file.workspace, file.path)
+                before = kept[key].writes if key in kept else 0
+                kept[key] = replace(file, writes=before + file.writes)
+            counters = {**self._content.counters, FILE_COUNTS: Counters(position=position, sums={})}
+            self._content = replace(self._content, files=kept, counters=counters)
+            return True
+
     def forget_answers(self, before: datetime) -> int:
         """Delete idempotency answers remembered before that instant; return how many."""
         with self._writing():
@@ -107,6 +123,22 @@ class MemoryEventStore:
             forgotten = len(self._content.answers) - len(kept)
             self._content = replace(self._content, answers=kept)
             return forgotten
+
+    def save_checkpoint(self, checkpoint: StoredCheckpoint, tiles: Sequence[Tile]) -> None:
+        """Store a checkpoint and the tiles that it changed. Raises ``Conflict`` for a second one."""
+        with self._writing():
+            self._content = replace(self._content, sealed=self._content.sealed.with_checkpoint(checkpoint, tiles))
+
+    def mark_exported(self, tree_size: int) -> None:
+        """Note that every sink has the checkpoints up to that size."""
+        with self._writing():
+            exported = self._content.sealed.with_exported(tree_size, self._clock.now())
+            self._content = replace(self._content, sealed=exported)
+
+    def note_seal_failure(self, reason: str) -> None:
+        """Count a seal or an export that failed, and keep why."""
+        with self._writing():
+            self._content = replace(self._content, sealed=self._content.sealed.with_failure(reason))
 
     def check(self) -> None:
         """Do nothing: memory is always there and has no migrations."""

@@ -11,7 +11,9 @@ import msgspec
 from orchestrator.domain.policy import PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.domain.snapshot import Snapshot
+from orchestrator.inquiries import FileWrites
 from orchestrator.ports import Counters, StoredAnswer, StoredWorkspace
+from orchestrator.storage.memory_seals import Sealed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +35,10 @@ class Content:
     policies: Mapping[str, PolicyLayer] = field(default_factory=dict)
     answers: Mapping[tuple[str, str], Remembered] = field(default_factory=dict)
     snapshots: Mapping[int, Snapshot] = field(default_factory=dict)
+    files: Mapping[tuple[str, str], FileWrites] = field(default_factory=dict)
     counters: Mapping[str, Counters] = field(default_factory=dict)
     last_tick_at: datetime | None = None
+    sealed: Sealed = field(default_factory=Sealed)
 
     def kept(self, name: str) -> Counters:
         """Return the counters of that name; position 0 and no sums if there are none."""

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import datetime
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import islice
 
+from orchestrator.domain.events import Cause, CycleAbandoned, CycleFailed, FileWritten, Recorded, RestartGaveUp
+from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.inquiries import Place
+from orchestrator.inquiries import FileWrites, Percentiles, Place, RestartSum, Scope, Waits
 from orchestrator.ports import Clock
 from orchestrator.storage.memory_content import Content
 from orchestrator.storage.memory_log import MemoryLog
+from orchestrator.storage.rows import fleet_of
+
+_FAILURES = (CycleFailed, CycleAbandoned, RestartGaveUp)
 
 
 class MemoryInquiries:
@@ -33,3 +41,120 @@ class MemoryInquiries:
     def snapshots_between(self, first: int, last: int) -> list[Snapshot]:
         """Return all snapshots of these positions, both ends included, in their order."""
         return [found for position, found in self._content.snapshots.items() if first <= position <= last]
+
+    def restart_sums(self, scope: Scope, *, most: int) -> list[RestartSum]:
+        """Return the sums over the newest ``most`` restarts in scope."""
+        groups: dict[tuple[RestartState, Cause], list[RestartRecord]] = {}
+        for record in self._restarts(scope)[:most]:
+            groups.setdefault((record.state, record.cause), []).append(record)
+        return [
+            RestartSum(
+                state=state,
+                cause=cause,
+                restarts=len(group),
+                started=sum(record.attempts > 0 and record.writes > 0 for record in group),
+                shadow=sum(record.shadow for record in group),
+                writes=sum(record.writes for record in group),
+                cycles=sum(record.attempts for record in group),
+            )
+            for (state, cause), group in groups.items()
+        ]
+
+    def waits(self, scope: Scope, *, most: int) -> Waits:
+        """Return the waits of the newest ``most`` succeeded restarts in scope."""
+        found = [record for record in self._restarts(scope) if record.state is RestartState.SUCCEEDED][:most]
+        return Waits(
+            restarts=len(found),
+            to_start_ms=_percentiles([_ms(record.opened_at, record.started_at) for record in found]),
+            to_success_ms=_percentiles([_ms(record.opened_at, record.ended_at) for record in found]),
+        )
+
+    def storms(self, scope: Scope, *, limit: int, most: int) -> list[RestartRecord]:
+        """Return the restarts with the most writes, most first; with a span, of the newest ``most`` in it."""
+        found = self._restarts(scope)
+        if scope.since is not None or scope.until is not None:
+            found = found[:most]
+        return sorted(found, key=lambda record: (-record.writes, -record.queued_position))[:limit]
+
+    def failure_counts(self, scope: Scope, *, most: int) -> dict[tuple[str, str | None], int]:
+        """Return how often each type of failure came, by type and error kind or reason."""
+        counts: Counter[tuple[str, str | None]] = Counter()
+        seen: Counter[str] = Counter()
+        for event in self._newest(scope):
+            bound = "" if scope.workspace is not None else event.type
+            if isinstance(event.data, _FAILURES) and seen[bound] < most:
+                seen[bound] += 1
+                kind = getattr(event.data, "error_kind", None) or getattr(event.data, "reason", None)
+                counts[event.type, None if kind is None else kind.value] += 1
+        return dict(counts)
+
+    def failures(self, scope: Scope, *, limit: int) -> list[Recorded]:
+        """Return the newest failures in scope, newest first."""
+        found = (event for event in self._newest(scope) if isinstance(event.data, _FAILURES))
+        return list(islice(found, limit))
+
+    def written(
+        self, scope: Scope, *, after: int = 0, to_position: int | None = None, most: int, limit: int | None = None
+    ) -> list[FileWrites]:
+        """Return the files written after position ``after``, most writes first; the newest ``most`` writes count."""
+        files: dict[tuple[str, str], FileWrites] = {}
+        last = self._content.length if to_position is None else to_position
+        inside = (event for event in self._newest(scope) if after < event.position <= last)
+        for event in islice((event for event in inside if isinstance(event.data, FileWritten)), most):
+            key = (event.workspace or "", getattr(event.data, "path", ""))
+            before = files.get(key) or FileWrites(workspace=key[0], path=key[1], writes=0, last_position=event.position)
+            files[key] = replace(before, writes=before.writes + 1)
+        return _most_first(files.values())[:limit]
+
+    def kept_files(self, scope: Scope, *, limit: int) -> list[FileWrites]:
+        """Return the files with the most writes as they are kept, most first."""
+        found = (file for file in self._content.files.values() if self._is_in(scope, file.workspace))
+        return _most_first(found)[:limit]
+
+    def kept_counts(self, files: Collection[tuple[str, str]]) -> list[FileWrites]:
+        """Return what is kept of these files, given as (workspace, path)."""
+        return [self._content.files[key] for key in files if key in self._content.files]
+
+    def _restarts(self, scope: Scope) -> list[RestartRecord]:
+        """Return the restarts in scope, newest first."""
+        found = (
+            record
+            for record in self._content.restarts.values()
+            if scope.workspace in (None, record.workspace)
+            and scope.fleet in (None, record.fleet)
+            and (scope.since is None or record.queued_at >= scope.since)
+            and (scope.until is None or record.queued_at < scope.until)
+        )
+        return sorted(found, key=lambda record: -record.queued_position)
+
+    def _newest(self, scope: Scope) -> Iterator[Recorded]:
+        """Yield the events in scope, newest first."""
+        for event in reversed(list(self._log.between(1, self._content.length, scope.workspace))):
+            inside = (scope.since is None or event.recorded_at >= scope.since) and (
+                scope.until is None or event.recorded_at < scope.until
+            )
+            if inside and self._is_in(scope, event.workspace):
+                yield event
+
+    def _is_in(self, scope: Scope, workspace: str | None) -> bool:
+        stored = self._content.workspaces.get(workspace or "")
+        return scope.workspace in (None, workspace) and (
+            scope.fleet is None or (stored is not None and fleet_of(stored.state) == scope.fleet)
+        )
+
+
+def _most_first(files: Iterable[FileWrites]) -> list[FileWrites]:
+    return sorted(files, key=lambda file: (-file.writes, file.workspace, file.path))
+
+
+def _ms(first: datetime, last: datetime | None) -> int:
+    return 0 if last is None else (last - first) // timedelta(milliseconds=1)
+
+
+def _percentiles(values: Sequence[int]) -> Percentiles:
+    ranked = sorted(values)
+
+    def at(percent: int) -> int | None:
+        return ranked[(len(ranked) * percent + 99) // 100 - 1] if ranked else None
+
+    return Percentiles(p50=at(50), p90=at(90), p99=at(99), max=at(100))

@@ -24,12 +24,18 @@ from orchestrator.ports import (
     WorkspaceFilter,
 )
 from orchestrator.storage.memory_inquiries import MemoryInquiries
+from orchestrator.storage.memory_seals import MemorySeals
 from orchestrator.storage.reader import HOLDING, waived_by
-from orchestrator.storage.rows import fleet_of, stored_event_of
+from orchestrator.storage.rows import fleet_of, spelled_workspace, stored_event_of
 
 
 class MemoryReader(MemoryInquiries):
     """``Reader`` over a content and the shared log below its length."""
+
+    @property
+    def seals(self) -> MemorySeals:
+        """Return what is sealed, at the same state of the store."""
+        return MemorySeals(self._log, self._content.length, self._content.sealed)
 
     def now(self) -> datetime:
         """Return the clock."""
@@ -78,6 +84,21 @@ class MemoryReader(MemoryInquiries):
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as a database would keep it."""
         return [stored_event_of(event) for event in self.events(wanted)]
+
+    def workspace_rows(self, after: str, limit: int) -> dict[str, str]:
+        """Return a page of workspaces as a database would keep them."""
+        page = self.workspaces(WorkspaceFilter(removed=True, after=after, limit=limit))
+        return {stored.state.workspace: self.spell(stored) for stored in page}
+
+    def spell(self, stored: StoredWorkspace) -> str:
+        """Return what the row of a workspace must be."""
+        return spelled_workspace(stored)
+
+    def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
+        """Return a workspace's decisions as they are kept, from a version on, in their order."""
+        found = self._log.between(1, self._content.length, workspace)
+        later = (event for event in found if event.version is not None and event.version >= from_version)
+        return [stored_event_of(event) for event in islice(later, limit)]
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from orchestrator.domain.events import FileWritten, Recorded, WritesWaived
+from orchestrator.domain.events import Recorded, WritesWaived
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.state import Phase
@@ -26,29 +25,41 @@ from orchestrator.ports import (
     WorkspaceFilter,
 )
 from orchestrator.storage import lookups, rows
+from orchestrator.storage.event_pages import event_page
 from orchestrator.storage.inquiries import SqlInquiries
+from orchestrator.storage.restart_pages import restart_page
 from orchestrator.storage.schema import (
     IS_CYCLE_START,
     IS_WAIVER,
-    NOT_A_WRITE,
     Instant,
+    InstantText,
     counters,
     events,
     heartbeats,
     restarts,
     workspaces,
 )
+from orchestrator.storage.seals import SqlSeals
 
 HOLDING = (RestartState.SUCCEEDED, RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING)
 """States of a restart that answers for its range: of those, the ranges of a workspace never overlap (S6)."""
 TICK = "tick"
-_UNDECODED = [sa.type_coerce(events.c[name], sa.types.NullType()) for name in StoredEvent._fields]
+_UNDECODED = [
+    InstantText(column) if isinstance(column.type, Instant) else column
+    for column in (events.c[name] for name in StoredEvent.__struct_fields__)
+]
+_WHOLE_ROW = [sa.type_coerce(column, sa.types.NullType()).label(column.name) for column in workspaces.c]
 _TOLD = [events.c[name] for name in rows.TOLD]
 _TICKED = (workspaces.c.due_at, workspaces.c.held_until, workspaces.c.lease_until)
 
 
 class SqlReader(SqlInquiries):
     """``Reader`` over ``Statements``."""
+
+    @property
+    def seals(self) -> SqlSeals:
+        """Return what is sealed, at the same state of the database."""
+        return SqlSeals(self._sql)
 
     def now(self) -> datetime:
         """Return the database's clock."""
@@ -94,7 +105,7 @@ class SqlReader(SqlInquiries):
 
     def events(self, wanted: EventFilter) -> list[Recorded]:
         """Return a page of the log."""
-        result = self._sql.run(_page_of(sa.select(events), wanted))
+        result = self._sql.run(event_page(sa.select(events), wanted))
         return [rows.event_of(row) for row in result.mappings()]
 
     def restart_events(self, record: RestartRecord, *, to_end: bool, limit: int) -> list[Recorded]:
@@ -109,7 +120,21 @@ class SqlReader(SqlInquiries):
 
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as it is kept."""
-        return rows.stored_events_of(self._sql.fetch(_page_of(sa.select(*_UNDECODED), wanted)))
+        return rows.stored_events_of(self._sql.fetch(event_page(sa.select(*_UNDECODED), wanted)))
+
+    def workspace_rows(self, after: str, limit: int) -> dict[str, str]:
+        """Return a page of workspaces' rows as they are kept, undecoded."""
+        page = sa.select(*_WHOLE_ROW).where(workspaces.c.id > after).order_by(workspaces.c.id).limit(limit)
+        return {row["id"]: rows.spelled(dict(row)) for row in self._sql.run(page).mappings()}
+
+    def spell(self, stored: StoredWorkspace) -> str:
+        """Return what the row of a workspace must be."""
+        return rows.spelled_workspace(stored)
+
+    def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
+        """Return a workspace's decisions as they are kept, from a version on, in their order."""
+        later = sa.select(*_UNDECODED).where(events.c.workspace == workspace, events.c.version >= from_version)
+        return rows.stored_events_of(self._sql.fetch(later.order_by(events.c.version).limit(limit)))
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
@@ -121,27 +146,7 @@ class SqlReader(SqlInquiries):
 
     def restarts(self, wanted: RestartFilter) -> list[RestartRecord]:
         """Return a page of restart history."""
-        page = sa.select(*lookups.RESTART_COLUMNS)
-        for column, value in (
-            (restarts.c.workspace, wanted.workspace),
-            (restarts.c.fleet, wanted.fleet),
-            (restarts.c.state, wanted.state),
-            (restarts.c.cause, wanted.cause),
-        ):
-            if value is not None:
-                page = page.where(column == str(value))
-        if wanted.since is not None:
-            page = page.where(restarts.c.queued_at >= wanted.since)
-        if wanted.until is not None:
-            page = page.where(restarts.c.queued_at < wanted.until)
-        if wanted.before is not None:
-            page = page.where(restarts.c.queued_position < wanted.before)
-        if wanted.path is not None:
-            page = page.where(_wrote(wanted.path))
-        order = restarts.c.queued_position.desc()
-        if wanted.after is not None:
-            page, order = page.where(restarts.c.queued_position > wanted.after), restarts.c.queued_position.asc()
-        return [rows.restart_record_of(row) for row in self._sql.fetch(page.order_by(order).limit(wanted.limit))]
+        return restart_page(self._sql, wanted)
 
     def restart_holding(self, workspace: str, position: int) -> RestartRecord | None:
         """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""
@@ -251,28 +256,3 @@ def waived_by(event: Recorded, position: int) -> Waived | None:
     if not isinstance(data, WritesWaived) or not data.from_position <= position <= data.to_position:
         return None
     return Waived(event=event.id, reason=data.reason, at=event.recorded_at, actor=event.actor)
-
-
-def _page_of(chosen: sa.Select[*tuple[Any, ...]], wanted: EventFilter) -> sa.Select[*tuple[Any, ...]]:
-    page = chosen.where(events.c.position > wanted.after)
-    if wanted.to_position is not None:
-        page = page.where(events.c.position <= wanted.to_position)
-    if wanted.workspace is not None:
-        page = page.where(events.c.workspace == wanted.workspace)
-    if wanted.correlation_id is not None:
-        page = page.where(events.c.correlation_id == wanted.correlation_id)
-    if wanted.types:
-        page = page.where(events.c.type.in_(sorted(wanted.types)))
-        if FileWritten.type_name() not in wanted.types:
-            page = page.where(NOT_A_WRITE)
-    return page.order_by(events.c.position).limit(wanted.limit)
-
-
-def _wrote(path: str) -> sa.ColumnElement[bool]:
-    """Return whether a restart's range holds a write of ``path``."""
-    return (
-        sa.exists()
-        .where(events.c.workspace == restarts.c.workspace)
-        .where(events.c.position.between(restarts.c.from_position, restarts.c.to_position))
-        .where(events.c.type == FileWritten.type_name(), events.c.subject == path)
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -20,16 +20,18 @@ from orchestrator.domain.encoding import (
     encode_data,
     encode_state,
     format_instant,
+    unreadable_event,
 )
 from orchestrator.domain.policy import PolicyLayer, PolicyPatch
 from orchestrator.domain.restart_record import RestartRecord, restart_of
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import WorkspaceState
+from orchestrator.errors import Unreadable
 from orchestrator.ports import StoredEvent, StoredWorkspace
 
 Row = dict[str, Any]
-_RECORDED_AT, _OCCURRED_AT = 6, 7
-"""Where ``StoredEvent`` has its instants."""
+_DATA = StoredEvent.__struct_fields__.index("data")
+_DAMAGED = (msgspec.MsgspecError, LookupError, TypeError, ValueError)
 RECORD_FIELDS = RestartRecord.__struct_fields__
 
 
@@ -56,6 +58,7 @@ def recorded(event: ev.NewEvent, *, position: int, recorded_at: datetime) -> ev.
         traceparent=event.traceparent,
         position=position,
         recorded_at=recorded_at,
+        schema=event.data.SCHEMA,
     )
 
 
@@ -77,7 +80,7 @@ def event_row(event: ev.NewEvent, *, recorded_at: datetime) -> Row:
         "workspace": event.workspace,
         "version": event.version,
         "type": event.data.type_name(),
-        "schema": 1,
+        "schema": event.data.SCHEMA,
         "subject": subject_of(event.data),
         "data": encode_data(event.data),
         "actor": event.actor,
@@ -97,7 +100,7 @@ def event_of(row: sa.RowMapping) -> ev.Recorded:
         id=row["id"],
         workspace=row["workspace"],
         version=row["version"],
-        data=decode_data(row["type"], row["data"]),
+        data=_data_of(row["position"], row["id"], row["type"], row["schema"], row["data"]),
         actor=row["actor"],
         source=row["source"],
         source_id=row["source_id"],
@@ -111,22 +114,30 @@ def event_of(row: sa.RowMapping) -> ev.Recorded:
     )
 
 
-TOLD = ("id", "workspace", "version", "type", "data", "actor", "correlation_id", "position", "recorded_at")
+def _data_of(position: int, event: str, kind: str, schema: int, data: str) -> ev.EventData:
+    try:
+        return decode_data(kind, schema, data)
+    except Unreadable as error:
+        raise unreadable_event(position, event, error) from None
+
+
+TOLD = ("id", "workspace", "version", "type", "schema", "data", "actor", "correlation_id", "position", "recorded_at")
 """The columns that the story of a restart needs of its events."""
 
 
 def told_event_of(row: sa.Row[*tuple[Any, ...]]) -> ev.Recorded:
     """Return the event of a row of the columns ``TOLD``."""
-    event, workspace, version, kind, data, actor, correlation_id, position, recorded_at = row
+    event, workspace, version, kind, schema, data, actor, correlation_id, position, recorded_at = row
     return ev.Recorded(
         id=event,
         workspace=workspace,
         version=version,
-        data=decode_data(kind, data),
+        data=_data_of(position, event, kind, schema, data),
         actor=actor,
         correlation_id=correlation_id,
         position=position,
         recorded_at=recorded_at,
+        schema=schema,
     )
 
 
@@ -146,25 +157,14 @@ def stored_event_of(event: ev.Recorded) -> StoredEvent:
         source_id=event.source_id,
         correlation_id=event.correlation_id,
         causation_id=event.causation_id,
-        data=encode_data(event.data),
+        data=msgspec.Raw(encode_data(event.data)),
     )
 
 
-def stored_events_of(found: Sequence[tuple[Any, ...]]) -> list[StoredEvent]:
-    """Return the events of rows that were read without decoding, their columns in the order of ``StoredEvent``.
-
-    SQLite keeps instants as text; PostgreSQL's driver gives datetimes.
-    """
-    if not found or isinstance(found[0][_RECORDED_AT], str):
-        return [tuple.__new__(StoredEvent, row) for row in found]  # twice as fast as its own constructor
-    events, last, text = [], None, ""
-    for row in found:
-        at, occurred_at = row[_RECORDED_AT], row[_OCCURRED_AT]
-        if at != last:  # the events of a transaction share one instant
-            last, text = at, format_instant(at)
-        occurred = None if occurred_at is None else format_instant(occurred_at)
-        events.append(tuple.__new__(StoredEvent, (*row[:_RECORDED_AT], text, occurred, *row[_OCCURRED_AT + 1 :])))
-    return events
+def stored_events_of(found: Iterable[Sequence[Any]]) -> list[StoredEvent]:
+    """Return the events of rows whose columns are those of ``StoredEvent``, in its order, instants as text."""
+    make: Callable[..., StoredEvent] = StoredEvent
+    return [make(*row[:_DATA], msgspec.Raw(row[_DATA])) for row in found]
 
 
 def pending_first_at(state: WorkspaceState) -> datetime | None:
@@ -204,11 +204,32 @@ def fleet_of(state: WorkspaceState) -> str:
 
 
 def workspace_of(row: sa.RowMapping) -> StoredWorkspace:
-    """Return the workspace of a row, its lease put back into its open cycle."""
-    return StoredWorkspace(
-        state=decode_state(row["state"], lease_until=row["lease_until"]),
-        due_at=row["due_at"],
-    )
+    """Return the workspace of a row, its lease put back into its open cycle. Raises ``Unreadable``."""
+    try:
+        return StoredWorkspace(
+            state=decode_state(row["state"], lease_until=row["lease_until"]),
+            due_at=row["due_at"],
+        )
+    except _DAMAGED as error:
+        raise _unreadable("workspaces", row["id"], error) from None
+
+
+def spelled_workspace(stored: StoredWorkspace) -> str:
+    """Return all columns of a workspace but its lease, which is the row's own, as one text."""
+    return spelled(workspace_row(stored))
+
+
+def spelled(row: Mapping[str, Any]) -> str:
+    """Return a workspace's columns as one text, whatever somebody has put into them; all but its lease."""
+    kept = {name: value for name, value in row.items() if name != "lease_until"}
+    try:
+        return canonical_json(kept)
+    except (TypeError, ValueError):
+        return repr(kept)
+
+
+def _unreadable(table: str, key: str, why: Exception) -> Unreadable:
+    return Unreadable(f"the row {key!r} of {table} cannot be read by this version: {why}", table=table, id=key)
 
 
 def snapshot_row(snapshot: Snapshot) -> Row:
@@ -218,8 +239,11 @@ def snapshot_row(snapshot: Snapshot) -> Row:
 
 
 def snapshot_of(row: sa.RowMapping) -> Snapshot:
-    """Return the snapshot of a row."""
-    return Snapshot(position=row["position"], state=decode_state(row["state"], lease_until=None))
+    """Return the snapshot of a row. Raises ``Unreadable``."""
+    try:
+        return Snapshot(position=row["position"], state=decode_state(row["state"], lease_until=None))
+    except _DAMAGED as error:
+        raise _unreadable("workspace_snapshots", f"{row['workspace']} at {row['position']}", error) from None
 
 
 def restart_row(record: RestartRecord) -> Row:
@@ -229,8 +253,11 @@ def restart_row(record: RestartRecord) -> Row:
 
 
 def restart_record_of(row: Sequence[Any]) -> RestartRecord:
-    """Return the restart of a row of the columns ``RECORD_FIELDS``, in that order."""
-    return decode_record(dict(zip(RECORD_FIELDS, row, strict=True)))
+    """Return the restart of a row of the columns ``RECORD_FIELDS``, in that order. Raises ``Unreadable``."""
+    try:
+        return decode_record(dict(zip(RECORD_FIELDS, row, strict=True)))
+    except _DAMAGED as error:
+        raise _unreadable("restarts", row[0], error) from None
 
 
 def policy_row(layer: PolicyLayer) -> Row:
@@ -239,6 +266,9 @@ def policy_row(layer: PolicyLayer) -> Row:
 
 
 def policy_layer_of(row: sa.RowMapping) -> PolicyLayer:
-    """Return the policy layer of a row."""
-    patch = msgspec.json.decode(row["policy"], type=PolicyPatch)
+    """Return the policy layer of a row. Raises ``Unreadable``."""
+    try:
+        patch = msgspec.json.decode(row["policy"], type=PolicyPatch)
+    except _DAMAGED as error:
+        raise _unreadable("policies", row["scope"], error) from None
     return PolicyLayer(scope=row["scope"], policy=patch, version=row["version"])

@@ -7,8 +7,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from orchestrator.domain.encoding import format_instant, parse_instant
+from orchestrator.errors import Unreadable
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -40,10 +43,33 @@ class Instant(sa.types.TypeDecorator[datetime]):
         return format_instant(value) if dialect.name == "sqlite" else value.astimezone(UTC)
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
-        """Return an aware instant in UTC."""
+        """Return an aware instant in UTC. Raises ``Unreadable`` for what is none: SQLite keeps any text."""
         if value is None:
             return None
-        return parse_instant(value) if isinstance(value, str) else value.astimezone(UTC)
+        try:
+            return parse_instant(value) if isinstance(value, str) else value.astimezone(UTC)
+        except (AttributeError, ValueError):
+            raise Unreadable(f"the database holds {value!r} where an instant belongs") from None
+
+
+class InstantText(FunctionElement[str]):
+    """An instant column as RFC 3339 text with six digits: what SQLite keeps, and what PostgreSQL writes faster than
+    its driver makes datetimes (measured: 0.6 instead of 1.2 us of our time an event).
+    """
+
+    inherit_cache = True
+    type = sa.Text()
+
+
+@compiles(InstantText)
+def _as_kept(element: InstantText, compiler: sa.Compiled, **options: Any) -> str:
+    return str(compiler.process(element.clauses, **options))
+
+
+@compiles(InstantText, "postgresql")
+def _as_spelled(element: InstantText, compiler: sa.Compiled, **options: Any) -> str:
+    column = compiler.process(element.clauses, **options)
+    return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
 
 # Ids sort by their bytes everywhere, as in SQLite and Python: pages and lock order must not depend on a locale.
@@ -52,6 +78,12 @@ NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 NOT_A_WRITE = sa.text("type <> 'FileWritten'")
 """Predicate of a partial index. A query must repeat it literally, or SQLite does not see that the index fits."""
+IS_WRITE = sa.text("type = 'FileWritten'")
+path_prefix: sa.ColumnElement[str] = sa.literal_column("substr(subject, 1, 200)", sa.Text())
+"""A path as an index holds it: a path may be longer than an entry of PostgreSQL's index (about 2,700 bytes).
+Literal, as SQLite finds the index by the very words."""
+PREFIX_CHARACTERS = 200
+IS_FAILURE = sa.text("type IN ('CycleFailed', 'CycleAbandoned', 'RestartGaveUp')")
 IS_WAIVER = sa.text("type = 'WritesWaived'")
 IS_CYCLE_START = sa.text("type = 'CycleStarted'")
 
@@ -86,6 +118,8 @@ events = sa.Table(
     sa.Index("ix_events_type_position", "type", "position", **_where(NOT_A_WRITE.text)),
     sa.Index("ix_events_waiver", "workspace", "position", **_where(IS_WAIVER.text)),
     sa.Index("ix_events_cycle_start", "subject", **_where(IS_CYCLE_START.text)),
+    sa.Index("ix_events_path", path_prefix, "workspace", "position", **_where(IS_WRITE.text)),
+    sa.Index("ix_events_failure", "workspace", "position", **_where(IS_FAILURE.text)),
     sa.Index("ix_events_recorded_at", "recorded_at"),
     sa.Index("ix_events_correlation_id", "correlation_id", **_where("correlation_id IS NOT NULL")),
     sa.Index("uq_events_source_source_id", "source", "source_id", unique=True, **_where("source_id IS NOT NULL")),
@@ -159,6 +193,8 @@ restarts = sa.Table(
     sa.Index("ix_restarts_state_queued_position", "state", "queued_position"),
     sa.Index("ix_restarts_queued_position", "queued_position"),
     sa.Index("ix_restarts_queued_at", "queued_at"),
+    sa.Index("ix_restarts_workspace_from_position", "workspace", "from_position"),
+    sa.Index("ix_restarts_workspace_writes", "workspace", "writes"),
     sa.Index("ix_restarts_writes", "writes"),
 )
 """The read model of each restart, written in the transaction of the event that changes it."""
@@ -212,6 +248,7 @@ checkpoints = sa.Table(
     sa.Column("consistency", sa.Text, nullable=False),
     sa.Column("sealed_at", Instant, nullable=False),
     sa.Column("exported_at", Instant),
+    sa.UniqueConstraint("previous_size"),  # of two sealers at once one is refused: the checkpoints are one chain
     sa.Index("ix_checkpoints_position", "position"),
     sa.Index("ix_checkpoints_unexported", "tree_size", **_where("exported_at IS NULL")),
 )

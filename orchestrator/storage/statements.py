@@ -11,12 +11,13 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
-from orchestrator.errors import Conflict, MigrationsPending, OrchestratorError, StorageUnavailable
+from orchestrator.errors import Conflict, MigrationsPending, OrchestratorError, StorageUnavailable, Unreadable
 
 Rows = Sequence[Mapping[str, Any]]
 
 _SCHEMA_MISSING = {"42P01", "42703"}  # undefined_table, undefined_column
 _REFUSED = {"42501"}  # insufficient_privilege
+_OUT_OF_TIME = "timestamp too"  # psycopg of `infinity` and of years that Python does not have
 _SCHEMA_MISSING_WORDS = ("no such table", "no such column", "has no column named")
 _UNAVAILABLE = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
 
@@ -59,7 +60,7 @@ class Statements:
         try:
             return list(cursor.fetchall())
         except self.connection.dialect.loaded_dbapi.Error as error:
-            raise StorageUnavailable(f"the database does not serve now: {error}; try again") from error
+            raise _unserved(str(error)) from error
         finally:
             result.close()
 
@@ -115,6 +116,12 @@ def own_error(error: exc.SQLAlchemyError) -> OrchestratorError:
             f"this login may not do that: {said}; connect as the app's role, or grant it with `orchestrator migrate`"
         )
     plain = isinstance(error, exc.DatabaseError) and type(error) is exc.DatabaseError
-    if isinstance(error, _UNAVAILABLE) or plain:
-        return StorageUnavailable(f"the database does not serve now: {said}; try again")
+    if isinstance(error, _UNAVAILABLE) or plain or _OUT_OF_TIME in said:
+        return _unserved(said)
     raise error
+
+
+def _unserved(said: str) -> OrchestratorError:
+    if _OUT_OF_TIME in said:
+        return Unreadable(f"the database holds an instant that no clock gave: {said}")
+    return StorageUnavailable(f"the database does not serve now: {said}; try again")

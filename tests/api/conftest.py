@@ -129,9 +129,9 @@ def api(sqlite_url: str) -> Iterator[Api]:
         yield found
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite_url", "app_url"])
 def any_api(request: pytest.FixtureRequest) -> Iterator[Api]:
-    """The API on SQLite and on PostgreSQL, with workspace ``ws``."""
-    with served(request.getfixturevalue(f"{request.param}_url")) as found:
+    """The API on SQLite and, with the app's privileges, on PostgreSQL, with workspace ``ws``."""
+    with served(request.getfixturevalue(request.param)) as found:
         found.put_workspace()
         yield found

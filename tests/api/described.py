@@ -42,7 +42,7 @@ class Description:
         assert described is not None, f"{what}: this status is not described"
         schema = described["content"].get(content_type)
         assert schema is not None, f"{what}: {content_type} is not described"
-        if content_type.endswith("json"):
+        if content_type in ("application/json", "application/problem+json"):
             reference = schema["schema"]["$ref"]
             for error in self._validator(reference).iter_errors(response.json()):
                 raise AssertionError(f"{what}: {error.json_path}: {error.message}")

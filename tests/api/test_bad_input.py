@@ -329,12 +329,29 @@ def test_caller_that_hangs_up_amid_its_body_stores_nothing(api: Api) -> None:
 
 
 def test_fault_of_the_server_is_a_problem_too(api: Api, tmp_path: Path) -> None:
-    """A row that this version cannot read: the answer names the request, and no traceback."""
-    with closing(sqlite3.connect(tmp_path / "orchestrator.db")) as connection:
-        connection.execute("UPDATE workspaces SET state = '{}'")
-        connection.commit()
-    answer = api.http.get(WORKSPACE)
+    """Something that nobody foresaw: the answer names the request, and no traceback."""
+    key = {"Idempotency-Key": "once"}
+    api.http.post(WRITES, headers=key, json={"path": "a"})
+    edit(tmp_path, "UPDATE idempotency_keys SET answer = '{'")
+    answer = api.http.post(WRITES, headers=key, json={"path": "a"})
 
     assert answer.status_code == 500
     assert answer.json()["request_id"] in answer.json()["detail"]
     assert "Traceback" not in answer.text
+
+
+def test_damaged_row_is_named_and_the_others_are_served(api: Api, tmp_path: Path) -> None:
+    api.put_workspace("other")
+    edit(tmp_path, "UPDATE workspaces SET state = '{}' WHERE id = 'ws'")
+    for answer in (api.http.get(WORKSPACE), api.http.post(WRITES, json={"path": "a"})):
+        assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (503, "unreadable")
+        assert answer.json()["detail"].startswith("the row 'ws' of workspaces cannot be read by this version")
+    written = api.write("other")
+    api.restart_all()
+    assert api.get(f"/v1/writes/{written['id']}")["status"] == "covered"
+
+
+def edit(folder: Path, words: str) -> None:
+    with closing(sqlite3.connect(folder / "orchestrator.db")) as connection:
+        assert connection.execute(words).rowcount == 1
+        connection.commit()

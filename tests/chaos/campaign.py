@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from tests.chaos.chores import frequent_chores
 from tests.chaos.faults import FAULTS, Fault, last
 from tests.chaos.judge import Verdict, judge
 from tests.chaos.production import ChaosProduction
@@ -48,8 +49,9 @@ class Campaign:
     def run(self, *, minutes: float) -> None:
         """Play rounds until the time is over, or until one was violated."""
         until = time.monotonic() + 60 * minutes
-        while time.monotonic() < until and not self.figures.verdict.problems:
-            self._round()
+        with frequent_chores(self._production.servers.redis.url, "seal", "count_files", "verify", every_s=1.0):
+            while time.monotonic() < until and not self.figures.verdict.problems:
+                self._round()
 
     def _round(self) -> None:
         number = self.figures.rounds = self.figures.rounds + 1

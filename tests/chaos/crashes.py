@@ -12,6 +12,8 @@ _EVENTS = ("RestartQueued", "CycleStarted", "CycleSucceeded")
 _WORKER = (
     "message.received",
     "message.taken",
+    "export.begin",
+    "export.end",
     "bell.ring",
     "bell.rung",
     "act.begin",

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from orchestrator.crash_points import POINTS
+from orchestrator.seal_keys import public_path
 from tests.chaos.campaign import Campaign
 from tests.chaos.judge import BOUND_S
 from tests.chaos.production import ChaosProduction
@@ -86,12 +87,17 @@ def report_of(
 
 
 def judge_whole_log(production: ChaosProduction) -> tuple[int, str, str, list[str]]:
-    """Export the log, verify the file, replay the database; return the events, both last words, and what is wrong."""
+    """Export the log, verify the file (by its newest checkpoint too), replay the database.
+
+    Returns the events, both last words, and what is wrong.
+    """
     file = production.folder / "export.ndjson"
     url = production.direct_url
     _run("audit", "export", "--database-url", url, "--output", str(file))
     wrong, said = [], []
-    for words in (["audit", "verify", str(file)], ["replay", "--database-url", url]):
+    newest = max(production.checkpoints.glob("*.checkpoint"))
+    sealed = ["--checkpoint", str(newest), "--pubkey", str(public_path(production.seal_key))]
+    for words in (["audit", "verify", str(file), *sealed], ["replay", "--database-url", url]):
         ran = _run(*words, check=False)
         said.append((ran.stdout or ran.stderr).strip().splitlines()[-1:] or [""])
         if ran.returncode != 0:

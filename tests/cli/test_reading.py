@@ -40,7 +40,9 @@ READING = sorted(name for name, command in COMMANDS.items() if "--database-url" 
 
 
 def test_walk_finds_what_the_contract_names() -> None:
-    assert set(READING) == {"workspaces", "restarts", "why", "tail", "policy show", "audit export", "replay"}
+    rows = {"workspaces", "restarts", "why", "tail", "policy show", "replay"}
+    audit = {"export", "failures", "hot-files", "storms", "summary", "verify"}
+    assert set(READING) == rows | {f"audit {name}" for name in audit}
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - RUN_FOR_EVER))

@@ -262,7 +262,7 @@ def s10_replay_gives_the_same_state_and_restarts_byte_for_byte(run: Scenario) ->
     restarts: dict[str, RestartRecord] = {}
     for event, policy in zip(run.log, run.policies, strict=True):
         text = encode_data(event.data)
-        data = decode_data(event.type, text)
+        data = decode_data(event.type, event.data.SCHEMA, text)
         assert data == event.data
         assert encode_data(data) == text
         decoded = replace(event, data=data)

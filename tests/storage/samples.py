@@ -94,6 +94,7 @@ def cycle_started(cycle: str, version: int = 1, workspace: str = "ws") -> ev.New
         lease_until=at(30),
         shadow=False,
         fenced=True,
+        policy_version=1,
     )
     return event(data, workspace, version)
 

@@ -1,0 +1,160 @@
+"""Making the evidence of one restart; ``audit.verify.evidence`` says what a bundle holds, and checks it offline.
+
+Everything is looked up: decisions by their version, writes by their range, leaves by the tile that has their position.
+So a bundle costs what it holds, whatever the log's length.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+
+import msgspec
+
+from orchestrator.audit.canonical_line import canonical_line
+from orchestrator.audit.seal import load_tile
+from orchestrator.audit.verify.evidence import Exhibit, write_bundle
+from orchestrator.audit.verify.merkle import HASH_SIZE, inclusion_proof, leaf_hash
+from orchestrator.audit.verify.tiles import TILE_WIDTH, TileDamaged, subtree_hashes
+from orchestrator.domain import events as ev
+from orchestrator.domain.policy import Action
+from orchestrator.domain.restart_record import RestartRecord
+from orchestrator.errors import Conflict, NotFound, NotSealedYet, SealRefused
+from orchestrator.ports import EventFilter, Reader, StoredEvent
+from orchestrator.seals import Seals, Tile
+
+MOST_EVENTS = 10_000
+"""In one bundle, which is then about 13 MB; as many as the policy's ``max_count`` folds by default."""
+
+_PAGE = 500
+_SETTLED = tuple(kind.type_name() for kind in (ev.CycleSucceeded, ev.RestartGaveUp, ev.RestartCancelled))
+_WRITTEN = ev.FileWritten.type_name()
+
+
+class _Of(msgspec.Struct):
+    """What is needed of an event's data."""
+
+    restart: str | None = None
+    action: str | None = None
+    to_position: int = 0
+
+
+def make_bundle(reader: Reader, restart: str) -> str:
+    """Return the evidence of a restart, under the newest checkpoint.
+
+    Raises ``NotFound``; ``NotSealedYet`` while it is not settled, or not sealed; ``SealRefused`` where an event is not
+    the one that was sealed; ``Conflict`` for a restart that is too long for a bundle.
+    """
+    record = reader.restart(restart)
+    if record is None:
+        raise NotFound(f"restart {restart!r} does not exist; GET /v1/restarts lists those that do")
+    events = _events(reader, record)
+    newest = reader.seals.newest()
+    if newest is None or newest.position < events[-1].position:
+        raise NotSealedYet(f"{restart} is settled and not sealed yet; ask again after the next seal, within some 10 s")
+    try:
+        exhibits = list(_exhibits(reader.seals, events, newest.tree_size))
+    except TileDamaged as error:
+        raise SealRefused(f"the tree that proves {restart} was altered: {error}") from None
+    origin = newest.note.partition("\n")[0]
+    return write_bundle(origin, restart, newest.note, exhibits)
+
+
+def _events(reader: Reader, record: RestartRecord) -> list[StoredEvent]:
+    """Return the decisions around the range and up to the settlement, and the writes it answers, by position."""
+    if record.writes > MOST_EVENTS:
+        raise _too_long(record)
+    queued = reader.stored_events(EventFilter(after=record.queued_position - 1, limit=1))[0]
+    decisions = [*_before(reader, record, queued), *_until_settled(reader, record, queued)]
+    # A removal waives the writes that came after the cycle's start too.
+    last = max(record.to_position, _of(decisions[-1]).to_position)
+    writes = _writes(reader, record, last, MOST_EVENTS - len(decisions))
+    return sorted([*decisions, *writes], key=lambda event: event.position)
+
+
+def _writes(reader: Reader, record: RestartRecord, last: int, most: int) -> list[StoredEvent]:
+    """Return the writes from the range's begin to position ``last`` that ask for something."""
+    after, found = record.from_position - 1, list[StoredEvent]()
+    while after < last:
+        wanted = EventFilter(after=after, to_position=last, workspace=record.workspace, types=(_WRITTEN,), limit=_PAGE)
+        page = reader.stored_events(wanted)
+        found += [event for event in page if _of(event).action != Action.RECORD.value]
+        if len(found) > most:
+            raise _too_long(record)
+        after = page[-1].position if len(page) == _PAGE else last
+    return found
+
+
+def _before(reader: Reader, record: RestartRecord, queued: StoredEvent) -> list[StoredEvent]:
+    """Return the decisions before the ``RestartQueued``, back to the one before the range."""
+    version, found = queued.version or 1, list[StoredEvent]()
+    while version > 1 and (not found or found[0].position >= record.from_position):
+        first = max(1, version - _PAGE)
+        found = [*reader.stored_decisions(record.workspace, first, version - first), *found]
+        version = first
+        if len(found) > MOST_EVENTS:
+            raise _too_long(record)
+    earlier = sum(event.position < record.from_position for event in found)
+    return found[max(0, earlier - 1) :]
+
+
+def _until_settled(reader: Reader, record: RestartRecord, queued: StoredEvent) -> list[StoredEvent]:
+    """Return the decisions from the ``RestartQueued`` to the settlement, to ``WritesWaived`` where it was cancelled."""
+    version, found = queued.version or 1, list[StoredEvent]()
+    ends_with: str | None = None
+    while page := reader.stored_decisions(record.workspace, version, _PAGE):
+        for event in page:
+            found.append(event)
+            if event.type == ends_with:
+                return found
+            if ends_with is None and event.type in _SETTLED and _of(event).restart == record.id:
+                if event.type != ev.RestartCancelled.type_name():
+                    return found
+                ends_with = ev.WritesWaived.type_name()
+        version += len(page)
+        if len(found) > MOST_EVENTS:
+            raise _too_long(record)
+    raise NotSealedYet(f"{record.id} is {record.state.value}; there is evidence of it once it is settled")
+
+
+def _too_long(record: RestartRecord) -> Conflict:
+    return Conflict(
+        f"{record.id} has more than the {MOST_EVENTS} events of a bundle; export the log and verify all of it against a"
+        " checkpoint: orchestrator audit export, orchestrator audit verify FILE --checkpoint FILE --pubkey FILE"
+    )
+
+
+def _exhibits(seals: Seals, events: list[StoredEvent], size: int) -> Iterator[Exhibit]:
+    leaves, subtree = _Leaves(seals), subtree_hashes(load_tile(seals))
+    for event in events:
+        line = canonical_line(event)
+        index = leaves.index(event.position, leaf_hash(line))
+        yield Exhibit(index, line.decode(), inclusion_proof(index, size, subtree))
+
+
+class _Leaves:
+    """Finds the leaves of events; neighbours are found in the tile of the one before."""
+
+    def __init__(self, seals: Seals) -> None:
+        self._seals = seals
+        self._tile: Tile | None = None
+        self._positions: list[int] = []
+
+    def index(self, position: int, leaf: bytes) -> int:
+        """Return the index of the leaf. Raises ``SealRefused`` if the tree has another one for that position."""
+        if self._tile is None or not self._positions or not self._positions[0] <= position <= self._positions[-1]:
+            self._tile = self._seals.tile_holding(position)
+            first, last = (self._tile.first_position, self._tile.last_position) if self._tile else (None, None)
+            self._positions = self._seals.positions(first or 0, last or 0)
+        rank = bisect_left(self._positions, position)
+        hashes = self._tile.hashes if self._tile else b""
+        if hashes[rank * HASH_SIZE : (rank + 1) * HASH_SIZE] != leaf or self._tile is None:
+            raise SealRefused(
+                f"the event at position {position} is not the one that was sealed; verify the log against an exported"
+                " checkpoint"
+            )
+        return self._tile.index * TILE_WIDTH + rank
+
+
+def _of(event: StoredEvent) -> _Of:
+    return msgspec.json.decode(event.data, type=_Of)

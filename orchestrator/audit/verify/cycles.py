@@ -1,0 +1,234 @@
+"""Cycles: one at a time, spaced, re-stamped, and what their ends lead to (S1 to S4, S6, S7)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from orchestrator.audit.verify import event_data as data_of
+from orchestrator.audit.verify import liveness
+from orchestrator.audit.verify.judge import Judge
+from orchestrator.audit.verify.ledger import Cycle, Restart, Workspace
+from orchestrator.audit.verify.lines import Envelope, microseconds, spell_instant
+from orchestrator.audit.verify.ranges import check_counts, check_from, check_to, told
+from orchestrator.audit.verify.report import Promise
+from orchestrator.audit.verify.restarts import kind_of
+
+_started = msgspec.json.Decoder(data_of.CycleStarted).decode
+_succeeded = msgspec.json.Decoder(data_of.CycleSucceeded).decode
+_failed = msgspec.json.Decoder(data_of.CycleFailed).decode
+_abandoned = msgspec.json.Decoder(data_of.CycleAbandoned).decode
+_late = msgspec.json.Decoder(data_of.LateResultRejected).decode
+
+
+def started(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> None:
+    """Take a start: everything that waits belongs to it."""
+    data = _started(event.data)
+    position = event.position
+    restart = _restart_of(judge, workspace, position, data, at)
+    stamp = microseconds(data.started_at)
+    if workspace.held_position:
+        text = f"cycle {data.cycle} starts while the workspace is held"
+        judge.broken(Promise.S5, workspace, (workspace.held_position, position), text)
+    if _check_stamp(judge, workspace, position, data, at):
+        _check_spacing(judge, workspace, position, data, restart)
+    check_from(judge, workspace, position, data.from_position, f"cycle {data.cycle}")
+    check_to(judge, workspace, position, data.to_position, f"cycle {data.cycle}")
+    what = f"cycle {data.cycle}"
+    check_counts(judge, workspace, position, what, data.to_position, (data.writes, data.requests))
+    _check_kind(judge, workspace, position, data)
+    _check_mode(judge, workspace, position, data)
+    if judge.tick_us is not None:
+        liveness.check_start(judge, workspace, restart, position, at)
+    restart.cycles += 1
+    restart.retrying, restart.orphaned_at, restart.to_position = False, None, data.to_position
+    restart.open = Cycle(
+        id=data.cycle,
+        fence=data.fence,
+        position=position,
+        started_at=stamp,
+        lease_until=microseconds(data.lease_until),
+        to_position=data.to_position,
+        shadow=data.shadow,
+        longest_until=liveness.longest_until(judge, workspace, stamp),
+    )
+    judge.cycle_begins(at)
+    workspace.fence = max(workspace.fence, data.fence)
+    workspace.last_start, workspace.start_position = stamp, position
+    workspace.started_to = data.to_position
+    workspace.fold()
+
+
+def _restart_of(judge: Judge, workspace: Workspace, position: int, data: data_of.CycleStarted, at: int) -> Restart:
+    """Return the restart that the cycle belongs to, as the log has it from here on."""
+    restart = workspace.restart
+    if restart is not None and restart.open is not None:
+        text = f"cycle {data.cycle} starts while cycle {restart.open.id} is live"
+        judge.broken(Promise.S3, workspace, (restart.open.position, position), text)
+        judge.cycle_ends(at)
+        restart.open = None
+    if restart is not None and restart.id == data.restart:
+        return restart
+    if restart is None:
+        text = f"cycle {data.cycle} starts for {data.restart}, which no event has queued: it has no cause"
+        judge.broken(Promise.S9, workspace, (workspace.settled_by, position), text)
+    else:
+        text = f"cycle {data.cycle} starts for {data.restart} while {restart.id} is unsettled"
+        judge.broken(Promise.S6, workspace, (restart.position, position), text)
+    adopted = Restart(
+        id=data.restart,
+        position=position,
+        to_position=data.to_position,
+        min_interval=0,
+        ready_at=0,
+        cycles=data.attempt - 1,
+    )
+    workspace.restart = adopted
+    return adopted
+
+
+def _check_stamp(judge: Judge, workspace: Workspace, position: int, data: data_of.CycleStarted, at: int) -> bool:
+    """S7: the stamp is this event's instant and later than the last, the fence higher, the last stamp named.
+
+    Returns whether the stamp rises, without which there is no spacing to measure.
+    """
+    stamp, last = microseconds(data.started_at), workspace.last_start
+    where = (workspace.start_position, position)
+    rises = last is None or stamp > last
+    if not rises:
+        text = f"cycle {data.cycle} is stamped {spell_instant(stamp)}, not later than the start before it"
+        judge.broken(Promise.S7, workspace, where, text)
+    elif stamp != at:
+        text = f"cycle {data.cycle} is stamped {spell_instant(stamp)}, but was recorded at {spell_instant(at)}"
+        judge.broken(Promise.S7, workspace, (position,), text)
+    previous = None if data.previous_started_at is None else microseconds(data.previous_started_at)
+    if previous != last:
+        said = "no start" if previous is None else spell_instant(previous)
+        judge.broken(Promise.S7, workspace, where, f"cycle {data.cycle} names {said} as the start before it")
+    if data.fence <= workspace.fence:
+        text = f"cycle {data.cycle} has fence {data.fence}, not above {workspace.fence}"
+        judge.broken(Promise.S7, workspace, where, text)
+    return rises
+
+
+def _check_spacing(
+    judge: Judge, workspace: Workspace, position: int, data: data_of.CycleStarted, restart: Restart
+) -> None:
+    stamp, last = microseconds(data.started_at), workspace.last_start
+    if data.attempt != restart.cycles + 1:
+        text = f"cycle {data.cycle} is attempt {data.attempt}, but {restart.cycles} cycles of {restart.id} came before"
+        judge.broken(Promise.S7, workspace, (restart.position, position), text)
+    if restart.cycles:
+        if stamp < restart.ready_at:
+            text = f"cycle {data.cycle} retries before {spell_instant(restart.ready_at)}"
+            judge.broken(Promise.S4, workspace, (restart.ready_position, position), text)
+        return
+    asked = workspace.started_to < workspace.manual_position <= data.to_position
+    if last is None or asked or stamp >= last + restart.min_interval:
+        return
+    seconds = restart.min_interval / 1_000_000
+    text = f"cycle {data.cycle} starts less than {seconds:g} s after the start before it, and nobody asked for it"
+    judge.broken(Promise.S4, workspace, (workspace.start_position, position), text)
+
+
+def _check_kind(judge: Judge, workspace: Workspace, position: int, data: data_of.CycleStarted) -> None:
+    kind = kind_of(workspace)
+    if data.kind != kind:
+        text = f"cycle {data.cycle} is a {data.kind}, but what it takes asks for a {kind}"
+        judge.broken(Promise.S1, workspace, (workspace.full_position, position), text)
+
+
+def _check_mode(judge: Judge, workspace: Workspace, position: int, data: data_of.CycleStarted) -> None:
+    """The mode is read at each start; a start names the policy it read since schema 2."""
+    in_force = judge.policies.in_force(workspace)
+    if in_force is None or data.policy_version != in_force.version:
+        return
+    right = in_force.numbers.mode == "shadow"
+    if data.shadow != right:
+        mode = "shadow" if right else "live"
+        text = f"cycle {data.cycle} says shadow: {str(data.shadow).lower()}, but the mode in force is {mode}"
+        judge.broken(Promise.S1, workspace, (max(in_force.position, workspace.policy_position), position), text)
+
+
+def succeeded(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> None:
+    """Take a success: what the cycle's range holds is covered."""
+    data = _succeeded(event.data)
+    position = event.position
+    cycle = _ended(judge, workspace, position, (data.restart, data.cycle, data.fence), "succeeds", at)
+    if cycle is None:
+        return
+    if data.shadow != cycle.shadow:
+        text = f"cycle {data.cycle} ends with shadow: {str(data.shadow).lower()}, but it did not start so"
+        judge.broken(Promise.S1, workspace, (cycle.position, position), text)
+    unseen = workspace.unseen
+    ended = workspace.settle(cycle.to_position, position)
+    judge.ledger.covered += ended
+    judge.ledger.stated += data.writes
+    if data.writes != ended + unseen:
+        what = f"the success of cycle {data.cycle}"
+        told(judge, workspace, position, what, said=data.writes, held=ended + unseen)
+    workspace.restart = None
+    workspace.floor = at
+
+
+def failed(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> None:
+    """Take a failure: a retry follows at its instant, or a give-up in the same transaction."""
+    data = _failed(event.data)
+    named = (data.restart, data.cycle, data.fence)
+    if _ended(judge, workspace, event.position, named, "fails", at) is None or workspace.restart is None:
+        return
+    restart = workspace.restart
+    restart.retrying = True
+    restart.must_give_up = data.retry_at is None
+    restart.ready_at = at if data.retry_at is None else microseconds(data.retry_at)
+    restart.ready_position = event.position
+    restart.limit = None
+
+
+def abandoned(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> None:
+    """Take an abandonment: the next attempt may start at once."""
+    data = _abandoned(event.data)
+    position = event.position
+    cycle = _ended(judge, workspace, position, (data.restart, data.cycle, data.fence), "is abandoned", at)
+    if cycle is None or workspace.restart is None:
+        return
+    restart = workspace.restart
+    restart.ready_at, restart.ready_position, restart.limit = at, position, None
+    if data.reason != "lease_expired":
+        return
+    if at < cycle.lease_until:
+        text = f"cycle {data.cycle} is abandoned though its lease runs until {spell_instant(cycle.lease_until)}"
+        judge.broken(Promise.S3, workspace, (cycle.position, position), text)
+    restart.orphaned_at, restart.crowded = at, judge.crowded(at)
+    liveness.check_abandonment(judge, workspace, cycle, position, at)
+
+
+def late_result(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> None:
+    """Take a result that was refused: rightly only if its cycle is not the live one with the current fence."""
+    data = _late(event.data)
+    cycle = workspace.restart.open if workspace.restart is not None else None
+    if cycle is not None and (cycle.id, cycle.fence) == (data.cycle, data.fence):
+        text = f"the result of cycle {data.cycle} is refused though the cycle is live and its fence current"
+        judge.broken(Promise.S3, workspace, (cycle.position, event.position), text)
+    elif data.current_fence != workspace.fence:
+        text = f"fence {data.current_fence} is called current, but it is {workspace.fence}"
+        judge.broken(Promise.S3, workspace, (workspace.start_position, event.position), text)
+
+
+def _ended(
+    judge: Judge, workspace: Workspace, position: int, named: tuple[str, str, int], what: str, at: int
+) -> Cycle | None:
+    """Return the live cycle if this ends it; report an end that no live cycle with that fence has (S3)."""
+    restart_id, cycle_id, fence = named
+    restart = workspace.restart
+    cycle = restart.open if restart is not None else None
+    if restart is None or cycle is None or (restart.id, cycle.id, cycle.fence) != named:
+        live = "no cycle is live" if cycle is None else f"cycle {cycle.id} with fence {cycle.fence} is live"
+        where = workspace.start_position if cycle is None else cycle.position
+        text = f"cycle {cycle_id} of {restart_id} {what} with fence {fence}, but {live}"
+        judge.broken(Promise.S3, workspace, (where, position), text)
+    if restart is None or cycle is None or (cycle.id != cycle_id and restart.id != restart_id):
+        return None
+    restart.open = None
+    judge.cycle_ends(at)
+    workspace.last_end = at
+    return cycle

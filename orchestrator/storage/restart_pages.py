@@ -1,0 +1,158 @@
+"""Pages of restart history, newest first, whose cost does not grow with their depth.
+
+Every filter but ``cause`` is an index range by ``queued_position``. ``queued_at`` rises with ``queued_position``, so
+that since and until are bounds of it too. With a path the writes come first: a path's newest write names the
+range that holds it, and the next one looked for lies before that range, so each hit costs two index probes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.domain.restart_record import RestartRecord
+from orchestrator.ports import RestartFilter
+from orchestrator.storage import lookups, rows
+from orchestrator.storage.schema import IS_WRITE, PREFIX_CHARACTERS, events, path_prefix, restarts
+from orchestrator.storage.statements import Statements
+
+Page = sa.Select[*tuple[Any, ...]]
+
+FEW_WORKSPACES = 50
+"""A path in more workspaces than that is common: restarts are then looked through newest first, one probe each."""
+
+_BEYOND = 2**63 - 1
+
+
+def restart_page(sql: Statements, wanted: RestartFilter) -> list[RestartRecord]:
+    """Return a page of restart history."""
+    if wanted.path is None or wanted.after is not None:
+        return _read(sql, wanted, _filtered(wanted))
+    if wanted.workspace is not None:
+        return _page_by_path(sql, wanted, wanted.path, wanted.workspace)
+    holders = _workspaces_with(sql, wanted.path)
+    if len(holders) > FEW_WORKSPACES:
+        return _read(sql, wanted, _filtered(wanted))
+    found = [
+        record
+        for workspace in holders
+        for record in _page_by_path(sql, replace(wanted, workspace=workspace), wanted.path, workspace)
+    ]
+    return sorted(found, key=lambda record: -record.queued_position)[: wanted.limit]
+
+
+def queued_between(since: datetime | None, until: datetime | None) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions on ``queued_position`` that say: queued then or later, and before."""
+    conditions: list[sa.ColumnElement[bool]] = []
+    if since is not None:
+        conditions.append(restarts.c.queued_position >= _first_queued_from(since))
+    if until is not None:
+        conditions.append(restarts.c.queued_position < sa.func.coalesce(_first_queued_from(until), _BEYOND))
+    return conditions
+
+
+def _first_queued_from(at: datetime) -> sa.ScalarSelect[int]:
+    """Return the position at which the first restart of that instant or later was queued; NULL: none was."""
+    later = restarts.alias()
+    first = sa.select(later.c.queued_position).where(later.c.queued_at >= at)
+    return first.order_by(later.c.queued_at, later.c.queued_position).limit(1).scalar_subquery()
+
+
+def _read(sql: Statements, wanted: RestartFilter, page: Page) -> list[RestartRecord]:
+    ascending = wanted.after is not None
+    order = restarts.c.queued_position.asc() if ascending else restarts.c.queued_position.desc()
+    return [rows.restart_record_of(row) for row in sql.fetch(page.order_by(order).limit(wanted.limit))]
+
+
+def _filtered(wanted: RestartFilter) -> Page:
+    page = sa.select(*lookups.RESTART_COLUMNS).where(*queued_between(wanted.since, wanted.until))
+    for column, value in (
+        (restarts.c.workspace, wanted.workspace),
+        (restarts.c.fleet, wanted.fleet),
+        (restarts.c.state, wanted.state),
+        (restarts.c.cause, wanted.cause),
+    ):
+        if value is not None:
+            page = page.where(column == str(value))
+    if wanted.before is not None:
+        page = page.where(restarts.c.queued_position < wanted.before)
+    if wanted.after is not None:
+        page = page.where(restarts.c.queued_position > wanted.after)
+    if wanted.path is not None:
+        inside = events.c.position.between(restarts.c.from_position, restarts.c.to_position)
+        page = page.where(sa.exists().where(_writes(wanted.path), events.c.workspace == restarts.c.workspace, inside))
+    return page
+
+
+def _writes(path: str) -> sa.ColumnElement[bool]:
+    """Return the condition that an event is a write of this path, in the words of the index over paths."""
+    # The rest, not the whole: SQLite would put an equal whole into the prefix, and see no index any more.
+    rest = sa.func.substr(events.c.subject, PREFIX_CHARACTERS + 1) == path[PREFIX_CHARACTERS:]
+    return sa.and_(IS_WRITE, path_prefix == path[:PREFIX_CHARACTERS], rest)
+
+
+def _page_by_path(sql: Statements, wanted: RestartFilter, path: str, workspace: str) -> list[RestartRecord]:
+    """Return a page of one workspace's restarts whose ranges hold a write of ``path``."""
+    found: list[RestartRecord] = []
+    start: sa.ScalarSelect[int] | int = _end_of_newest(wanted, workspace)
+    while True:
+        reached = list(sql.run(_ranges(start, path, workspace, wanted.limit)).scalars())
+        # Not ordered by the database: SQLite would read the whole workspace along the order it is asked for.
+        page = sql.fetch(_filtered(wanted).where(restarts.c.from_position.in_(reached)))
+        newest_first = sorted(map(rows.restart_record_of, page), key=lambda record: -record.queued_position)
+        found += newest_first[: wanted.limit - len(found)]
+        if len(found) == wanted.limit or len(reached) < wanted.limit:
+            return found
+        start = reached[-1]
+
+
+def _end_of_newest(wanted: RestartFilter, workspace: str) -> sa.ScalarSelect[int]:
+    """Return the position after the range of the newest restart that the page may hold; NULL: there is none."""
+    bound = replace(wanted, workspace=workspace, fleet=None, state=None, cause=None, path=None)
+    newest = _filtered(bound).with_only_columns(restarts.c.to_position + 1)
+    return newest.order_by(restarts.c.queued_position.desc()).limit(1).scalar_subquery()
+
+
+def _ranges(start: sa.ScalarSelect[int] | int, path: str, workspace: str, most: int) -> sa.Select[int]:
+    """Return the first positions of up to ``most`` ranges before ``start`` that hold a write of the path, newest first.
+
+    Restarts that hold the same write begin at the same position: only what settles a range moves the next one's
+    beginning. A write that no restart ever held (waived in its window) counts as a range of its own.
+    """
+    first = sa.select(sa.type_coerce(start, sa.BigInteger).label("first"), sa.literal(0).label("count"))
+    reached = first.cte("reached", recursive=True)
+    holder = (
+        sa.select(restarts.c.from_position)
+        .where(restarts.c.workspace == workspace, restarts.c.to_position >= events.c.position)
+        .order_by(restarts.c.to_position)
+        .limit(1)
+        .correlate(events)
+        .scalar_subquery()
+    )
+    newest = (
+        sa.select(events.c.position.label("position"), holder.label("first"))
+        .where(_writes(path), events.c.workspace == workspace, events.c.position < reached.c.first)
+        .order_by(events.c.position.desc())
+        .limit(1)
+        .correlate(reached)
+        .subquery("newest")
+    )
+    held = (newest.c.first <= newest.c.position, newest.c.first)
+    following = sa.select(sa.case(held, else_=newest.c.position)).correlate(reached).scalar_subquery()
+    more = sa.select(following, reached.c.count + 1).where(reached.c.first.is_not(None), reached.c.count < most)
+    reached = reached.union_all(more)
+    return sa.select(reached.c.first).where(reached.c.count > 0, reached.c.first.is_not(None)).order_by(reached.c.count)
+
+
+def _workspaces_with(sql: Statements, path: str) -> list[str]:
+    """Return the workspaces in which ``path`` was written, one index probe each; all, or more than the few."""
+    next_one = sa.select(events.c.workspace).where(_writes(path)).order_by(events.c.workspace).limit(1)
+    first = sa.select(next_one.scalar_subquery().label("workspace"), sa.literal(0).label("count"))
+    found = first.cte("found", recursive=True)
+    later = next_one.where(events.c.workspace > found.c.workspace).correlate(found).scalar_subquery()
+    more = sa.select(later, found.c.count + 1).where(found.c.workspace.is_not(None), found.c.count < FEW_WORKSPACES)
+    found = found.union_all(more)
+    return list(sql.run(sa.select(found.c.workspace).where(found.c.workspace.is_not(None))).scalars())

@@ -1,0 +1,114 @@
+"""Questions over many restarts, answered by the database from their read model: sums, waits, storms."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from orchestrator.domain.events import Cause
+from orchestrator.domain.restart_record import RestartRecord, RestartState
+from orchestrator.inquiries import Percentiles, RestartSum, Scope, Waits
+from orchestrator.storage import lookups, rows
+from orchestrator.storage.restart_pages import Page, queued_between
+from orchestrator.storage.schema import restarts
+from orchestrator.storage.statements import Statements
+
+_RANKS = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
+
+
+def restart_sums(sql: Statements, scope: Scope, most: int) -> list[RestartSum]:
+    """Return the sums over the newest ``most`` restarts in scope."""
+    columns = restarts.c
+    newest = _newest(_in_scope(scope), most).with_only_columns(
+        columns.state, columns.cause, columns.writes, columns.attempts, columns.shadow
+    )
+    each = newest.subquery().c
+    summed = sa.select(
+        each.state,
+        each.cause,
+        sa.func.count().label("restarts"),
+        sa.func.count().filter(each.attempts > 0, each.writes > 0).label("started"),
+        sa.func.count().filter(each.shadow).label("shadow"),
+        sa.func.sum(each.writes).label("writes"),
+        sa.func.sum(each.attempts).label("cycles"),
+    ).group_by(each.state, each.cause)
+    return [
+        RestartSum(
+            state=RestartState(row.state),
+            cause=Cause(row.cause),
+            restarts=row.restarts,
+            started=row.started,
+            shadow=row.shadow,
+            writes=int(row.writes),
+            cycles=int(row.cycles),
+        )
+        for row in sql.run(summed)
+    ]
+
+
+def waits(sql: Statements, scope: Scope, most: int) -> Waits:
+    """Return the waits of the newest ``most`` succeeded restarts in scope; nearest-rank percentiles."""
+    succeeded = _in_scope(scope).where(restarts.c.state == RestartState.SUCCEEDED.value)
+    times = (restarts.c.opened_at, restarts.c.started_at, restarts.c.ended_at)
+    newest = _newest(succeeded, most).with_only_columns(*times).subquery().c
+    measured = sa.select(
+        _ms_between(sql, newest.opened_at, newest.started_at).label("to_start_ms"),
+        _ms_between(sql, newest.opened_at, newest.ended_at).label("to_success_ms"),
+    ).subquery()
+    ranked = sa.select(
+        measured,
+        sa.func.row_number().over(order_by=measured.c.to_start_ms).label("start_rank"),
+        sa.func.row_number().over(order_by=measured.c.to_success_ms).label("success_rank"),
+        sa.func.count().over().label("count"),
+    ).subquery()
+    asked = [sa.func.count().label("restarts")]
+    for value, rank in ((ranked.c.to_start_ms, ranked.c.start_rank), (ranked.c.to_success_ms, ranked.c.success_rank)):
+        for name, percent in _RANKS.items():
+            up_to = rank * 100 <= ranked.c.count * percent + 99
+            asked.append(sa.func.max(value).filter(up_to).label(f"{value.name}_{name}"))
+    row = sql.run(sa.select(*asked)).mappings().one()
+    found = {
+        of: Percentiles(**{name: row[f"{of}_{name}"] for name in _RANKS}) for of in ("to_start_ms", "to_success_ms")
+    }
+    return Waits(restarts=row["restarts"], **found)
+
+
+def storms(sql: Statements, scope: Scope, limit: int, most: int) -> list[RestartRecord]:
+    """Return the restarts with the most writes, most first; with a span, of the newest ``most`` in it."""
+    chosen = _in_scope(scope)
+    if scope.since is not None or scope.until is not None:
+        inside = _newest(chosen, most).with_only_columns(restarts.c.id).subquery()
+        chosen = sa.select(restarts).where(restarts.c.id.in_(sa.select(inside.c.id)))
+    found = chosen.order_by(restarts.c.writes.desc(), restarts.c.queued_position.desc()).limit(limit)
+    return [rows.restart_record_of(row) for row in sql.fetch(found.with_only_columns(*lookups.RESTART_COLUMNS))]
+
+
+def _in_scope(scope: Scope) -> Page:
+    chosen = sa.select(restarts).where(*queued_between(scope.since, scope.until))
+    if scope.workspace is not None:
+        chosen = chosen.where(restarts.c.workspace == scope.workspace)
+    if scope.fleet is not None:
+        chosen = chosen.where(restarts.c.fleet == scope.fleet)
+    return chosen
+
+
+def _newest(chosen: Page, most: int) -> Page:
+    return chosen.order_by(restarts.c.queued_position.desc()).limit(most)
+
+
+def _ms_between(
+    sql: Statements, first: sa.ColumnElement[datetime], last: sa.ColumnElement[datetime]
+) -> sa.ColumnElement[int]:
+    """Return the whole milliseconds from one instant to a later one, exactly: both are kept to the microsecond."""
+    if sql.dialect == "sqlite":
+        return (_microseconds(last) - _microseconds(first)) // 1_000
+    elapsed = sa.extract("epoch", sa.type_coerce(last, sa.DateTime) - sa.type_coerce(first, sa.DateTime))
+    return sa.cast(sa.func.floor(elapsed * 1_000), sa.BigInteger)
+
+
+def _microseconds(at: sa.ColumnElement[datetime]) -> sa.ColumnElement[int]:
+    """Return an instant as SQLite keeps it (2026-11-23T12:00:00.123456Z) in microseconds since 1970."""
+    text = sa.type_coerce(at, sa.Text)
+    seconds = sa.cast(sa.func.strftime("%s", sa.func.substr(text, 1, 19)), sa.Integer)
+    return seconds * 1_000_000 + sa.cast(sa.func.substr(text, 21, 6), sa.Integer)

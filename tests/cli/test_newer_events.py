@@ -1,0 +1,90 @@
+"""The commands on another version's log, and on damaged rows: what cannot be read is one line, never a stack trace."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Recorded, Run
+from tests.cli.test_reading import one_error
+
+OLD_LOG = Path(__file__).parents[1] / "audit" / "old_logs" / "cb48bf8.ndjson"
+
+
+def copied(recorded: Recorded, folder: Path, *statements: str) -> str:
+    """Return the URL of a copy of the database, after these statements."""
+    copy = folder / "copy.db"
+    with (
+        closing(sqlite3.connect(recorded.data / "orchestrator.db")) as source,
+        closing(sqlite3.connect(copy)) as edited,
+    ):
+        source.backup(edited)
+        for words in statements:
+            edited.execute(words)
+        edited.commit()
+    return f"sqlite:///{copy}"
+
+
+@pytest.fixture
+def newer(recorded: Recorded, tmp_path: Path) -> str:
+    """The database, with one more event at its end, of a type that this version does not know."""
+    columns = "id, workspace, type, schema, data, actor, recorded_at"
+    values = "SELECT 'evt_newer', 'ws', 'FileMoved', 7, '{\"from\":1.5}', 'me', max(recorded_at) FROM events"
+    return copied(recorded, tmp_path, f"INSERT INTO events ({columns}) {values}")
+
+
+def test_an_unknown_event_is_named_where_it_must_be_read(run: Run, newer: str) -> None:
+    for arguments in (["tail"], ["why", "evt_newer"]):
+        ran = run(*arguments, "--database-url", newer)
+        assert ran.code == 2
+        assert "event evt_newer at position" in one_error(ran.err)
+        assert "'FileMoved' is not one that this version knows" in one_error(ran.err)
+
+
+def test_an_unknown_event_is_exported_as_it_is_stored(run: Run, newer: str) -> None:
+    ran = run("audit", "export", "--database-url", newer)
+    assert ran.code == 0
+    last = json.loads(ran.out.splitlines()[-1])
+    assert (last["type"], last["schema"], last["data"]) == ("FileMoved", 7, {"from": 1.5})
+
+
+def test_replay_ends_at_an_unknown_event_with_one_finding(run: Run, newer: str) -> None:
+    ran = run("replay", "--database-url", newer)
+    assert (ran.code, ran.err) == (1, "")
+    assert ran.out.count("\n") == 1
+    assert "the event evt_newer at position" in ran.out
+    assert "the rows not compared" in ran.out
+    report = json.loads(run("replay", "--database-url", newer, "--json").out)
+    assert [found["table"] for found in report["differences"]] == ["events"]
+    assert report["broken"] in ran.out
+
+
+def test_why_and_the_lists_go_on(run: Run, newer: str, recorded: Recorded) -> None:
+    for arguments in (["workspaces"], ["restarts"], ["why", recorded.covered], ["why", recorded.pending]):
+        assert run(*arguments, "--database-url", newer).code == 0
+
+
+def test_a_log_of_schema_1_keeps_the_promises(run: Run) -> None:
+    ran = run("audit", "verify", str(OLD_LOG), "--json")
+    assert (ran.code, ran.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "words"),
+    [
+        ("workspaces SET state = '{'", ["workspaces"], "of workspaces cannot be read by this version"),
+        ("workspaces SET due_at = 'soon'", ["workspaces"], "holds 'soon' where an instant belongs"),
+        ("restarts SET cause = 'whim'", ["restarts"], "of restarts cannot be read by this version"),
+        ("policies SET policy = '[]'", ["policy", "show"], "'settings' of policies cannot be read by this version"),
+    ],
+)
+def test_a_damaged_row_is_one_line(
+    change: str, arguments: list[str], words: str, run: Run, recorded: Recorded, tmp_path: Path
+) -> None:
+    ran = run(*arguments, "--database-url", copied(recorded, tmp_path, f"UPDATE {change}"))
+    assert (ran.code, ran.out) == (2, "")
+    assert words in one_error(ran.err)
