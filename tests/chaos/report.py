@@ -14,7 +14,6 @@ from orchestrator.seal_keys import public_path
 from tests.chaos.campaign import Campaign
 from tests.chaos.judge import BOUND_S
 from tests.chaos.production import ChaosProduction
-from tests.system.processes import ORCHESTRATOR
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,23 +91,23 @@ def judge_whole_log(production: ChaosProduction) -> tuple[int, str, str, list[st
     Returns the events, both last words, and what is wrong.
     """
     file = production.folder / "export.ndjson"
-    url = production.direct_url
-    _run("audit", "export", "--database-url", url, "--output", str(file))
-    wrong, said = [], []
+    from_database = ["--database-url", production.direct_url]
     newest = max(production.checkpoints.glob("*.checkpoint"))
     sealed = ["--checkpoint", str(newest), "--pubkey", str(public_path(production.seal_key))]
-    for words in (["audit", "verify", str(file), *sealed], ["replay", "--database-url", url]):
-        ran = _run(*words, check=False)
-        said.append((ran.stdout or ran.stderr).strip().splitlines()[-1:] or [""])
-        if ran.returncode != 0:
-            wrong.append(f"orchestrator {' '.join(words[:2])} exits with {ran.returncode}: {ran.stdout}{ran.stderr}")
+    last_words, wrong = [], []
+    for words in (
+        ["audit", "export", *from_database, "--output", str(file)],
+        ["audit", "verify", str(file), *sealed],
+        ["replay", *from_database],
+    ):
+        ran = production.run("-".join(word for word in words[:2] if word.isalpha()), *words)
+        code = ran.wait(300)
+        last_words.append((ran.output.strip().splitlines() or [""])[-1])
+        if code != 0:
+            wrong.append(f"orchestrator {' '.join(words[:2])} exits with {code}: {ran.output}")
     with file.open("rb") as lines:
         events = sum(1 for _ in lines)
-    return events, said[0][0], said[1][0], wrong
-
-
-def _run(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(ORCHESTRATOR), *words], capture_output=True, text=True, check=check)
+    return events, last_words[1], last_words[2], wrong
 
 
 def commit() -> str:
