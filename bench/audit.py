@@ -9,6 +9,7 @@ import platform
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -17,9 +18,11 @@ from pathlib import Path
 from bench.databases import postgres_url, sqlite_url
 from bench.log_files import Wanted, sqlite_file
 from bench.passes import measure_passes
+from bench.proofs import measure_seal, measure_verify
 from bench.questions import measure_questions
 from bench.ratios import LogIsNotGood, Ratio, Run, table
 from bench.statements import driver
+from orchestrator.errors import OrchestratorError
 
 SUMMARY = "the audit's questions, pages, replay, export, verify and sealing, against what each can't do without"
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,9 +31,12 @@ _DATABASES: dict[str, Callable[[Path, Wanted], AbstractContextManager[str]]] = {
     "sqlite": sqlite_url,
     "postgres": postgres_url,
 }
+_VERIFY = "verify"
 _PARTS: dict[str, Callable[[Run], Iterator[Ratio]]] = {
+    _VERIFY: measure_verify,
     "questions": measure_questions,
     "passes": measure_passes,
+    "seal": measure_seal,
 }
 
 
@@ -38,16 +44,16 @@ def main(args: Sequence[str]) -> int:
     """Measure and print. Returns 1 if nothing could be measured, or with ``--strict`` if a bar is missed."""
     given = _parser().parse_args(args)
     ratios: list[Ratio] = []
-    machine: dict[str, str] = _machine()
+    machine = _machine() | {"clock": "this process's own time" if given.clock is time.process_time else "the wall's"}
     wanted = Wanted(count=given.events, folder=given.folder, fresh=given.fresh, say=_say)
     source = sqlite_file(wanted)
     for name in given.database or list(_DATABASES):
         with _DATABASES[name](source, wanted) as url:
             machine[name] = _version(url)
-            run = Run(url=url, database=name, events=given.events, rounds=given.rounds, passes=given.passes)
+            run = Run(url=url, database=name, rounds=given.rounds, passes=given.passes, clock=given.clock)
             try:
-                ratios += _measured(run, given.only or list(_PARTS))
-            except LogIsNotGood as error:
+                ratios += _measured(run, [part for part in given.only or _PARTS if part != _VERIFY or not ratios])
+            except (LogIsNotGood, OrchestratorError) as error:
                 _say(str(error))
                 return 1
     if given.json:
@@ -74,6 +80,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", choices=list(_PARTS), help="only this part; may be repeated")
     parser.add_argument("--rounds", type=int, default=5, help="how often each short thing is measured")
     parser.add_argument("--passes", type=int, default=3, help="how often each pass over the log is measured")
+    parser.add_argument(
+        "--cpu",
+        dest="clock",
+        action="store_const",
+        const=time.process_time,
+        default=time.perf_counter,
+        help="count this process's own time: steadier on a busy machine, but without PostgreSQL's work",
+    )
     parser.add_argument("--folder", type=Path, default=ROOT / ".bench", help="where logs are kept (default .bench)")
     parser.add_argument("--fresh", action="store_true", help="make the log anew, though one is kept")
     parser.add_argument("--json", action="store_true", help="print JSON")

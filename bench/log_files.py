@@ -32,7 +32,7 @@ from orchestrator.storage.schema import (
     workspaces,
 )
 
-VERSION = 3
+VERSION = 4
 """Raise it when the generator or the schema changes: databases kept under another version are made anew."""
 
 GENERATED = (events, workspaces, restarts, policies, workspace_snapshots)

@@ -11,7 +11,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from bench.ratios import Bar, LogIsNotGood, Ratio, Run, in_turns
+from bench.ratios import Bar, LogIsNotGood, Ratio, Run
 from bench.statements import whole_log
 from orchestrator.audit.export import export
 from orchestrator.audit.replay import replay
@@ -32,7 +32,7 @@ def measure_passes(run: Run) -> Iterator[Ratio]:
 
 
 def _pass(run: Run, what: str, limit: float, ours: partial[None], note: str = "") -> Ratio:
-    ours_s, other_s = in_turns([ours], [partial(bare_read, run.url)], rounds=run.passes)
+    ours_s, other_s = run.in_turns([ours], [partial(bare_read, run.url)], rounds=run.passes)
     return Ratio(
         what=what,
         database=run.database,

@@ -12,12 +12,12 @@ from random import Random
 from statistics import median
 from typing import Any
 
-from bench.ratios import Bar, Ratio, Run, in_turns
+from bench.ratios import Bar, Ratio, Run
 from bench.statements import Cursor, asked, driver, look_up, send
 from orchestrator.audit.failures import failures
 from orchestrator.audit.fate import fate_of
 from orchestrator.audit.hot_files import hot_files
-from orchestrator.audit.past import moment_at, workspace_at
+from orchestrator.audit.past import workspace_at
 from orchestrator.audit.staleness import staleness
 from orchestrator.audit.storms import storms
 from orchestrator.audit.summary import summary
@@ -101,7 +101,7 @@ def _workspace(reader: Reader, workspace: str) -> object:
 
 def _past(reader: Reader, of: tuple[str, datetime]) -> object:
     workspace, at = of
-    return workspace_at(reader, workspace, moment_at(reader, at))
+    return workspace_at(reader, workspace, at)
 
 
 def _events(reader: Reader, workspace: str) -> object:
@@ -175,7 +175,7 @@ def _against_look_up(
     drawn = cycle(positions)
     others = [[look_up(run.url, next(drawn)) for _ in range(question.units)] for _ in ours]
     rows = median(send(cursor, statements) for statements in ours)
-    ours_s, other_s = in_turns(
+    ours_s, other_s = run.in_turns(
         [partial(send, cursor, statements) for statements in ours],
         [partial(send, cursor, statements) for statements in others],
         rounds=run.rounds,
@@ -205,7 +205,7 @@ def _pages(run: Run, store: EventStore, cursor: Cursor, table: str, page: Page) 
     number = min(_DEEP, rows // size)
     first, deep = (asked(store, page(cursor, (number_of - 1) * size, size)) for number_of in (1, number))
     repeated = 10 * run.rounds
-    ours_s, other_s = in_turns([partial(send, cursor, deep)], [partial(send, cursor, first)], rounds=repeated)
+    ours_s, other_s = run.in_turns([partial(send, cursor, deep)], [partial(send, cursor, first)], rounds=repeated)
     return Ratio(
         what=f"page {number:,} of {table}",
         database=run.database,

@@ -25,13 +25,42 @@ class Bar(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """On what to measure, and how often; ``rounds`` for short work, ``passes`` for work that takes seconds."""
+    """On what to measure, and how often; ``rounds`` for short work, ``passes`` for work that takes seconds.
+
+    ``clock``: this machine's, or this process's own time, which is steadier on a busy machine but leaves a
+    database server's work out.
+    """
 
     url: str
     database: str
-    events: int
     rounds: int
     passes: int
+    clock: Callable[[], float] = time.perf_counter
+
+    def in_turns(
+        self, ours: Sequence[Work], others: Sequence[Work], *, rounds: int, before: Work | None = None
+    ) -> tuple[float, float]:
+        """Run pairs of ours and other, ``rounds`` times each after one to warm up; return both medians in seconds.
+
+        ``before``: what is done, and not measured, before each of ours.
+        """
+        ours_s: list[float] = []
+        others_s: list[float] = []
+        for number in range(rounds + 1):
+            for our, other in zip(ours, others, strict=True):
+                took_other = self._took_s(other)
+                if before is not None:
+                    before()
+                took_ours = self._took_s(our)
+                if number:
+                    ours_s.append(took_ours)
+                    others_s.append(took_other)
+        return median(ours_s), median(others_s)
+
+    def _took_s(self, work: Work) -> float:
+        began = self.clock()
+        work()
+        return self.clock() - began
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,34 +89,6 @@ class Ratio:
     def plain(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return asdict(self) | {"bar": self.bar.value, "ratio": round(self.ratio, 3), "met": self.met}
-
-
-def in_turns(
-    ours: Sequence[Work], others: Sequence[Work], *, rounds: int, before: Work | None = None
-) -> tuple[float, float]:
-    """Run pairs of ours and other, ``rounds`` times each after one round to warm up; return both medians in seconds.
-
-    ``before``: what is done, and not measured, before each of ours.
-    """
-    ours_s: list[float] = []
-    others_s: list[float] = []
-    for number in range(rounds + 1):
-        for our, other in zip(ours, others, strict=True):
-            took_other = took_s(other)
-            if before is not None:
-                before()
-            took_ours = took_s(our)
-            if number:
-                ours_s.append(took_ours)
-                others_s.append(took_other)
-    return median(ours_s), median(others_s)
-
-
-def took_s(work: Work) -> float:
-    """Return how long ``work`` took, in seconds."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 def table(ratios: Iterable[Ratio]) -> str:

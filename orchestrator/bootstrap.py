@@ -20,7 +20,7 @@ from orchestrator.checkpoint_sinks import FolderSink, WebhookSink
 from orchestrator.errors import UnknownExecutor
 from orchestrator.executor_port import Executor
 from orchestrator.ports import EventStore
-from orchestrator.seal_keys import read_keys
+from orchestrator.seal_keys import make_key_file, read_keys
 from orchestrator.seals import Sink
 from orchestrator.service.drain import Drainer
 from orchestrator.service.operate import Operator
@@ -134,6 +134,14 @@ def build_sealer(store: EventStore, settings: Settings, *, trust_stored: bool = 
 def default_origin(settings: Settings) -> str:
     """Return the name that a new key gives the log: it is in the key from then on, whatever the host is called."""
     return settings.origin or f"restart-orchestrator/{re.sub(r'[^A-Za-z0-9._-]', '-', socket.gethostname())}"
+
+
+def make_first_key(store: EventStore, settings: Settings) -> None:
+    """Make the seal key where nothing was ever sealed; one that was lost is missed, loudly, by the sealer."""
+    with store.read() as reader:
+        is_sealed = reader.seals.newest() is not None
+    if settings.seal_key is not None and not is_sealed and not settings.seal_key.exists():
+        make_key_file(settings.seal_key, default_origin(settings))
 
 
 def user_name() -> str:

@@ -30,6 +30,7 @@ class FolderSink:
     def __init__(self, folder: Path) -> None:
         self.name = f"checkpoint folder {folder}"
         self._folder = folder
+        self._largest = -1  # of those that this process has put there, so that a large folder is seldom read
 
     def put(self, checkpoint: StoredCheckpoint) -> None:
         """Write both files, the note last. Raises ``SinkUnavailable``, and ``SealRefused`` for a second history."""
@@ -43,6 +44,7 @@ class FolderSink:
             self._require_next(checkpoint)
             replace_file(self._folder / f"{stem}.consistency", consistency_text(checkpoint).encode())
             replace_file(note, checkpoint.note.encode())
+            self._largest = checkpoint.tree_size
         except OSError as error:
             raise SinkUnavailable(
                 f"{self.name} takes no file: {error.strerror or os.strerror(error.errno or 0)}"
@@ -56,6 +58,8 @@ class FolderSink:
             )
 
     def _require_next(self, checkpoint: StoredCheckpoint) -> None:
+        if self._largest == checkpoint.previous_size:
+            return
         names = (_NAME.fullmatch(entry.name) for entry in os.scandir(self._folder))
         largest = max((int(name[1]) for name in names if name is not None), default=0)
         if largest > checkpoint.previous_size:

@@ -6,7 +6,7 @@ the work is bounded by ``most``: only that many of the newest rows in scope are 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -63,6 +63,16 @@ class Percentiles:
     max: int | None
 
 
+def percentiles(values: Iterable[int]) -> Percentiles:
+    """Return the nearest-rank percentiles of some milliseconds."""
+    ranked = sorted(values)
+
+    def at(percent: int) -> int | None:
+        return ranked[(len(ranked) * percent + 99) // 100 - 1] if ranked else None
+
+    return Percentiles(p50=at(50), p90=at(90), p99=at(99), max=at(100))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Waits:
     """How long the oldest write or request of each of so many succeeded restarts waited, in milliseconds.
@@ -85,6 +95,11 @@ class FileWrites:
     last_position: int
 
 
+def hottest_first(file: FileWrites) -> tuple[int, int]:
+    """Return the key that sorts files: most writes first, of equals the one that was written last."""
+    return -file.writes, -file.last_position
+
+
 FILE_COUNTS = "file_counts"
 """Name of the counters whose position says up to where the writes of each file are counted."""
 
@@ -94,6 +109,17 @@ class Inquiries(Protocol):
 
     def place_of(self, at: datetime) -> Place:
         """Return where an instant lies in the log."""
+        ...
+
+    def snapshot_by(self, workspace: str, at: datetime) -> tuple[Place, Snapshot | None]:
+        """Return where an instant lies in the log, and the workspace's newest snapshot of then or before."""
+        ...
+
+    def past_events(self, workspace: str | None, *, after: int, to_position: int, limit: int) -> list[Recorded]:
+        """Return a workspace's events after ``after``, and all changes of policies from the log's beginning on.
+
+        In position order, both up to ``to_position``; at most ``limit`` of the workspace's. None: the changes only.
+        """
         ...
 
     def snapshots(self, of: Collection[str], to_position: int) -> dict[str, Snapshot]:
@@ -130,7 +156,7 @@ class Inquiries(Protocol):
     def written(
         self, scope: Scope, *, after: int = 0, to_position: int | None = None, most: int, limit: int | None = None
     ) -> list[FileWrites]:
-        """Return the files written after position ``after``, most writes first; the newest ``most`` writes count."""
+        """Return the files written after position ``after``, hottest first; the newest ``most`` writes count."""
         ...
 
     def kept_files(self, scope: Scope, *, limit: int) -> list[FileWrites]:

@@ -17,6 +17,7 @@ from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase, WorkspaceState
 from orchestrator.inquiries import FileWrites, Inquiries
 from orchestrator.seals import Seals, SealStore
+from orchestrator.verifications import Verifications, VerificationStore
 
 
 class Clock(Protocol):
@@ -255,7 +256,7 @@ class Counters:
     sums: Mapping[str, int]
 
 
-class Reader(Inquiries, Protocol):
+class Reader(Inquiries, Verifications, Protocol):
     """Reads without locks. Each method is one statement over an index, whatever the history's length."""
 
     @property
@@ -363,7 +364,7 @@ class Reader(Inquiries, Protocol):
         ...
 
 
-class EventStore(SealStore, Protocol):
+class EventStore(SealStore, VerificationStore, Protocol):
     """The log, the workspaces' rows and the read models, in one database."""
 
     def write(

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.audit.verify.signed_note import parse_public_keys, parse_signing_keys
+from orchestrator.bootstrap import build_sealer, make_first_key
 from orchestrator.errors import InvalidInput, SealKeyUnavailable
 from orchestrator.seal_keys import make_key_file, public_path, read_keys, rotate
+from orchestrator.settings import load_settings
+from orchestrator.storage.memory import MemoryEventStore
+from tests.audit.sealing import opened, write
 
 
 def test_a_new_key_file_is_its_owners_alone_and_has_a_public_half(tmp_path: Path) -> None:
@@ -87,3 +91,42 @@ def test_a_damaged_key_is_refused_without_being_shown(tmp_path: Path) -> None:
         read_keys(file)
     assert secret[:10] not in str(raised.value)
     assert parse_signing_keys(text)
+
+
+def test_the_data_folder_gets_a_key_before_the_first_seal_and_never_a_second_one(tmp_path: Path) -> None:
+    """A key that was lost is missed loudly: a new one would look like an attacker's."""
+    settings = load_settings({}, data=tmp_path).sealing_in_data_folder()
+    store = MemoryEventStore()
+    make_first_key(store, settings)
+    [key] = read_keys(tmp_path / "seal.key")
+    make_first_key(store, settings)
+    assert read_keys(tmp_path / "seal.key") == (key,)
+    sealer = build_sealer(store, settings)
+    assert sealer is not None
+    write(store)
+    assert sealer.run().problems == []
+    (tmp_path / "seal.key").unlink()
+    make_first_key(store, settings)
+    assert not (tmp_path / "seal.key").exists()
+    write(store)
+    [problem] = sealer.run().problems
+    assert "there is no seal key" in problem
+
+
+def test_a_key_that_is_replaced_needs_no_restart(tmp_path: Path) -> None:
+    settings = load_settings({}, data=tmp_path, origin="log.example.com").sealing_in_data_folder()
+    store = MemoryEventStore()
+    sealer = build_sealer(store, settings)
+    assert sealer is not None
+    write(store)
+    assert len(sealer.run().problems) == 1
+    make_first_key(store, settings)
+    assert sealer.run().problems == []
+    new = rotate(tmp_path / "seal.key")
+    write(store)
+    [checkpoint] = sealer.run().checkpoints
+    assert opened(checkpoint, new.public).origin == "log.example.com"
+
+
+def test_without_a_key_named_there_is_no_sealer() -> None:
+    assert build_sealer(MemoryEventStore(), load_settings({})) is None

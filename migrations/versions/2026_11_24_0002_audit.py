@@ -45,6 +45,8 @@ def downgrade() -> None:
     op.execute("DELETE FROM counters WHERE name IN ('file_counts', 'seal_failures')")
     for name in ("ix_restarts_workspace_from_position", "ix_restarts_workspace_writes"):
         op.drop_index(name, "restarts")
+    op.drop_index("ix_restarts_workspace_queued_position", "restarts")
+    op.create_index("ix_restarts_workspace_queued_position", "restarts", ["workspace", "queued_position"])
     for name in ("ix_events_path", "ix_events_failure"):
         op.drop_index(name, "events")
 
@@ -98,8 +100,8 @@ def create_file_counts() -> None:
         sa.Column("last_position", NUMBER, nullable=False),
         sa.PrimaryKeyConstraint("workspace", "path_digest", name=op.f("pk_file_counts")),
     )
-    op.create_index("ix_file_counts_workspace_writes", "file_counts", ["workspace", "writes"])
-    op.create_index("ix_file_counts_writes", "file_counts", ["writes"])
+    op.create_index("ix_file_counts_workspace_writes", "file_counts", ["workspace", "writes", "last_position"])
+    op.create_index("ix_file_counts_writes", "file_counts", ["writes", "last_position"])
 
 
 def create_indexes() -> None:
@@ -109,4 +111,7 @@ def create_indexes() -> None:
     failures = "type IN ('CycleFailed', 'CycleAbandoned', 'RestartGaveUp')"
     index("ix_events_failure", "events", ["workspace", "position"], **where(failures))
     index("ix_restarts_workspace_from_position", "restarts", ["workspace", "from_position"])
-    index("ix_restarts_workspace_writes", "restarts", ["workspace", "writes"])
+    index("ix_restarts_workspace_writes", "restarts", ["workspace", "writes", "queued_position"])
+    op.drop_index("ix_restarts_workspace_queued_position", "restarts")
+    summed = ["state", "cause", "writes", "attempts", "shadow", "opened_at", "started_at", "ended_at"]
+    index("ix_restarts_workspace_queued_position", "restarts", ["workspace", "queued_position", *summed])

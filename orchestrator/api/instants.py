@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TypedDict
 
 from orchestrator.api.names import check_instant
 from orchestrator.api.problems import refused
-from orchestrator.audit.past import Moment, moment_at
+from orchestrator.audit.past import Moment, moment_at, workspace_at
 from orchestrator.errors import InvalidInput
-from orchestrator.ports import Reader
+from orchestrator.ports import Reader, StoredWorkspace
 
 
 class Span(TypedDict):
@@ -21,10 +23,8 @@ class Span(TypedDict):
 
 def instant_of(text: str, name: str) -> datetime:
     """Return an instant given as RFC 3339. Raises ``RequestRefused`` that names the parameter."""
-    try:
+    with _named(name):
         return check_instant(text, name)
-    except InvalidInput as error:
-        raise refused("invalid-input", str(error), parameter=name) from None
 
 
 def span_of(since: str | None, until: str | None) -> Span:
@@ -40,7 +40,19 @@ def span_of(since: str | None, until: str | None) -> Span:
 
 def past_moment(reader: Reader, at: str) -> Moment:
     """Return a past instant's place in the log. Raises ``RequestRefused`` for one in the future."""
-    try:
+    with _named("at"):
         return moment_at(reader, instant_of(at, "at"))
+
+
+def past_workspace(reader: Reader, workspace: str, at: str) -> tuple[StoredWorkspace | None, Moment]:
+    """Return a workspace as it was at an instant. Raises ``RequestRefused`` for one in the future."""
+    with _named("at"):
+        return workspace_at(reader, workspace, instant_of(at, "at"))
+
+
+@contextmanager
+def _named(parameter: str) -> Iterator[None]:
+    try:
+        yield
     except InvalidInput as error:
-        raise refused("invalid-input", str(error), parameter="at") from None
+        raise refused("invalid-input", str(error), parameter=parameter) from None

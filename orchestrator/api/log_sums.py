@@ -15,6 +15,7 @@ from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action
 from orchestrator.ports import Backlog, Counters, EventFilter, EventStore, Reader
 from orchestrator.seals import SealState
+from orchestrator.verifications import Verified
 
 DURATION_BOUNDS_MS = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000)
 LATENESS_BOUNDS_MS = (50, 100, 250, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 300_000)
@@ -35,6 +36,7 @@ class Snapshot:
     backlog: Backlog
     last_tick_at: datetime | None
     seals: SealState
+    verified: Verified | None
 
     @property
     def imbalance(self) -> int:
@@ -65,6 +67,7 @@ def take_snapshot(store: EventStore) -> Snapshot:
                     backlog=reader.backlog(),
                     last_tick_at=reader.last_tick_at(),
                     seals=reader.seals.state(),
+                    verified=reader.verified(),
                 )
         if found.position - kept.position >= SAVE_FROM:
             store.save_counters(found, expected_position=kept.position)

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from orchestrator.api.log_sums import DURATION_BOUNDS_MS, LATENESS_BOUNDS_MS, Snapshot, take_snapshot
 from orchestrator.api.services import Wired
+from orchestrator.audit.periodic_verifier import VERIFIED_PERIODICALLY
 from orchestrator.domain.events import Cause, Suppression, WriteDecision
 from orchestrator.domain.state import Phase
 from orchestrator.errors import Unavailable, Unreadable
@@ -73,6 +74,7 @@ class Scrape(Collector):
             yield from _histograms(self._snapshot.sums)
             yield from _gauges(self._snapshot)
             yield from _seals(self._snapshot.seals)
+            yield from _verified(self._snapshot)
 
 
 def _counters(sums: Mapping[str, int]) -> Iterator[Metric]:
@@ -142,6 +144,21 @@ def _seals(state: SealState) -> Iterator[Metric]:
     if state.newest is not None:
         text = "When the newest checkpoint was made"
         yield _gauge("last_checkpoint_timestamp_seconds", text, state.newest.sealed_at.timestamp())
+
+
+def _verified(snapshot: Snapshot) -> Iterator[Metric]:
+    """What the periodic verification found; nothing is claimed while it has not run."""
+    verified = snapshot.verified
+    if verified is None:
+        return
+    text = "Promises that the log shows broken, by promise; see orchestrator audit verify"
+    family = CounterMetricFamily(f"{PREFIX}violations", text, labels=["promise"])
+    for promise in VERIFIED_PERIODICALLY:
+        family.add_metric([promise.value], verified.violations.get(promise.value, 0))
+    yield family
+    age = max(0.0, (snapshot.backlog.now - verified.verified_at) / timedelta(seconds=1))
+    yield _gauge("verification_age_seconds", "Since the log was last verified", age)
+    yield _gauge("verified_position", "Position up to which the log was verified", verified.position)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

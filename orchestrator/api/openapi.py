@@ -35,9 +35,8 @@ TAGS = [
     {"name": "workspaces", "description": "What can be restarted, and what people do to it."},
     {"name": "restarts", "description": "Which restarts there were, and why."},
     {"name": "events", "description": "The log itself: pages, and a live stream."},
-    {"name": "audit", "description": "Questions over many, for those who must know what happened."},
     {"name": "policies", "description": "The numbers that decide when."},
-    {"name": "audit", "description": "Proof that the log was not altered."},
+    {"name": "audit", "description": "Questions over many, exports, and proof that the log was not altered."},
     {"name": "health", "description": "For supervisors and monitoring."},
 ]
 

@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.api import answers
 from orchestrator.api.cursors import Paging
-from orchestrator.api.instants import past_moment, span_of
+from orchestrator.api.instants import past_moment, past_workspace, span_of
 from orchestrator.api.names import NAME_PATTERN
 from orchestrator.api.openapi import describe, problems
 from orchestrator.api.problems import refused
 from orchestrator.api.services import Wired, WorkspaceId
-from orchestrator.audit.past import workspace_at, workspaces_at
+from orchestrator.audit.past import workspaces_at
 from orchestrator.audit.views import (
     event_view,
     restart_view,
@@ -153,8 +153,7 @@ def get_workspace(services: Wired, workspace: WorkspaceId, query: Annotated[Work
     """Return a workspace, now or as it was; a removed one too, as ``removed``."""
     with services.store.read() as reader:
         if query.at is not None:
-            moment = past_moment(reader, query.at)
-            was = workspace_at(reader, workspace, moment)
+            was, moment = past_workspace(reader, workspace, query.at)
             if was is None:
                 raise NotFound(f"workspace {workspace!r} did not exist at {query.at}")
             return JSONResponse(workspace_then(was, moment))

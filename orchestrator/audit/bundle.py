@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from functools import cache
 
 import msgspec
 
@@ -18,7 +19,7 @@ from orchestrator.audit.verify.merkle import HASH_SIZE, inclusion_proof, leaf_ha
 from orchestrator.audit.verify.tiles import TILE_WIDTH, TileDamaged, subtree_hashes
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action
-from orchestrator.domain.restart_record import RestartRecord
+from orchestrator.domain.restart_record import SETTLED, RestartRecord
 from orchestrator.errors import Conflict, NotFound, NotSealedYet, SealRefused
 from orchestrator.ports import EventFilter, Reader, StoredEvent
 from orchestrator.seals import Seals, Tile
@@ -27,6 +28,9 @@ MOST_EVENTS = 10_000
 """In one bundle, which is then about 13 MB; as many as the policy's ``max_count`` folds by default."""
 
 _PAGE = 500
+_FEW = 8
+"""Decisions of a first look; most restarts have no more on either side."""
+
 _SETTLED = tuple(kind.type_name() for kind in (ev.CycleSucceeded, ev.RestartGaveUp, ev.RestartCancelled))
 _WRITTEN = ev.FileWritten.type_name()
 
@@ -48,7 +52,10 @@ def make_bundle(reader: Reader, restart: str) -> str:
     record = reader.restart(restart)
     if record is None:
         raise NotFound(f"restart {restart!r} does not exist; GET /v1/restarts lists those that do")
-    events = _events(reader, record)
+    try:
+        events = _events(reader, record)
+    except msgspec.MsgspecError as error:
+        raise SealRefused(f"the log around {restart} was altered, or is of a newer version: {error}") from None
     newest = reader.seals.newest()
     if newest is None or newest.position < events[-1].position:
         raise NotSealedYet(f"{restart} is settled and not sealed yet; ask again after the next seal, within some 10 s")
@@ -64,8 +71,10 @@ def _events(reader: Reader, record: RestartRecord) -> list[StoredEvent]:
     """Return the decisions around the range and up to the settlement, and the writes it answers, by position."""
     if record.writes > MOST_EVENTS:
         raise _too_long(record)
-    queued = reader.stored_events(EventFilter(after=record.queued_position - 1, limit=1))[0]
-    decisions = [*_before(reader, record, queued), *_until_settled(reader, record, queued)]
+    queued = next(iter(reader.stored_events(EventFilter(after=record.queued_position - 1, limit=1))), None)
+    if queued is None or queued.version is None or queued.position != record.queued_position:
+        raise SealRefused(f"the event that queued {record.id}, at position {record.queued_position}, was taken away")
+    decisions = [*_before(reader, record, queued.version), *_until_settled(reader, record, queued.version)]
     # A removal waives the writes that came after the cycle's start too.
     last = max(record.to_position, _of(decisions[-1]).to_position)
     writes = _writes(reader, record, last, MOST_EVENTS - len(decisions))
@@ -85,12 +94,13 @@ def _writes(reader: Reader, record: RestartRecord, last: int, most: int) -> list
     return found
 
 
-def _before(reader: Reader, record: RestartRecord, queued: StoredEvent) -> list[StoredEvent]:
-    """Return the decisions before the ``RestartQueued``, back to the one before the range."""
-    version, found = queued.version or 1, list[StoredEvent]()
+def _before(reader: Reader, record: RestartRecord, version: int) -> list[StoredEvent]:
+    """Return the decisions before the ``RestartQueued`` of that version, back to the one before the range."""
+    found, size = list[StoredEvent](), _FEW
     while version > 1 and (not found or found[0].position >= record.from_position):
-        first = max(1, version - _PAGE)
-        found = [*reader.stored_decisions(record.workspace, first, version - first), *found]
+        first, size = max(1, version - min(size, _PAGE)), size * 4
+        page = reader.stored_decisions(record.workspace, first, version - first)
+        found = [*(event for event in page if (event.version or 0) < version), *found]
         version = first
         if len(found) > MOST_EVENTS:
             raise _too_long(record)
@@ -98,11 +108,11 @@ def _before(reader: Reader, record: RestartRecord, queued: StoredEvent) -> list[
     return found[max(0, earlier - 1) :]
 
 
-def _until_settled(reader: Reader, record: RestartRecord, queued: StoredEvent) -> list[StoredEvent]:
+def _until_settled(reader: Reader, record: RestartRecord, version: int) -> list[StoredEvent]:
     """Return the decisions from the ``RestartQueued`` to the settlement, to ``WritesWaived`` where it was cancelled."""
-    version, found = queued.version or 1, list[StoredEvent]()
+    found, size = list[StoredEvent](), _FEW
     ends_with: str | None = None
-    while page := reader.stored_decisions(record.workspace, version, _PAGE):
+    while page := reader.stored_decisions(record.workspace, version, min(size, _PAGE)):
         for event in page:
             found.append(event)
             if event.type == ends_with:
@@ -111,9 +121,11 @@ def _until_settled(reader: Reader, record: RestartRecord, queued: StoredEvent) -
                 if event.type != ev.RestartCancelled.type_name():
                     return found
                 ends_with = ev.WritesWaived.type_name()
-        version += len(page)
+        version, size = (page[-1].version or version) + 1, size * 4
         if len(found) > MOST_EVENTS:
             raise _too_long(record)
+    if record.state in SETTLED:
+        raise SealRefused(f"the decision that settled {record.id} ({record.state.value}) was taken away")
     raise NotSealedYet(f"{record.id} is {record.state.value}; there is evidence of it once it is settled")
 
 
@@ -125,7 +137,7 @@ def _too_long(record: RestartRecord) -> Conflict:
 
 
 def _exhibits(seals: Seals, events: list[StoredEvent], size: int) -> Iterator[Exhibit]:
-    leaves, subtree = _Leaves(seals), subtree_hashes(load_tile(seals))
+    leaves, subtree = _Leaves(seals), cache(subtree_hashes(load_tile(seals)))  # neighbours share most of their proofs
     for event in events:
         line = canonical_line(event)
         index = leaves.index(event.position, leaf_hash(line))

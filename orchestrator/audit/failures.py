@@ -37,8 +37,10 @@ def failures(reader: Reader, scope: Scope, limit: int) -> Failures:
 
     A range of an index that holds failures only, or a few types only: bounded by ``MOST_FAILURES``.
     """
-    check_workspace(reader, scope)
-    return Failures(counts=count_failures(reader, scope), newest=reader.failures(scope, limit=limit))
+    counts, newest = count_failures(reader, scope), reader.failures(scope, limit=limit)
+    if not newest:
+        check_workspace(reader, scope)
+    return Failures(counts=counts, newest=newest)
 
 
 def count_failures(reader: Reader, scope: Scope) -> FailureCounts:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.audit.storms import check_workspace
-from orchestrator.inquiries import FILE_COUNTS, FileWrites, Scope
+from orchestrator.inquiries import FILE_COUNTS, FileWrites, Scope, hottest_first
 from orchestrator.ports import Reader
 
 MOST_WRITES = 200_000
@@ -15,7 +15,10 @@ MOST_WRITES = 200_000
 
 @dataclass(frozen=True, kw_only=True)
 class HotFiles:
-    """Files by how often they were written, most first. ``complete`` False: only the newest writes were counted."""
+    """Files by how often they were written, most first; of equals the one that was written last.
+
+    ``complete`` False: only the newest writes were counted.
+    """
 
     files: Sequence[FileWrites]
     complete: bool
@@ -28,7 +31,13 @@ def hot_files(reader: Reader, scope: Scope, limit: int) -> HotFiles:
     added, so that the answer is exact at every moment. In a span the writes themselves are counted, at most
     ``MOST_WRITES`` of them.
     """
-    check_workspace(reader, scope)
+    found = _hot_files(reader, scope, limit)
+    if not found.files:
+        check_workspace(reader, scope)
+    return found
+
+
+def _hot_files(reader: Reader, scope: Scope, limit: int) -> HotFiles:
     if scope.since is not None or scope.until is not None:
         found = reader.written(scope, most=MOST_WRITES)
         return HotFiles(files=found[:limit], complete=_writes(found) < MOST_WRITES)
@@ -40,8 +49,7 @@ def hot_files(reader: Reader, scope: Scope, limit: int) -> HotFiles:
     for file in newer:
         before = kept.get((file.workspace, file.path))
         kept[file.workspace, file.path] = replace(file, writes=file.writes + before.writes) if before else file
-    most_first = sorted(kept.values(), key=lambda file: (-file.writes, file.workspace, file.path))
-    return HotFiles(files=most_first[:limit], complete=_writes(newer) < MOST_WRITES)
+    return HotFiles(files=sorted(kept.values(), key=hottest_first)[:limit], complete=_writes(newer) < MOST_WRITES)
 
 
 def _writes(files: Sequence[FileWrites]) -> int:

@@ -7,9 +7,10 @@ events. Databases of before the snapshots answer too; they fold more.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 
 from orchestrator.audit.fate import policy_in_force
 from orchestrator.domain.due import due
@@ -20,6 +21,7 @@ from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import InvalidInput
+from orchestrator.inquiries import Place
 from orchestrator.ports import EventFilter, Reader, StoredWorkspace, WorkspaceFilter
 
 MOST_EXAMINED = 500
@@ -74,21 +76,26 @@ def moment_at(reader: Reader, at: datetime) -> Moment:
     Raises ``InvalidInput`` for an instant in the future of the database's clock, and of the log where that clock
     has stepped back: what will be is not known.
     """
-    place = reader.place_of(at)
-    if at > place.now:
-        now, then = format_instant(place.now), format_instant(at)
-        raise InvalidInput(f"at: {then} is in the future; the database's clock says {now}", field="at")
-    wanted = EventFilter(types=(PolicyChanged.type_name(),), to_position=place.position, limit=_PAGE)
-    return Moment(at=at, position=place.position, history=PolicyHistory(list(_events(reader, wanted))))
+    place = _checked(reader.place_of(at), at)
+    changes = reader.past_events(None, after=0, to_position=place.position, limit=_PAGE)
+    return Moment(at=at, position=place.position, history=PolicyHistory(changes))
 
 
-def workspace_at(reader: Reader, workspace: str, moment: Moment) -> StoredWorkspace | None:
-    """Return a workspace as it was, a removed one too; None if it did not exist yet.
+def workspace_at(reader: Reader, workspace: str, at: datetime) -> tuple[StoredWorkspace | None, Moment]:
+    """Return a workspace as it was, a removed one too, and the instant's place; None if it did not exist yet.
 
-    Cost: its snapshot, and the events from there to the moment: those of one window and one restart.
+    Raises ``InvalidInput`` as ``moment_at`` does. Two statements: the nearest snapshot, and the events from there
+    to the instant, which are those of one window and one restart, with the changes of policies.
     """
-    snapshot = reader.snapshots([workspace], moment.position).get(workspace)
-    return _workspace_at(reader, workspace, snapshot, moment)
+    place, snapshot = reader.snapshot_by(workspace, at)
+    _checked(place, at)
+    after = snapshot.position if snapshot else 0
+    found = reader.past_events(workspace, after=after, to_position=place.position, limit=_PAGE)
+    mine = [event for event in found if event.workspace is not None]
+    moment = Moment(at=at, position=place.position, history=PolicyHistory(found))
+    wanted = EventFilter(workspace=workspace, to_position=place.position, limit=_PAGE)
+    rest = () if len(mine) < _PAGE else _events(reader, replace(wanted, after=mine[-1].position))
+    return _folded(workspace, snapshot, chain(mine, rest), moment), moment
 
 
 def workspaces_at(reader: Reader, wanted: WorkspaceFilter, moment: Moment) -> PastWorkspaces:
@@ -101,7 +108,7 @@ def workspaces_at(reader: Reader, wanted: WorkspaceFilter, moment: Moment) -> Pa
         names = [row.state.workspace for row in rows]
         snapshots = reader.snapshots(names, moment.position)
         for name in names:
-            was = _workspace_at(reader, name, snapshots.get(name), moment)
+            was = _folded(name, snapshots.get(name), _since(reader, name, snapshots.get(name), moment), moment)
             if was is not None and wanted.admits(was.state):
                 found.append(was)
             after = name
@@ -113,18 +120,32 @@ def workspaces_at(reader: Reader, wanted: WorkspaceFilter, moment: Moment) -> Pa
     return PastWorkspaces(items=tuple(found), next_after=after)
 
 
-def _workspace_at(reader: Reader, workspace: str, snapshot: Snapshot | None, moment: Moment) -> StoredWorkspace | None:
-    state = snapshot.state if snapshot else WorkspaceState(workspace=workspace)
+def _since(reader: Reader, workspace: str, snapshot: Snapshot | None, moment: Moment) -> Iterator[Recorded]:
     after = snapshot.position if snapshot else 0
-    existed = snapshot is not None
     wanted = EventFilter(workspace=workspace, after=after, to_position=moment.position, limit=_PAGE)
-    for event in _events(reader, wanted):
+    return _events(reader, wanted)
+
+
+def _folded(
+    workspace: str, snapshot: Snapshot | None, since: Iterable[Recorded], moment: Moment
+) -> StoredWorkspace | None:
+    """Fold what came since the snapshot into it; None: nothing ever came."""
+    state = snapshot.state if snapshot else WorkspaceState(workspace=workspace)
+    existed = snapshot is not None
+    for event in since:
         existed = True
         state = evolve(state, event, policy_in_force(state, moment.history.at(event.position)))
     if not existed:
         return None
     found = due(state, policy_in_force(state, moment.policies))
     return StoredWorkspace(state=state, due_at=found.at if found else None)
+
+
+def _checked(place: Place, at: datetime) -> Place:
+    if at > place.now:
+        now, then = format_instant(place.now), format_instant(at)
+        raise InvalidInput(f"at: {then} is in the future; the database's clock says {now}", field="at")
+    return place
 
 
 def _events(reader: Reader, wanted: EventFilter) -> Iterator[Recorded]:

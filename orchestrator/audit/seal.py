@@ -32,7 +32,7 @@ from orchestrator.seals import Seals, StoredCheckpoint, Tile
 MOST_EVENTS = 100_000
 """Under one checkpoint, so that a backlog of any length is sealed in flat memory and a killed sealer loses little."""
 
-_PAGE = 5_000
+_PAGE = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +77,17 @@ def seal_next(store: EventStore, signing: Signing, *, most: int = MOST_EVENTS) -
     Raises ``Conflict`` if another sealer was first, which is harmless; ``SealRefused`` where the stored tree or
     checkpoint is not the one that was sealed; ``StorageUnavailable``.
     """
-    with store.read() as reader:
-        base = _base(reader.seals, signing)
-    leaves = _read(store, base.position, most)
-    if not leaves.hashes:
-        return None
-    grown = append(base.edge, leaves.hashes)
-    with store.read() as reader:
-        sealed = _signed(reader, base, grown, leaves.positions[-1], signing)
+    try:
+        with store.read() as reader:
+            base = _base(reader.seals, signing)
+        leaves = _read(store, base.position, most)
+        if not leaves.hashes:
+            return None
+        grown = append(base.edge, leaves.hashes)
+        with store.read() as reader:
+            sealed = _signed(reader, base, grown, leaves.positions[-1], signing)
+    except TileDamaged as error:
+        raise SealRefused(f"the tree of the last checkpoint cannot be read: {error}; {_ADVICE}") from None
     store.save_checkpoint(sealed, _tiles(base, grown, leaves.positions))
     return sealed
 
@@ -93,10 +96,7 @@ def _base(seals: Seals, signing: Signing) -> _Base:
     newest = seals.newest()
     if newest is None:
         return _Base(edge=EMPTY, position=0, partial_from=None, origin=signing.origin or signing.keys[0].name)
-    try:
-        edge = load_edge(newest.tree_size, load_tile(seals))
-    except TileDamaged as error:
-        raise SealRefused(f"the tree of the last checkpoint cannot be read: {error}; {_ADVICE}") from None
+    edge = load_edge(newest.tree_size, load_tile(seals))
     if _base64(edge.root()) != newest.root:
         raise SealRefused(
             f"the stored tiles of the last checkpoint ({newest.tree_size} events) have another root than it"

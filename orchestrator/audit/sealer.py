@@ -61,6 +61,11 @@ class Sealer:
         """End a run after what it is at."""
         self._stopping.set()
 
+    def finish(self, *, within_s: float) -> Run:
+        """Run once more after a stop: what the stop itself recorded is sealed too."""
+        self._stopping.clear()
+        return self.run(within_s=within_s)
+
     def _run(self, done: Run, until_s: float) -> None:
         working = list(range(len(self._sinks)))
         while self._goes_on(until_s):
@@ -91,6 +96,7 @@ class Sealer:
     def _brought(self, number: int, done: Run, until_s: float) -> bool:
         """Bring a sink what it lacks, oldest first; return whether it took everything it was offered."""
         try:
+            self._delivered[number] = self._still_there(self._delivered[number])
             while page := self._lacking(self._delivered[number]):
                 for checkpoint in page:
                     if not self._goes_on(until_s):
@@ -104,6 +110,12 @@ class Sealer:
             return False
         return True
 
+    def _still_there(self, delivered: int) -> int:
+        """Return how far a sink is; from the beginning where the database was cut back: the sink has the last word."""
+        with self._store.read() as reader:
+            newest = reader.seals.newest()
+        return delivered if newest is not None and newest.tree_size >= delivered else 0
+
     def _lacking(self, after: int) -> list[StoredCheckpoint]:
         with self._store.read() as reader:
             return reader.seals.unexported(after=after, limit=_PAGE)
@@ -112,7 +124,8 @@ class Sealer:
         """Note what every sink has; without any sink nothing is exported, and that shows."""
         everywhere = min(self._delivered, default=0)
         try:
-            if everywhere and any(one.tree_size <= everywhere for one in self._lacking(0)[:1]):
+            lacking = self._lacking(0)
+            if lacking and lacking[0].tree_size <= everywhere:
                 self._store.mark_exported(everywhere)
         except Unavailable as error:
             self._failed("seal.export_failed", str(error), done)

@@ -18,8 +18,10 @@ def storms(reader: Reader, scope: Scope, limit: int) -> Sequence[RestartRecord]:
 
     An index range by writes; with ``since`` or ``until`` the newest ``MOST_RESTARTS`` of the span are looked at.
     """
-    check_workspace(reader, scope)
-    return reader.storms(scope, limit=limit, most=MOST_RESTARTS)
+    found = reader.storms(scope, limit=limit, most=MOST_RESTARTS)
+    if not found:
+        check_workspace(reader, scope)
+    return found
 
 
 def check_workspace(reader: Reader, scope: Scope) -> None:

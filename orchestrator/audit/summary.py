@@ -42,8 +42,9 @@ def summary(reader: Reader, scope: Scope) -> Summary:
 
     Of one workspace: an index range over its restarts, twice, and one over its failures.
     """
-    check_workspace(reader, scope)
     sums = reader.restart_sums(scope, most=MOST_RESTARTS)
+    if not sums:
+        check_workspace(reader, scope)
     covered = sum(part.writes for part in sums if part.state is RestartState.SUCCEEDED)
     restarts, started = sum(part.restarts for part in sums), sum(part.started for part in sums)
     failed = count_failures(reader, scope)

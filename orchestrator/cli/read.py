@@ -88,7 +88,7 @@ def workspaces(
 
 
 def _workspace(reader: Reader, workspace: str, moment: Moment | None) -> StoredWorkspace:
-    found = workspace_at(reader, workspace, moment) if moment else reader.workspace(workspace)
+    found = workspace_at(reader, workspace, moment.at)[0] if moment else reader.workspace(workspace)
     if found is None:
         then = f"did not exist at {format_instant(moment.at)}" if moment else "is not registered"
         raise NotFound(f"workspace {workspace!r} {then}; `orchestrator workspaces` lists those that are")

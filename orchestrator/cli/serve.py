@@ -8,6 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from orchestrator.api.app import create_app
+from orchestrator.audit.periodic_verifier import PeriodicVerifier
 from orchestrator.bootstrap import Services, build_drainer, build_sealer, open_services
 from orchestrator.cli.http_server import HttpServer
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
@@ -25,6 +26,9 @@ from workers.tasks import Ticker, register_tasks
 
 _log = structlog.get_logger("orchestrator")
 
+_LAST_SEAL_S = 6.0
+"""For a last seal at a stop: a webhook that says nothing is given up after 5 s."""
+
 
 class WorkerParts:
     """The worker's side of a process: drainer, ticker, lease renewer and Celery's worker around them."""
@@ -34,12 +38,14 @@ class WorkerParts:
         tick_s = services.settings.tick_ms / 1000
         self._ticker = Ticker(services.store, services.doorbell, services.ids, self.drainer, tick_s=tick_s)
         self._renewer = LeaseRenewer(services.store, self.drainer.leases)
+        self._verifier = PeriodicVerifier(services.store)
         self._sealer = build_sealer(services.store, services.settings)
         if self._sealer is None:
             _log.warning("seal.off", why="ORCHESTRATOR_SEAL_KEY names no key", harm="nothing proves the log")
         chores: dict[str, Callable[[], object]] = {
             "count_files": self._ticker.count_files,
             "forget_answers": self._ticker.forget_answers,
+            "verify": self._verifier.run,
         }
         if self._sealer is not None:
             chores["seal"] = self._sealer.run
@@ -56,11 +62,17 @@ class WorkerParts:
         """False once Celery's worker has ended."""
         return self._worker.alive
 
+    def seal_rest(self, within_s: float) -> None:
+        """Seal what is left after the last event: a stopped `up` leaves no tail that could be altered unseen."""
+        if self._sealer is not None and within_s > _LAST_SEAL_S:
+            self._sealer.finish(within_s=_LAST_SEAL_S)
+
     def stop(self, grace_s: float) -> None:
         """Claim nothing more; running cycles get ``grace_s``, then are cancelled and given back."""
         self._ticker.stop()
         if self._sealer is not None:
             self._sealer.stop()
+        self._verifier.stop()
         self.drainer.stop(grace_s=grace_s)
         self._worker.stop()
         self._renewer.stop()

@@ -15,7 +15,7 @@ import structlog
 
 from orchestrator import __version__
 from orchestrator.api.app import create_app
-from orchestrator.bootstrap import Services, default_origin, open_services
+from orchestrator.bootstrap import Services, make_first_key, open_services
 from orchestrator.cli.http_server import HttpServer
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
 from orchestrator.cli.serve import WorkerParts
@@ -25,8 +25,6 @@ from orchestrator.domain.state import Registration
 from orchestrator.errors import InvalidInput
 from orchestrator.executor_port import Executor, Order
 from orchestrator.logs import configure_logs
-from orchestrator.ports import EventStore
-from orchestrator.seal_keys import make_key_file
 from orchestrator.service.append import Author, policy_of
 from orchestrator.service.change_policy import record_floor
 from orchestrator.service.record import Write, record_writes
@@ -77,19 +75,11 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
         upgrade(settings.url, Roles(app=settings.app_role, reader=settings.reader_role))
         record_floor(services.store, services.ids, settings.floor)
         if own_key:
-            _make_seal_key(settings, services.store)
+            make_first_key(services.store, settings)
         return _Up(settings, services, supervisor, server, watched).run(lifecycle)
     finally:
         services.store.close()
         lock.close()
-
-
-def _make_seal_key(settings: Settings, store: EventStore) -> None:
-    """Make the data folder's key where nothing was ever sealed; one that was lost is missed, loudly, by the sealer."""
-    with store.read() as reader:
-        is_sealed = reader.seals.newest() is not None
-    if settings.seal_key is not None and not is_sealed and not settings.seal_key.exists():
-        make_key_file(settings.seal_key, default_origin(settings))
 
 
 class _Exits:
@@ -141,6 +131,7 @@ class _Up:
         left_s = until_s - time.monotonic() - _CHILD_GRACE_S
         self._worker.stop(min(RUNNING_CYCLES_S, max(0.0, left_s)))
         self._supervisor.close(_CHILD_GRACE_S)
+        self._worker.seal_rest(until_s - time.monotonic())
 
     def _register(self) -> str:
         """Register the watched folder's workspace, or go on with it as it was left."""

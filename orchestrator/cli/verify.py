@@ -87,6 +87,7 @@ def verify_command(  # noqa: PLR0913 (each is an option)
         name = _verify_file(source or "", verification, keys, as_json=as_json)
     else:
         name = _verify_database(source or database_url, data, verification, whole=begin is None)
+    verification.finish()
     report = verification.report(name)
     if save_to is not None:
         _save(verification, save_to)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,13 +25,13 @@ def event_page(chosen: Page, wanted: EventFilter) -> Page:
     if narrow or len(types) < 2 or FileWritten.type_name() in types:
         page = _bounded(chosen, wanted)
         if types:
-            page = page.where(events.c.type.in_(types))
+            page = page.where(events.c.type.in_(_spelled(types)))
             if FileWritten.type_name() not in types:
                 page = page.where(NOT_A_WRITE)
         return page.order_by(events.c.position).limit(wanted.limit)
     branches = [
         _bounded(sa.select(events.c.position), wanted)
-        .where(events.c.type == name, NOT_A_WRITE)
+        .where(events.c.type.in_(_spelled([name])), NOT_A_WRITE)
         .order_by(events.c.position)
         .limit(wanted.limit)
         .subquery()
@@ -39,6 +40,15 @@ def event_page(chosen: Page, wanted: EventFilter) -> Page:
     merged = sa.union_all(*(sa.select(branch.c.position) for branch in branches)).subquery()
     first_ones = sa.select(merged.c.position).order_by(merged.c.position).limit(wanted.limit)
     return chosen.where(events.c.position.in_(first_ones)).order_by(events.c.position)
+
+
+def _spelled(types: Sequence[str]) -> sa.BindParameter[Sequence[str]]:
+    """Return types that are written into the statement.
+
+    SQLite prepares a statement anew at each use of a bound value that it compared with a partial index (measured:
+    70 us, thrice the query).
+    """
+    return sa.bindparam(None, list(types), type_=sa.Text(), expanding=True, literal_execute=True)
 
 
 def _bounded(chosen: Page, wanted: EventFilter) -> Page:

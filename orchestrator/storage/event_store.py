@@ -25,6 +25,8 @@ from orchestrator.storage.reader import TICK, SqlReader
 from orchestrator.storage.schema import Instant, counters, heartbeats, idempotency_keys, workspaces
 from orchestrator.storage.statements import Statements
 from orchestrator.storage.transaction import Instants, SqlTransaction
+from orchestrator.storage.verifications import save_verification
+from orchestrator.verifications import StoredVerification
 
 _MOST_TRIES = 20
 _IDS_AT_ONCE = 10_000
@@ -170,6 +172,11 @@ class SqlEventStore(ABC):
                 return False
             file_writes.add_counts(sql, files)
             return True
+
+    def save_verification(self, found: StoredVerification, *, expected_position: int | None) -> bool:
+        """Keep a verification if the kept one still is at ``expected_position``; return whether it was."""
+        with self._writing() as sql:
+            return save_verification(sql, found, expected_position)
 
     def forget_answers(self, before: datetime) -> int:
         """Delete idempotency answers remembered before that instant; return how many."""

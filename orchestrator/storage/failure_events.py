@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from orchestrator.domain.events import CycleAbandoned, CycleFailed, Recorded, RestartGaveUp
@@ -16,27 +18,28 @@ _TYPES = tuple(kind.type_name() for kind in (CycleFailed, CycleAbandoned, Restar
 
 def failure_counts(sql: Statements, scope: Scope, most: int) -> dict[tuple[str, str | None], int]:
     """Return how often each type of failure came, by type and error kind or reason."""
-    data = sql.json(events.c.data)
+    each = _newest(scope, most, events.c.type, events.c.data).subquery().c
+    data = sql.json(each.data)
     kind = sa.func.coalesce(data["error_kind"].as_string(), data["reason"].as_string()).label("kind")
-    each = sa.select(events.c.type, kind).where(events.c.position.in_(_positions(scope, most))).subquery().c
-    counted = sa.select(each.type, each.kind, sa.func.count()).group_by(each.type, each.kind)
+    kinds = sa.select(each.type, kind).subquery().c
+    counted = sa.select(kinds.type, kinds.kind, sa.func.count()).group_by(kinds.type, kinds.kind)
     return {(name, kind): count for name, kind, count in sql.run(counted)}
 
 
 def failures(sql: Statements, scope: Scope, limit: int) -> list[Recorded]:
     """Return the newest failures in scope, newest first."""
-    newest = sa.select(events).where(events.c.position.in_(_positions(scope, limit)))
-    found = newest.order_by(events.c.position.desc()).limit(limit)
-    return [rows.event_of(row) for row in sql.run(found).mappings()]
+    found = [rows.event_of(row) for row in sql.run(_newest(scope, limit, *events.c)).mappings()]
+    return sorted(found, key=lambda event: -event.position)[:limit]
 
 
-def _positions(scope: Scope, most: int) -> sa.Select[int]:
-    """Return the positions of the newest ``most`` failures; where no workspace is named, of each type."""
-    inside = of_fleet(sa.select(events.c.position), scope).where(*recorded_between(scope.since, scope.until))
+def _newest(scope: Scope, most: int, *columns: sa.ColumnElement[Any]) -> sa.Select[*tuple[Any, ...]]:
+    """Return columns of the newest ``most`` failures; where no workspace is named, of each type."""
+    inside = of_fleet(sa.select(*columns), scope).where(*recorded_between(scope.since, scope.until))
     if scope.workspace is not None:
-        branches = [inside.where(events.c.workspace == scope.workspace, IS_FAILURE)]
-    else:
-        branches = [inside.where(events.c.type == name, NOT_A_WRITE) for name in _TYPES]
-    newest = [one.order_by(events.c.position.desc()).limit(most).subquery() for one in branches]
-    merged = sa.union_all(*(sa.select(one.c.position) for one in newest)).subquery()
-    return sa.select(merged.c.position)
+        mine = inside.where(events.c.workspace == scope.workspace, IS_FAILURE)
+        return mine.order_by(events.c.position.desc()).limit(most)
+    branches = [
+        inside.where(events.c.type == name, NOT_A_WRITE).order_by(events.c.position.desc()).limit(most).subquery()
+        for name in _TYPES
+    ]
+    return sa.select(sa.union_all(*(sa.select(branch) for branch in branches)).subquery())

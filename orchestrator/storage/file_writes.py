@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import sqlalchemy as sa
 
 from orchestrator.domain.events import FileWritten
-from orchestrator.inquiries import FileWrites, Scope
+from orchestrator.inquiries import FileWrites, Scope, hottest_first
 from orchestrator.storage.log_spans import of_fleet, recorded_between
 from orchestrator.storage.schema import events, file_counts, workspaces
 from orchestrator.storage.statements import Statements
@@ -32,12 +32,12 @@ def written(
     counted = sa.select(each.workspace, each.subject, writes, sa.func.max(each.position).label("last_position"))
     found = counted.group_by(each.workspace, each.subject)
     if limit is not None:
-        found = found.order_by(writes.desc(), each.workspace, _as_bytes(sql, each.subject)).limit(limit)
+        found = found.order_by(writes.desc(), sa.desc("last_position")).limit(limit)
     files = [
         FileWrites(workspace=row.workspace, path=row.subject, writes=row.writes, last_position=row.last_position)
         for row in sql.run(found)
     ]
-    return sorted(files, key=lambda file: (-file.writes, file.workspace, file.path))
+    return sorted(files, key=hottest_first)
 
 
 def kept_files(sql: Statements, scope: Scope, limit: int) -> list[FileWrites]:
@@ -48,8 +48,7 @@ def kept_files(sql: Statements, scope: Scope, limit: int) -> list[FileWrites]:
     if scope.fleet is not None:
         members = sa.select(workspaces.c.id).where(workspaces.c.fleet == scope.fleet)
         kept = kept.where(file_counts.c.workspace.in_(members))
-    path = _as_bytes(sql, file_counts.c.path)
-    most_first = kept.order_by(file_counts.c.writes.desc(), file_counts.c.workspace, path).limit(limit)
+    most_first = kept.order_by(file_counts.c.writes.desc(), file_counts.c.last_position.desc()).limit(limit)
     return _files(sql, most_first)
 
 
@@ -89,11 +88,6 @@ def add_counts(sql: Statements, files: Sequence[FileWrites]) -> None:
 def path_digest(path: str) -> str:
     """Return what stands for a path in a key: a path may be longer than an entry of an index."""
     return hashlib.sha256(path.encode()).hexdigest()
-
-
-def _as_bytes(sql: Statements, path: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
-    """Order paths by their bytes, as Python and SQLite do, and not by a locale."""
-    return path if sql.dialect == "sqlite" else sa.collate(path, "C")
 
 
 def _files(sql: Statements, chosen: sa.Select[*tuple[object, ...]]) -> list[FileWrites]:

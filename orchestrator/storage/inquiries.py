@@ -14,7 +14,7 @@ from orchestrator.inquiries import FileWrites, Place, RestartSum, Scope, Waits
 from orchestrator.storage import failure_events, file_writes, restart_sums, rows
 from orchestrator.storage.database_time import DatabaseTime
 from orchestrator.storage.log_spans import last_by
-from orchestrator.storage.schema import workspace_snapshots, workspaces
+from orchestrator.storage.schema import IS_POLICY_CHANGE, NOT_A_WRITE, events, workspace_snapshots, workspaces
 from orchestrator.storage.statements import Statements
 
 
@@ -29,6 +29,36 @@ class SqlInquiries:
         """Return where an instant lies in the log."""
         now, position = self._sql.run(sa.select(self._time.store_time(), last_by(at))).one()
         return Place(now=now, position=position or 0)
+
+    def snapshot_by(self, workspace: str, at: datetime) -> tuple[Place, Snapshot | None]:
+        """Return where an instant lies in the log, and the workspace's newest snapshot of then or before."""
+        place = sa.select(last_by(at).label("place")).cte("place")
+        kept, earlier = workspace_snapshots, workspace_snapshots.alias()
+        newest = (
+            sa.select(earlier.c.position)
+            .where(earlier.c.workspace == workspace, earlier.c.position <= place.c.place)
+            .order_by(earlier.c.position.desc())
+            .limit(1)
+            .correlate(place)
+            .scalar_subquery()
+        )
+        mine = (kept.c.workspace == workspace) & (kept.c.position == newest)
+        found = sa.select(self._time.store_time().label("now"), place.c.place, kept.c.position, kept.c.state)
+        row = self._sql.run(found.select_from(place.outerjoin(kept, mine))).mappings().one()
+        snapshot = None if row["state"] is None else rows.snapshot_of(row)
+        return Place(now=row["now"], position=row["place"] or 0), snapshot
+
+    def past_events(self, workspace: str | None, *, after: int, to_position: int, limit: int) -> list[Recorded]:
+        """Return a workspace's events after ``after``, and all changes of policies from the log's beginning on."""
+        position = events.c.position
+        changes = sa.select(events).where(IS_POLICY_CHANGE, NOT_A_WRITE)
+        branches = [changes.where(position <= to_position)]
+        if workspace is not None:
+            mine = sa.select(events).where(events.c.workspace == workspace, position > after, position <= to_position)
+            branches.append(mine.order_by(position).limit(limit))
+        both = sa.union_all(*(sa.select(branch.subquery()) for branch in branches))
+        found = [rows.event_of(row) for row in self._sql.run(both).mappings()]
+        return sorted(found, key=lambda event: event.position)
 
     def snapshots(self, of: Collection[str], to_position: int) -> dict[str, Snapshot]:
         """Return each workspace's newest snapshot at or before that position: two index probes a workspace."""

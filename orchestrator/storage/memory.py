@@ -22,6 +22,7 @@ from orchestrator.storage.memory_log import MemoryLog
 from orchestrator.storage.memory_reader import MemoryReader
 from orchestrator.storage.memory_transaction import MemoryTransaction
 from orchestrator.storage.rows import fleet_of
+from orchestrator.verifications import StoredVerification
 
 _WRITER_WAITS_S = 5.0
 
@@ -100,6 +101,15 @@ class MemoryEventStore:
             if self._content.kept(LOG_SUMS).position != expected_position:
                 return False
             self._content = replace(self._content, counters={**self._content.counters, LOG_SUMS: counters})
+            return True
+
+    def save_verification(self, found: StoredVerification, *, expected_position: int | None) -> bool:
+        """Keep a verification if the kept one still is at ``expected_position``; return whether it was."""
+        with self._writing():
+            kept = self._content.verification
+            if (None if kept is None else kept.position) != expected_position:
+                return False
+            self._content = replace(self._content, verification=found)
             return True
 
     def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:

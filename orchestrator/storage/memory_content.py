@@ -14,6 +14,7 @@ from orchestrator.domain.snapshot import Snapshot
 from orchestrator.inquiries import FileWrites
 from orchestrator.ports import Counters, StoredAnswer, StoredWorkspace
 from orchestrator.storage.memory_seals import Sealed
+from orchestrator.verifications import StoredVerification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class Content:
     counters: Mapping[str, Counters] = field(default_factory=dict)
     last_tick_at: datetime | None = None
     sealed: Sealed = field(default_factory=Sealed)
+    verification: StoredVerification | None = None
 
     def kept(self, name: str) -> Counters:
         """Return the counters of that name; position 0 and no sums if there are none."""

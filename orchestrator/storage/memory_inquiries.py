@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 
-from orchestrator.domain.events import Cause, CycleAbandoned, CycleFailed, FileWritten, Recorded, RestartGaveUp
+from orchestrator.domain.events import (
+    Cause,
+    CycleAbandoned,
+    CycleFailed,
+    FileWritten,
+    PolicyChanged,
+    Recorded,
+    RestartGaveUp,
+)
 from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.inquiries import FileWrites, Percentiles, Place, RestartSum, Scope, Waits
+from orchestrator.inquiries import FileWrites, Place, RestartSum, Scope, Waits, hottest_first, percentiles
 from orchestrator.ports import Clock
 from orchestrator.storage.memory_content import Content
 from orchestrator.storage.memory_log import MemoryLog
@@ -32,6 +40,18 @@ class MemoryInquiries:
         """Return where an instant lies in the log."""
         position = self._log.position_at(at, length=self._content.length)
         return Place(now=self._content.store_time(self._clock.now()), position=position)
+
+    def snapshot_by(self, workspace: str, at: datetime) -> tuple[Place, Snapshot | None]:
+        """Return where an instant lies in the log, and the workspace's newest snapshot of then or before."""
+        place = self.place_of(at)
+        return place, self.snapshots([workspace], place.position).get(workspace)
+
+    def past_events(self, workspace: str | None, *, after: int, to_position: int, limit: int) -> list[Recorded]:
+        """Return a workspace's events after ``after``, and all changes of policies from the log's beginning on."""
+        last = min(to_position, self._content.length)
+        changes = [event for event in self._log.between(1, last) if isinstance(event.data, PolicyChanged)]
+        mine = [] if workspace is None else islice(self._log.between(after + 1, last, workspace), limit)
+        return sorted([*changes, *mine], key=lambda event: event.position)
 
     def snapshots(self, of: Collection[str], to_position: int) -> dict[str, Snapshot]:
         """Return each workspace's newest snapshot at or before that position, for those that have one."""
@@ -65,8 +85,8 @@ class MemoryInquiries:
         found = [record for record in self._restarts(scope) if record.state is RestartState.SUCCEEDED][:most]
         return Waits(
             restarts=len(found),
-            to_start_ms=_percentiles([_ms(record.opened_at, record.started_at) for record in found]),
-            to_success_ms=_percentiles([_ms(record.opened_at, record.ended_at) for record in found]),
+            to_start_ms=percentiles([_ms(record.opened_at, record.started_at) for record in found]),
+            to_success_ms=percentiles([_ms(record.opened_at, record.ended_at) for record in found]),
         )
 
     def storms(self, scope: Scope, *, limit: int, most: int) -> list[RestartRecord]:
@@ -144,17 +164,8 @@ class MemoryInquiries:
 
 
 def _most_first(files: Iterable[FileWrites]) -> list[FileWrites]:
-    return sorted(files, key=lambda file: (-file.writes, file.workspace, file.path))
+    return sorted(files, key=hottest_first)
 
 
 def _ms(first: datetime, last: datetime | None) -> int:
     return 0 if last is None else (last - first) // timedelta(milliseconds=1)
-
-
-def _percentiles(values: Sequence[int]) -> Percentiles:
-    ranked = sorted(values)
-
-    def at(percent: int) -> int | None:
-        return ranked[(len(ranked) * percent + 99) // 100 - 1] if ranked else None
-
-    return Percentiles(p50=at(50), p90=at(90), p99=at(99), max=at(100))

@@ -27,6 +27,7 @@ from orchestrator.storage.memory_inquiries import MemoryInquiries
 from orchestrator.storage.memory_seals import MemorySeals
 from orchestrator.storage.reader import HOLDING, waived_by
 from orchestrator.storage.rows import fleet_of, spelled_workspace, stored_event_of
+from orchestrator.verifications import StoredVerification, Verified
 
 
 class MemoryReader(MemoryInquiries):
@@ -193,6 +194,14 @@ class MemoryReader(MemoryInquiries):
     def counters(self, name: str = LOG_SUMS) -> Counters:
         """Return the kept sums of that name; position 0 and none if there are none yet."""
         return self._content.kept(name)
+
+    def verification(self) -> StoredVerification | None:
+        """Return where the next run goes on; None if the log was never verified."""
+        return self._content.verification
+
+    def verified(self) -> Verified | None:
+        """Return the same without its state."""
+        return self._content.verification
 
     def last_tick_at(self) -> datetime | None:
         """Return when a tick last ended, by the clock."""

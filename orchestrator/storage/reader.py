@@ -40,6 +40,8 @@ from orchestrator.storage.schema import (
     workspaces,
 )
 from orchestrator.storage.seals import SqlSeals
+from orchestrator.storage.verifications import read_verification, read_verified
+from orchestrator.verifications import StoredVerification, Verified
 
 HOLDING = (RestartState.SUCCEEDED, RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING)
 """States of a restart that answers for its range: of those, the ranges of a workspace never overlap (S6)."""
@@ -242,6 +244,14 @@ class SqlReader(SqlInquiries):
         if row is None:
             return Counters(position=0, sums={})
         return Counters(position=row.position, sums=msgspec.json.decode(row.sums, type=dict[str, int]))
+
+    def verification(self) -> StoredVerification | None:
+        """Return where the next run goes on; None if the log was never verified."""
+        return read_verification(self._sql)
+
+    def verified(self) -> Verified | None:
+        """Return the same without its state."""
+        return read_verified(self._sql)
 
     def last_tick_at(self) -> datetime | None:
         """Return when a tick last ended, by the database's clock."""

@@ -84,6 +84,8 @@ path_prefix: sa.ColumnElement[str] = sa.literal_column("substr(subject, 1, 200)"
 Literal, as SQLite finds the index by the very words."""
 PREFIX_CHARACTERS = 200
 IS_FAILURE = sa.text("type IN ('CycleFailed', 'CycleAbandoned', 'RestartGaveUp')")
+IS_POLICY_CHANGE = sa.text("type = 'PolicyChanged'")
+"""Literal too: SQLite prepares a statement anew at each use of a bound value that it compared with a partial index."""
 IS_WAIVER = sa.text("type = 'WritesWaived'")
 IS_CYCLE_START = sa.text("type = 'CycleStarted'")
 
@@ -153,6 +155,8 @@ workspaces = sa.Table(
 )
 """One row each: the folded state without its lease, and what queries and locks need of it as columns."""
 
+_SUMMED = ("state", "cause", "writes", "attempts", "shadow", "opened_at", "started_at", "ended_at")
+
 restarts = sa.Table(
     "restarts",
     metadata,
@@ -188,13 +192,14 @@ restarts = sa.Table(
     sa.Column("error", sa.Text),
     # Not unique: a given-up restart and the one that follows it may end at the same position.
     sa.Index("ix_restarts_workspace_to_position", "workspace", "to_position"),
-    sa.Index("ix_restarts_workspace_queued_position", "workspace", "queued_position"),
+    # Holds what a workspace's sums and waits need, so that they read no row (measured on SQLite: a third of the time).
+    sa.Index("ix_restarts_workspace_queued_position", "workspace", "queued_position", *_SUMMED),
     sa.Index("ix_restarts_fleet_queued_position", "fleet", "queued_position"),
     sa.Index("ix_restarts_state_queued_position", "state", "queued_position"),
     sa.Index("ix_restarts_queued_position", "queued_position"),
     sa.Index("ix_restarts_queued_at", "queued_at"),
     sa.Index("ix_restarts_workspace_from_position", "workspace", "from_position"),
-    sa.Index("ix_restarts_workspace_writes", "workspace", "writes"),
+    sa.Index("ix_restarts_workspace_writes", "workspace", "writes", "queued_position"),
     sa.Index("ix_restarts_writes", "writes"),
 )
 """The read model of each restart, written in the transaction of the event that changes it."""
@@ -285,8 +290,8 @@ file_counts = sa.Table(
     sa.Column("path", sa.Text, nullable=False),
     sa.Column("writes", NUMBER, nullable=False),
     sa.Column("last_position", NUMBER, nullable=False),
-    sa.Index("ix_file_counts_workspace_writes", "workspace", "writes"),
-    sa.Index("ix_file_counts_writes", "writes"),
+    sa.Index("ix_file_counts_workspace_writes", "workspace", "writes", "last_position"),
+    sa.Index("ix_file_counts_writes", "writes", "last_position"),
 )
 """Writes of each file, up to the position that ``counters`` keeps under ``file_counts``."""
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.api.log_sums import SAVE_FROM
+from orchestrator.audit.periodic_verifier import PeriodicVerifier
 from tests.api.conftest import Api, served
 
 Numbers = dict[str, float]
@@ -110,3 +112,22 @@ def test_ledger_balances_at_every_moment(any_api: Api) -> None:
 
     assert len(found) > 3
     assert set(found) == {0}
+
+
+def test_what_the_periodic_verification_found(any_api: Api) -> None:
+    any_api.put_workspace("ws")
+    any_api.write(path="a.py")
+    assert not any(name.startswith("orchestrator_violations") for name in scrape(any_api))
+
+    PeriodicVerifier(any_api.services.store).run()
+    found = scrape(any_api)
+    assert found["orchestrator_violations_total{S1}"] == 0
+    assert found["orchestrator_violations_total{log}"] == 0
+    assert found["orchestrator_verification_age_seconds"] < 60
+    with any_api.services.store.read() as reader:
+        kept = reader.verification()
+    assert kept is not None
+    assert found["orchestrator_verified_position"] == kept.position
+    worse = replace(kept, violations={"S3": 2})
+    assert any_api.services.store.save_verification(worse, expected_position=kept.position)
+    assert scrape(any_api)["orchestrator_violations_total{S3}"] == 2

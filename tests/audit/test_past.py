@@ -93,8 +93,7 @@ def lived(history: History, steps: list[tuple[str, str, int]]) -> dict[datetime,
 
 def then(store: EventStore, at: datetime) -> dict[str, object]:
     with store.read() as reader:
-        moment = moment_at(reader, at)
-        return {name: seen(workspace_at(reader, name, moment)) for name in NAMES}
+        return {name: seen(workspace_at(reader, name, at)[0]) for name in NAMES}
 
 
 STEP = st.tuples(st.sampled_from(STEPS + ENDS), st.sampled_from(NAMES), st.integers(0, 60))
@@ -135,8 +134,7 @@ def test_the_state_at_the_instant_of_every_event_is_the_log_folded_up_to_it(step
             states[event.workspace] = evolve(before, event, policy_in_force(before, Policies(layers=layers)))
         if following is None or following.recorded_at > event.recorded_at:
             with history.store.read() as reader:
-                moment = moment_at(reader, event.recorded_at)
-                found = [workspace_at(reader, name, moment) for name in NAMES]
+                found = [workspace_at(reader, name, event.recorded_at)[0] for name in NAMES]
             assert {one.state.workspace: one.state for one in found if one is not None} == states
 
 
@@ -158,6 +156,13 @@ SCRIPT = [
     ("fail", "a", 1),
     ("write", "a", 1),
 ]
+
+
+def test_a_long_window_is_folded_page_by_page(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.audit.past._PAGE", 3)
+    rows = lived(history, SCRIPT + [("write", "a", number) for number in range(9)])
+    for at, stored in rows.items():
+        assert then(history.store, at) == stored
 
 
 @pytest.mark.parametrize("snapshots", [True, False])
@@ -188,8 +193,8 @@ def test_a_server_answers_too(postgres_url: str) -> None:
         history.write("b")
         with store.read() as reader:
             log = reader.events(EventFilter(workspace="ws"))
-            states = [workspace_at(reader, "ws", moment_at(reader, event.recorded_at)) for event in log]
-            assert workspace_at(reader, "ws", moment_at(reader, began)) is None
+            states = [workspace_at(reader, "ws", event.recorded_at)[0] for event in log]
+            assert workspace_at(reader, "ws", began)[0] is None
             stored = reader.workspace("ws")
         phases = [one.state.phase.value for one in states if one is not None]
         assert phases == ["idle", "window_open", "queued", "running", "idle", "window_open"]
@@ -269,5 +274,6 @@ def test_the_future_is_not_known(history: History) -> None:
     history.clock.at -= timedelta(hours=1)
     with history.store.read() as reader:  # the clock stepped back: what was recorded is still the past
         assert moment_at(reader, START).position == reader.last_position()
-        with pytest.raises(InvalidInput, match="future"):
-            moment_at(reader, START + timedelta(microseconds=1))
+        for ask in (moment_at, lambda reader, at: workspace_at(reader, "ws", at)):
+            with pytest.raises(InvalidInput, match="future"):
+                ask(reader, START + timedelta(microseconds=1))

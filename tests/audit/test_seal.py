@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from threading import Barrier
 
 import pytest
 
 from orchestrator.audit.seal import Signing, seal_next
 from orchestrator.audit.sealer import Sealer
+from orchestrator.checkpoint_sinks import FolderSink
 from orchestrator.errors import Conflict, SealKeyUnavailable, SealRefused
 from orchestrator.ports import EventStore
 from orchestrator.storage.memory import MemoryEventStore
@@ -142,6 +146,25 @@ def test_a_sink_that_fails_keeps_no_other_waiting_and_gets_everything_later_in_o
     assert both.run().problems == []
     assert (good.sizes, bad.sizes) == ([2, 4, 6], [2, 4, 6])
     assert all(one.exported_at is not None for one in checkpoints(store))
+
+
+def test_a_database_that_was_cut_back_is_brought_to_every_sink_again(sqlite_url: str, tmp_path: Path) -> None:
+    """The sink has the last word: a folder refuses it."""
+    file, backup = tmp_path / "orchestrator.db", tmp_path / "backup.db"
+    folder, store = FolderSink(tmp_path / "checkpoints"), open_store(sqlite_url)
+    both = Sealer(store, lambda: SIGNING, [folder])
+    write(store, 2)
+    assert both.run().problems == []
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(backup)) as copy:
+        source.backup(copy)
+    write(store, 8)
+    assert both.run().problems == []
+    with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(file)) as copy:
+        source.backup(copy)
+    write(store, 1)
+    [problem] = both.run().problems
+    assert "holds a checkpoint of 10 events, and the next one in the database follows that of 2" in problem
+    store.close()
 
 
 def test_without_a_sink_nothing_counts_as_exported(store: EventStore) -> None:

@@ -14,7 +14,10 @@ from bench import audit
 from bench.__main__ import main
 from bench.log_files import Wanted, generate, sqlite_file
 from bench.ratios import Bar, Ratio, table
+from orchestrator.audit.export import export
 from orchestrator.audit.replay import replay
+from orchestrator.audit.verify.lines import read_lines
+from orchestrator.audit.verify.run import Verification
 from orchestrator.domain.events import EVENT_TYPES
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.opening import open_store
@@ -46,6 +49,18 @@ def test_generated_log_replays(folder: Path) -> None:
     assert report.restarts > EVENTS / 20
 
 
+def test_generated_log_keeps_every_promise(folder: Path, tmp_path: Path) -> None:
+    exported = tmp_path / "export.ndjson"
+    with closing(open_store(f"sqlite:///{of(folder)}")) as store, exported.open("w", encoding="utf-8") as file:
+        export(store, file.write)
+    verification = Verification(tick_us=1_000_000, slots=1_000)
+
+    with exported.open("rb") as lines:
+        verification.read(read_lines(lines))
+
+    assert verification.report("export").violations == ()
+
+
 def test_generated_log_has_what_logs_have(folder: Path) -> None:
     types = {str(row[0]) for row in rows(of(folder), "SELECT DISTINCT type FROM events")}
     needed = {"FileWritten", "RestartQueued", "CycleSucceeded", "CycleFailed", "CycleAbandoned", "RestartRequested"}
@@ -75,7 +90,13 @@ def test_everything_is_measured(folder: Path, capsys: pytest.CaptureFixture[str]
 
     measured = json.loads(capsys.readouterr().out)
     found = {item["what"]: item for item in measured["ratios"]}
-    assert {"why did this restart happen", "what became of this write", "replay", "export"} <= found.keys()
+    assert {
+        "why did this restart happen",
+        "what became of this write",
+        "replay",
+        "export",
+        "verify a file",
+    } <= found.keys()
     assert all(item["ours_s"] > 0 and item["other_s"] > 0 for item in found.values())
 
 

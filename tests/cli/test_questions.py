@@ -38,7 +38,7 @@ def test_storms_files_and_failures(run: Run, recorded: Recorded) -> None:
     assert recorded.restart in text(run, recorded, "audit", "storms", "--workspace", "ws")
     assert "No restart." in text(run, recorded, "audit", "storms", "--workspace", "held")
     paths = [item["path"] for item in read(run, recorded, "audit", "hot-files", "--limit", "2")["items"]]
-    assert paths == ["sp\x1b[31mace.py", "src/[b].py"]
+    assert paths == ["src/late.py", "sp\x1b[31mace.py"]
     assert "sp\\x1b[31mace.py" in text(run, recorded, "audit", "hot-files")
     assert "No write." in text(run, recorded, "audit", "hot-files", "--fleet", "none")
     assert read(run, recorded, "audit", "failures")["gave_up"] == 0

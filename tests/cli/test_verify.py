@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.storage.opening import open_store
 from tests.audit.sealed import KEY, Sealed
-from tests.audit.verify.logs import Log, export_of, fill
+from tests.audit.verify.logs import Log, make_good_database, make_good_log
 from tests.cli.conftest import Ran, Run
-from tests.history import History, TestClock
 
 
 @dataclass(frozen=True)
@@ -37,25 +37,27 @@ class Files:
         return str(path)
 
 
-@pytest.fixture
-def files(tmp_path: Path, sqlite_url: str) -> Files:
-    clock = TestClock()
-    store = open_store(sqlite_url, clock)
-    history = History(store, clock)
-    fill(history)
-    lines = export_of(store)
-    store.close()
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, migrate_database: Callable[[str], None]) -> Path:
+    """A folder with all of it, to be copied."""
+    folder = tmp_path_factory.mktemp("verify")
+    make_good_database(folder / "log.db", migrate_database)
+    lines = make_good_log()
     sealed = Sealed(lines.decode().splitlines())
     restart = json.loads(sealed.lines[5])["data"]["restart"]
-    made = {
-        "export.ndjson": lines,
-        "log.pub": KEY.public.line().encode() + b"\n",
-        "checkpoint": sealed.note(90).encode(),
-        "bundle.json": sealed.bundle(restart).encode(),
-    }
-    for name, content in made.items():
-        (tmp_path / name).write_bytes(content)
-    return Files(tmp_path, sqlite_url, *(str(tmp_path / name) for name in made))
+    (folder / "export.ndjson").write_bytes(lines)
+    (folder / "log.pub").write_text(KEY.public.line() + "\n")
+    (folder / "checkpoint").write_text(sealed.note(90))
+    (folder / "bundle.json").write_text(sealed.bundle(restart))
+    return folder
+
+
+@pytest.fixture
+def files(tmp_path: Path, template: Path) -> Files:
+    folder = tmp_path / "files"
+    shutil.copytree(template, folder)
+    made = ("export.ndjson", "log.pub", "checkpoint", "bundle.json")
+    return Files(folder, f"sqlite:///{folder / 'log.db'}", *(str(folder / name) for name in made))
 
 
 def verdicts(ran: Ran) -> dict[str, str]:

@@ -17,6 +17,7 @@ from orchestrator.bootstrap import open_store
 from orchestrator.domain.events import CycleStarted
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.ports import EventFilter, EventStore, WorkspaceFilter
+from orchestrator.seal_keys import make_key_file
 from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, as_login
 from tests.system.acts import Act, acts_in
 from tests.system.client import Answer, Client
@@ -73,6 +74,11 @@ class Deployment(ABC):
         if self.url:
             self.client.close()
         self.url, self.client = url, Client(url)
+
+    @property
+    @abstractmethod
+    def sealing(self) -> Path:
+        """Return the folder with ``seal.key``, ``seal.pub`` and ``checkpoints``."""
 
     @abstractmethod
     def settings(self) -> dict[str, str]:
@@ -215,6 +221,10 @@ class Embedded(Deployment):
     def data(self) -> Path:
         return self.folder / "data"
 
+    @property
+    def sealing(self) -> Path:
+        return self.data
+
     def settings(self) -> dict[str, str]:
         return {}
 
@@ -247,10 +257,17 @@ class Production(Deployment):
             "ORCHESTRATOR_BROKER_URL": self._broker_url,
             "ORCHESTRATOR_BIND": "127.0.0.1:0",
             "ORCHESTRATOR_SLOTS": str(self.SLOTS),
+            "ORCHESTRATOR_SEAL_KEY": str(self.sealing / "seal.key"),
+            "ORCHESTRATOR_CHECKPOINT_DIR": str(self.sealing / "checkpoints"),
         }
+
+    @property
+    def sealing(self) -> Path:
+        return self.folder
 
     def start(self) -> None:
         self.store = open_store(as_login(self._database_url, READER))
+        make_key_file(self.sealing / "seal.key", "tests.example.com")
         roles = ("--app-role", APP_ROLE, "--reader-role", READER_ROLE)
         migrate = self.run("migrate", "migrate", *roles, ORCHESTRATOR_DATABASE_URL=self._database_url)
         assert migrate.wait(30) == 0, migrate.tail()

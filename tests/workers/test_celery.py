@@ -16,6 +16,7 @@ import pytest
 import structlog
 from celery import Celery
 
+from orchestrator.audit.periodic_verifier import PeriodicVerifier
 from orchestrator.domain.events import CycleSucceeded
 from orchestrator.errors import BrokerUnavailable
 from orchestrator.logs import configure_logs
@@ -24,8 +25,9 @@ from tests.servers.redis import RedisServer
 from tests.service.world import IDS, Scripted, drainer, events, write
 from tests.waiting import wait_until
 from tests.workers.test_tasks import register
-from workers.app import TICK_TASK, check_broker, create_celery, safe_url
+from workers.app import CHORE_TASK, CHORES_EVERY_S, TICK_TASK, check_broker, create_celery, safe_url
 from workers.celery_threads import BeatThread, WorkerThread
+from workers.chores import Chores
 from workers.doorbell import CeleryDoorbell
 from workers.tasks import Ticker, register_tasks
 
@@ -140,3 +142,20 @@ def test_two_apps_of_one_process_have_tasks_of_their_own(capsys: pytest.CaptureF
             with store.read() as reader:
                 ticked.append(reader.last_tick_at() is not None)
         assert ticked == [True, number == 1]
+
+
+def test_beat_asks_for_a_verification_and_the_task_is_one() -> None:
+    store = MemoryEventStore()
+    register(store)
+    app, worker = create_celery("memory://", tick_s=1, slots=1), drainer(store, Scripted())
+    ticks = Ticker(store, CeleryDoorbell(app), IDS, worker, tick_s=0.01)
+    register_tasks(app, ticks, worker, Chores({"verify": PeriodicVerifier(store).run}))
+    app.tasks[CHORE_TASK]("verify")
+
+    with store.read() as reader:
+        verified = reader.verified()
+        assert verified is not None
+        assert verified.position == reader.last_position()
+    assert {entry["task"] for entry in app.conf.beat_schedule.values()} <= set(app.tasks)
+    asked = app.conf.beat_schedule["verify"]
+    assert (asked["task"], asked["args"], asked["schedule"]) == (CHORE_TASK, ("verify",), CHORES_EVERY_S["verify"])

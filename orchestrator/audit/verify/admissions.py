@@ -54,7 +54,7 @@ def removed(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> Non
         workspace.restart = None
     workspace.registered = False
     workspace.held_position = 0
-    workspace.next_try_at = None
+    workspace.next_try_at, workspace.give_ups = None, 0
     workspace.waivable, workspace.waivable_at = workspace.last_pending, at
 
 

@@ -17,6 +17,7 @@ _started = msgspec.json.Decoder(data_of.CycleStarted).decode
 _succeeded = msgspec.json.Decoder(data_of.CycleSucceeded).decode
 _failed = msgspec.json.Decoder(data_of.CycleFailed).decode
 _abandoned = msgspec.json.Decoder(data_of.CycleAbandoned).decode
+_MS = 1_000
 _late = msgspec.json.Decoder(data_of.LateResultRejected).decode
 
 
@@ -36,7 +37,7 @@ def started(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> Non
     what = f"cycle {data.cycle}"
     check_counts(judge, workspace, position, what, data.to_position, (data.writes, data.requests))
     _check_kind(judge, workspace, position, data)
-    _check_mode(judge, workspace, position, data)
+    _check_policy(judge, workspace, position, data, at)
     if judge.tick_us is not None:
         liveness.check_start(judge, workspace, restart, position, at)
     restart.cycles += 1
@@ -81,6 +82,7 @@ def _restart_of(judge: Judge, workspace: Workspace, position: int, data: data_of
         min_interval=0,
         ready_at=0,
         cycles=data.attempt - 1,
+        adopted=True,
     )
     workspace.restart = adopted
     return adopted
@@ -137,16 +139,25 @@ def _check_kind(judge: Judge, workspace: Workspace, position: int, data: data_of
         judge.broken(Promise.S1, workspace, (workspace.full_position, position), text)
 
 
-def _check_mode(judge: Judge, workspace: Workspace, position: int, data: data_of.CycleStarted) -> None:
-    """The mode is read at each start; a start names the policy it read since schema 2."""
+def _check_policy(judge: Judge, workspace: Workspace, position: int, data: data_of.CycleStarted, at: int) -> None:
+    """The policy is read at each start, under the lock: its version (named since schema 2), its mode, its lease."""
     in_force = judge.policies.in_force(workspace)
-    if in_force is None or data.policy_version != in_force.version:
+    if in_force is None or data.policy_version is None:
         return
-    right = in_force.numbers.mode == "shadow"
-    if data.shadow != right:
-        mode = "shadow" if right else "live"
-        text = f"cycle {data.cycle} says shadow: {str(data.shadow).lower()}, but the mode in force is {mode}"
-        judge.broken(Promise.S1, workspace, (max(in_force.position, workspace.policy_position), position), text)
+    where = (max(in_force.position, workspace.policy_position), position)
+    if data.policy_version != in_force.version:
+        text = f"cycle {data.cycle} names policy version {data.policy_version}, but {in_force.version} is in force"
+        judge.broken(Promise.S5, workspace, where, text)
+        return
+    numbers = in_force.numbers
+    if data.shadow != (numbers.mode == "shadow"):
+        said = str(data.shadow).lower()
+        text = f"cycle {data.cycle} says shadow: {said}, but the mode in force is {numbers.mode}"
+        judge.broken(Promise.S1, workspace, where, text)
+    lease = microseconds(data.lease_until) - at
+    if numbers.lease_ms is not None and lease != numbers.lease_ms * _MS:
+        text = f"cycle {data.cycle} has a lease of {lease / 1e6:g} s; the policy in force says {numbers.lease_ms} ms"
+        judge.broken(Promise.S3, workspace, where, text)
 
 
 def succeeded(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> None:
@@ -167,6 +178,7 @@ def succeeded(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> N
         what = f"the success of cycle {data.cycle}"
         told(judge, workspace, position, what, said=data.writes, held=ended + unseen)
     workspace.restart = None
+    workspace.give_ups = 0
     workspace.floor = at
 
 
@@ -179,6 +191,11 @@ def failed(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> None
     restart = workspace.restart
     restart.retrying = True
     restart.must_give_up = data.retry_at is None
+    restart.spent += 1
+    restart.may_give_up = True if data.error_kind == "permanent" else _is_spent(judge, workspace, restart)
+    if restart.may_give_up and data.retry_at is not None:
+        text = f"cycle {data.cycle} fails and is to be retried, though no attempt is left"
+        judge.broken(Promise.S4, workspace, (restart.position, event.position), text)
     restart.ready_at = at if data.retry_at is None else microseconds(data.retry_at)
     restart.ready_position = event.position
     restart.limit = None
@@ -193,13 +210,25 @@ def abandoned(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> N
         return
     restart = workspace.restart
     restart.ready_at, restart.ready_position, restart.limit = at, position, None
+    restart.retrying, restart.may_give_up = False, False
     if data.reason != "lease_expired":
         return
+    restart.spent += 1
+    restart.may_give_up = _is_spent(judge, workspace, restart)
+    restart.must_give_up = restart.may_give_up is True
     if at < cycle.lease_until:
         text = f"cycle {data.cycle} is abandoned though its lease runs until {spell_instant(cycle.lease_until)}"
         judge.broken(Promise.S3, workspace, (cycle.position, position), text)
     restart.orphaned_at, restart.crowded = at, judge.crowded(at)
     liveness.check_abandonment(judge, workspace, cycle, position, at)
+
+
+def _is_spent(judge: Judge, workspace: Workspace, restart: Restart) -> bool | None:
+    """Return whether no attempt is left; None if the log does not hold ``max_attempts``, or all of its cycles."""
+    in_force = judge.policies.in_force(workspace)
+    if in_force is None or in_force.numbers.max_attempts is None or restart.adopted:
+        return None
+    return restart.spent >= in_force.numbers.max_attempts
 
 
 def late_result(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> None:

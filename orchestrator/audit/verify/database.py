@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from orchestrator.audit.verify.lines import Line, Unreadable, decode_envelope
+from orchestrator.audit.verify.lines import Line, Unreadable, parse_line
 
 _PAGE = 2_000
 _PAGE_SQL = sa.text(
@@ -95,13 +95,14 @@ class Database:
 
 
 def _line(row: Any) -> Line:
+    what = f"the row at position {row[0]}"
     try:
         text = row[13].encode() if isinstance(row[13], str) else b"null"
         values = [*row[:6], *map(_spelled, row[6:8]), *row[8:13], msgspec.Raw(text)]
         line = _encode_row(_Row(*values))
-        return line, decode_envelope(line)
     except (msgspec.MsgspecError, TypeError, UnicodeError) as error:
-        raise Unreadable(f"the row at position {row[0]} is no event: {error}") from None
+        raise Unreadable(f"{what} is no event: {error}") from None
+    return line, parse_line(line, what)
 
 
 def _spelled(at: datetime | str | None) -> str | None:

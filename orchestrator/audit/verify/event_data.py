@@ -24,6 +24,8 @@ class PolicyPatch(msgspec.Struct, frozen=True, omit_defaults=True):
     min_interval_ms: int | None = None
     settle_ms: int | None = None
     cycle_timeout_ms: int | None = None
+    max_attempts: int | None = None
+    give_up_backoff_ms: int | None = None
     lease_ms: int | None = None
     mode: Literal["live", "shadow"] | None = None
 
@@ -138,6 +140,7 @@ class CycleFailed(_Data):
     restart: str
     cycle: str
     fence: int
+    error_kind: Literal["transient", "permanent", "unknown", "timeout"]
     retry_at: Instant | None
 
 

@@ -40,7 +40,13 @@ class Restart(msgspec.Struct):
     ready_position: int = 0
     retrying: bool = False
     cycles: int = 0
+    adopted: bool = False
+    """Met without its queue event, so its earlier cycles are not known."""
+    spent: int = 0
+    """Cycles that count towards ``max_attempts``."""
     open: Cycle | None = None
+    may_give_up: bool | None = None
+    """Whether its last failure leaves no attempt; None where the log does not say."""
     must_give_up: bool = False
     limit: int | None = None
     """Until when its first cycle must start by L1, less what it queues for capacity."""
@@ -90,6 +96,8 @@ class Workspace(msgspec.Struct):
     last_start: int | None = None
     last_end: int | None = None
     next_try_at: int | None = None
+    give_ups: int = 0
+    """Give-ups in a row."""
     floor: int = 0
     """Since when nothing that is broken, held or changed explains a wait (L1)."""
     queues: int = 0
@@ -163,6 +171,8 @@ class Ledger(msgspec.Struct):
     crowded_us: int = 0
     crowded_since: int = 0
     explained: int = 0
+    stopped_at: int = -1
+    """The position after which the log could not be read, once that is told."""
     violations: dict[str, int] = {}
     """All that were ever found, by promise."""
 

@@ -67,6 +67,14 @@ def read_lines(file: BinaryIO, progress: Callable[[int], object] = lambda read: 
             raise Unreadable(f"line {number} is no event: {error}", number) from None
 
 
+def parse_line(line: bytes, what: str) -> Envelope:
+    """Return the envelope of one event; ``what`` names it in the error. Raises ``Unreadable``."""
+    try:
+        return decode_envelope(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unreadable(f"{what} is no event: {error}") from None
+
+
 def _split(file: BinaryIO, progress: Callable[[int], object]) -> Iterator[bytes]:
     """Split blocks, not the file: measured 0.1 us a line less, and a file without line feeds cannot fill memory."""
     rest, number, read = b"", 0, 0

@@ -14,6 +14,8 @@ from orchestrator.audit.verify.ranges import check_counts, check_from, check_to,
 from orchestrator.audit.verify.report import Promise
 
 _MS = 1_000
+_BACKOFF_MOST_MS = 3_600_000
+"""A give-up's back-off doubles up to here."""
 _NUMBERS = ("quiet_ms", "max_wait_ms", "max_count", "edge", "min_interval_ms")
 _queued = msgspec.json.Decoder(data_of.RestartQueued).decode
 _gave_up = msgspec.json.Decoder(data_of.RestartGaveUp).decode
@@ -97,6 +99,10 @@ def _check_stored(judge: Judge, workspace: Workspace, position: int, data: data_
     if (None if data.last_write_at is None else microseconds(data.last_write_at)) != last and not workspace.unseen:
         text = f"{data.restart} stores another last_write_at than its last write's"
         judge.broken(Promise.S5, workspace, (workspace.last_pending, position), text)
+    opened = min((*workspace.times[:1], *workspace.request_times[:1]))
+    if microseconds(data.opened_at) != opened and not workspace.unseen:
+        text = f"{data.restart} stores another opened_at than that of the first that waits"
+        judge.broken(Promise.S5, workspace, (workspace.last_pending, position), text)
     kind = kind_of(workspace)
     if data.kind != kind:
         text = f"{data.restart} is a {data.kind}, but what waits asks for a {kind}"
@@ -133,11 +139,36 @@ def _count_queues(judge: Judge, workspace: Workspace, position: int, restart: st
 def gave_up(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> None:
     """Take a give-up: everything stays pending; newer writes are judged alone, unserved requests at their time."""
     data = _gave_up(event.data)
+    _check_give_up(judge, workspace, event.position, data, at)
     _end_restart(judge, workspace, event.position, data.restart, "is given up", at)
     workspace.folded = len(workspace.writes)
     workspace.probe_at = None
     workspace.next_try_at = microseconds(data.next_try_at)
+    workspace.give_ups += 1
     workspace.queues = 0
+
+
+def _check_give_up(judge: Judge, workspace: Workspace, position: int, data: data_of.RestartGaveUp, at: int) -> None:
+    """S4: only the last attempt or a permanent error ends a restart so, and the next try comes at its instant."""
+    restart = workspace.restart
+    if restart is None or restart.id != data.restart:
+        return
+    where = (restart.ready_position, position)
+    if data.attempts != restart.cycles:
+        text = f"{data.restart} is given up after {data.attempts} attempts, but the log holds {restart.cycles}"
+        judge.broken(Promise.S7, workspace, (restart.position, position), text)
+    if restart.may_give_up is False:
+        text = f"{data.restart} is given up though attempts are left"
+        judge.broken(Promise.S4, workspace, where, text)
+    in_force = judge.policies.in_force(workspace)
+    if in_force is None or in_force.numbers.give_up_backoff_ms is None:
+        return
+    backoff = in_force.numbers.give_up_backoff_ms
+    right = at + min(max(_BACKOFF_MOST_MS, backoff), backoff * 2 ** min(workspace.give_ups, 40)) * _MS
+    if microseconds(data.next_try_at) != right:
+        said = spell_instant(microseconds(data.next_try_at))
+        text = f"{data.restart} is to be tried again at {said}, but its back-off ends at {spell_instant(right)}"
+        judge.broken(Promise.S4, workspace, where, text)
 
 
 def cancelled(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> None:

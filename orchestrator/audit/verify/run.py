@@ -44,12 +44,16 @@ class Verification:
         """Return what is known of the log up to where it was read."""
         return self.verifier.ledger
 
-    def read(self, lines: Iterator[Line], *, whole: bool = True) -> None:
-        """Take all lines, up to the first that cannot be read. ``whole`` False: more will come after them."""
+    def read(self, lines: Iterator[Line]) -> None:
+        """Take all lines, up to the first that cannot be read."""
         try:
             self._take_all(lines)
         except Unreadable as error:
             self._stop(error)
+
+    def finish(self, *, whole: bool = True) -> None:
+        """Judge what is open at the end. ``whole`` False: more of the log comes after what was read."""
+        if not self.read_to_end:
             return
         if self.ledger.events == 0:
             self.verifier.foreign("there is no event in it at all")

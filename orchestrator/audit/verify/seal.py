@@ -25,7 +25,7 @@ class SealCheck:
         self._last_position = 0
         self._sound_to = 0
         self.broken: list[tuple[tuple[int, ...], str]] = []
-        """Positions and a sentence for each checkpoint that does not hold."""
+        """Positions and a sentence of the first checkpoint that does not hold."""
 
     @property
     def sealed_to(self) -> int:
@@ -72,3 +72,4 @@ class SealCheck:
         after = f"the log is what was sealed up to position {self._sound_to}, and" if self._sound_to else "so"
         where = f"{after} something up to position {self._last_position} was edited, cut or put in"
         self.broken.append(((self._sound_to + 1, self._last_position), f"{text}; {where}"))
+        self._left = []  # every later root holds the same change

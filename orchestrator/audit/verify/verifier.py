@@ -107,7 +107,10 @@ class Verifier:
                 liveness.check_at_end(self._judge, workspace, self.ledger.at)
 
     def unreadable(self, error: Unreadable) -> None:
-        """Take the end of what can be read as a finding."""
+        """Take the end of what can be read as a finding; whoever goes on from here is not told again."""
+        if self.ledger.stopped_at == self.ledger.position:
+            return
+        self.ledger.stopped_at = self.ledger.position
         self._judge.line = error.line or self._judge.line
         self._judge.always_broken(Promise.LOG, None, (self.ledger.position,), f"{error}; nothing after it was read")
 

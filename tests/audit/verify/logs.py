@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from orchestrator.audit.export import export
@@ -17,6 +18,7 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import ErrorKind
 from orchestrator.ports import EventStore
 from orchestrator.storage.memory import MemoryEventStore
+from orchestrator.storage.opening import open_store
 from tests.history import START, History, TestClock
 
 Event = dict[str, Any]
@@ -114,6 +116,16 @@ def make_good_log() -> bytes:
     return export_of(history.store)
 
 
+def make_good_database(path: Path, migrate: Callable[[str], None]) -> Path:
+    url = f"sqlite:///{path}"
+    migrate(url)
+    clock = TestClock()
+    store = open_store(url, clock)
+    fill(History(store, clock))
+    store.close()
+    return path
+
+
 class Log:
     """Events of an export that a test may change. Positions are those of the events, from 1."""
 
@@ -194,6 +206,7 @@ def later_by(text: str, seconds: float) -> str:
 def verify(lines: bytes, *, tick_us: int | None = TICK_US, seal: SealCheck | None = None) -> Report:
     verification = Verification(tick_us=tick_us, seal=seal)
     verification.read(read_lines(BytesIO(lines)))
+    verification.finish()
     return verification.report("the test's log")
 
 

@@ -100,7 +100,13 @@ def test_s2_more_is_covered_than_the_cycle_held(log: Log) -> None:
 def test_s3_a_second_cycle_while_one_is_live(log: Log) -> None:
     first = log.of("last", "CycleStarted")
     stamp = instant(1118)
-    second = first["data"] | {"cycle": "cyc_second", "fence": 2, "attempt": 2, "started_at": stamp}
+    second = first["data"] | {
+        "cycle": "cyc_second",
+        "fence": 2,
+        "attempt": 2,
+        "started_at": stamp,
+        "lease_until": instant(1148),
+    }
     put = log.put(first, "CycleStarted", **second | {"previous_started_at": first["recorded_at"]})
     log.of("last", "CycleStarted", 1)["recorded_at"] = stamp
     log.data("last", "CycleSucceeded").update(cycle="cyc_second", fence=2)
@@ -122,9 +128,15 @@ def test_s3_a_zombie_s_result_that_counted(log: Log) -> None:
 
 
 def test_s3_a_cycle_that_was_abandoned_before_its_lease_had_passed(log: Log) -> None:
-    log.data("orphan", "CycleStarted")["lease_until"] = instant(960)
+    log.of("orphan", "CycleAbandoned")["recorded_at"] = instant(945)
 
     assert broken(verify(log.encode())) == {S3: [(83, 84)]}
+
+
+def test_s3_a_lease_that_is_longer_than_the_policy_gives(log: Log) -> None:
+    log.data("last", "CycleStarted")["lease_until"] = instant(2000)
+
+    assert broken(verify(log.encode())) == {S3: [(94, 97)]}
 
 
 def test_s3_the_live_cycle_s_result_is_refused(log: Log) -> None:
@@ -148,6 +160,24 @@ def test_s4_a_restart_that_nobody_asked_for_within_min_interval(log: Log) -> Non
     log.data("manual", "RestartQueued", 1)["cause"] = "mutation"
 
     assert broken(verify(log.encode())) == {S5: [(76, 77)], S4: [(74, 78)]}
+
+
+def test_s4_a_retry_although_no_attempt_is_left(log: Log) -> None:
+    log.data("retry", "CycleFailed")["error_kind"] = "permanent"
+
+    assert broken(verify(log.encode())) == {S4: [(15, 17)]}
+
+
+def test_s4_a_give_up_although_attempts_are_left(log: Log) -> None:
+    log.data("gave_up", "CycleFailed")["error_kind"] = "transient"
+
+    assert broken(verify(log.encode())) == {S4: [(24, 25)]}
+
+
+def test_s4_a_give_up_that_comes_back_too_soon(log: Log) -> None:
+    log.data("gave_up", "RestartGaveUp")["next_try_at"] = instant(221)
+
+    assert broken(verify(log.encode())) == {S4: [(24, 25)]}
 
 
 def test_s5_queued_before_its_due(log: Log) -> None:
@@ -174,6 +204,18 @@ def test_s5_other_numbers_than_those_in_force(log: Log) -> None:
     log.data("last", "RestartQueued")["max_wait_ms"] = 61_000
 
     assert broken(verify(log.encode())) == {S5: [(94, 96)]}
+
+
+def test_s5_another_opening_than_that_of_the_first_write(log: Log) -> None:
+    log.data("plain", "RestartQueued")["opened_at"] = instant(1)
+
+    assert broken(verify(log.encode())) == {S5: [(5, 6)]}
+
+
+def test_s5_a_start_under_another_policy_than_that_in_force(log: Log) -> None:
+    log.data("last", "CycleStarted")["policy_version"] = 9
+
+    assert broken(verify(log.encode())) == {S5: [(94, 97)]}
 
 
 def test_s5_queued_and_started_under_a_hold(log: Log) -> None:
@@ -236,6 +278,12 @@ def test_s7_another_previous_start_than_the_last(log: Log) -> None:
     log.data("plain", "CycleStarted", 1)["previous_started_at"] = None
 
     assert broken(verify(log.encode())) == {S7: [(7, 11)]}
+
+
+def test_s7_a_give_up_counts_other_attempts_than_there_were(log: Log) -> None:
+    log.data("gave_up", "RestartGaveUp")["attempts"] = 2
+
+    assert broken(verify(log.encode())) == {S7: [(22, 25)]}
 
 
 def test_s9_a_cycle_of_a_restart_that_was_never_queued(log: Log) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,25 +14,23 @@ from orchestrator.audit.verify.database import Database, SourceUnavailable
 from orchestrator.audit.verify.report import Promise, Report
 from orchestrator.audit.verify.run import Verification
 from orchestrator.storage.opening import open_store
-from tests.audit.verify.logs import TICK_US, broken, export_of, fill, verify
+from tests.audit.verify.logs import TICK_US, broken, export_of, verify
 from tests.history import History, TestClock
 
 
 @pytest.fixture
-def history(sqlite_url: str) -> Iterator[History]:
-    """The good log in SQLite."""
-    clock = TestClock()
-    store = open_store(sqlite_url, clock)
-    made = History(store, clock)
-    fill(made)
-    yield made
-    store.close()
+def url(good_database: Path, tmp_path: Path) -> str:
+    """A copy of the good log in SQLite, for this test to change."""
+    copy = tmp_path / "copy.db"
+    shutil.copy(good_database, copy)
+    return f"sqlite:///{copy}"
 
 
 def verify_database(url: str) -> Report:
     database = Database(url)
     verification = Verification(tick_us=TICK_US)
     verification.read(database.lines(0, database.last_position()))
+    verification.finish()
     database.close()
     return verification.report(database.name)
 
@@ -48,19 +46,19 @@ def change(url: str, statement: str) -> None:
 
 
 def test_lines_are_those_of_the_export_and_pages_join(
-    history: History, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    url: str, good_lines: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "_PAGE", 7)
-    database = Database(sqlite_url)
+    database = Database(url)
     lines = [line for line, _ in database.lines(0, database.last_position())]
     database.close()
 
-    assert b"\n".join(lines) + b"\n" == export_of(history.store)
+    assert b"\n".join(lines) + b"\n" == good_lines
 
 
-def test_a_good_database_is_good(history: History, sqlite_url: str) -> None:
-    report = verify_database(sqlite_url)
-    from_file = verify(export_of(history.store))
+def test_a_good_database_is_good(url: str, good_lines: bytes) -> None:
+    report = verify_database(url)
+    from_file = verify(good_lines)
 
     assert report.violations == ()
     assert report.sums == from_file.sums
@@ -102,12 +100,11 @@ def test_postgresql_gives_the_same_lines(postgres_url: str, reader_url: str) -> 
     ],
 )
 def test_a_database_that_was_changed_by_hand(
-    history: History, sqlite_url: str, statement: str, promise: Promise, positions: tuple[int, ...]
+    url: str, statement: str, promise: Promise, positions: tuple[int, ...]
 ) -> None:
-    history.store.close()
-    change(sqlite_url, statement)
+    change(url, statement)
 
-    assert broken(verify_database(sqlite_url)) == {promise: [positions]}
+    assert broken(verify_database(url)) == {promise: [positions]}
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,10 @@ from tests.audit.verify.random_days import RandomDay
 def go_on(
     ledger: Ledger | None, lines: bytes, *, whole: bool = True, after: int = 0, tick_us: int | None = None
 ) -> tuple[Report, Ledger]:
-    verification = Verification(ledger=ledger, after=after, tick_us=tick_us)
-    verification.read(read_lines(BytesIO(lines)), whole=whole)
+    kept = None if ledger is None else load(save(ledger))
+    verification = Verification(ledger=kept, after=after, tick_us=tick_us)
+    verification.read(read_lines(BytesIO(lines)))
+    verification.finish(whole=whole)
     return verification.report("part"), load(save(verification.ledger))
 
 

@@ -50,13 +50,13 @@ def assert_good(report: Report) -> None:
     assert report.sums.imbalance == 0
 
 
-@pytest.mark.parametrize("seed", range(0, 1_000 if THOROUGH else 50, 5))
+@pytest.mark.parametrize("seed", range(0, 1_000 if THOROUGH else 30, 5))
 def test_days_of_several_workspaces_under_changing_policies(seed: int) -> None:
     for some in range(seed, seed + 5):
         assert_good(verify(RandomDay(some).play(120).export(), tick_us=None))
 
 
-@worlds(60)
+@worlds(40)
 @given(
     given_policy=POLICIES,
     steps=st.lists(st.one_of(WRITES, WRITES, REQUESTS, REQUESTS, MEDDLING), min_size=3, max_size=25),
@@ -74,7 +74,7 @@ def test_worlds_with_workers_that_fail_die_or_freeze(
     assert report.sums.pending == 0
 
 
-@worlds(30)
+@worlds(20)
 @given(
     given_policy=POLICIES,
     steps=st.lists(st.one_of(WRITES, WRITES, REQUESTS), min_size=3, max_size=25),

@@ -71,7 +71,7 @@ def test_no_attack_on_what_is_sealed_passes(attack: Callable[[Log], None], log: 
 
 def test_more_checkpoints_say_closer_where_it_was(log: Log, sealed: Sealed) -> None:
     edited(log)
-    _, found = s8(log.encode(), *(checkpoint(sealed, size) for size in (20, 30, 40)))
+    _, found = s8(log.encode(), *(checkpoint(sealed, size) for size in (20, 30, 40, 50, 95)))
 
     assert found == [(31, 40)]
 
