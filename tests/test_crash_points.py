@@ -21,6 +21,7 @@ from orchestrator.errors import InvalidInput
 from orchestrator.ports import Counters, EventStore
 from orchestrator.seals import StoredCheckpoint
 from orchestrator.storage.opening import open_store
+from orchestrator.verifications import StoredVerification
 from tests.storage.samples import file_written, log
 from tests.waiting import wait_until
 
@@ -34,6 +35,9 @@ CHECKPOINT = StoredCheckpoint(
     consistency=(),
     sealed_at=datetime(2026, 1, 1, tzinfo=UTC),
     exported_at=None,
+)
+VERIFICATION = StoredVerification(
+    position=1, violations={}, imbalance=0, verified_at=datetime(2026, 1, 1, tzinfo=UTC), state=b""
 )
 READS = {"read", "check", "close"}
 """The store's methods that change nothing."""
@@ -80,6 +84,7 @@ CHANGES: dict[str, Callable[[EventStore], object]] = {
     "ticked": lambda store: store.ticked(),
     "save_counters": lambda store: store.save_counters(Counters(position=1, sums={}), expected_position=0),
     "add_file_counts": lambda store: store.add_file_counts([], position=1, expected_position=0),
+    "save_verification": lambda store: store.save_verification(VERIFICATION, expected_position=None),
     "save_checkpoint": lambda store: store.save_checkpoint(CHECKPOINT, []),
     "mark_exported": lambda store: store.mark_exported(1),
     "note_seal_failure": lambda store: store.note_seal_failure("a test"),

@@ -175,7 +175,7 @@ class SqlEventStore(ABC):
 
     def save_verification(self, found: StoredVerification, *, expected_position: int | None) -> bool:
         """Keep a verification if the kept one still is at ``expected_position``; return whether it was."""
-        with self._writing() as sql:
+        with self._changing() as sql:
             return save_verification(sql, found, expected_position)
 
     def forget_answers(self, before: datetime) -> int:

@@ -19,7 +19,6 @@ import httpx2
 
 from orchestrator.crash_points import KILLED, VARIABLE
 from orchestrator.errors import Unavailable
-from orchestrator.seal_keys import make_key_file
 from orchestrator.storage.opening import open_store
 from tests.chaos.proxy import Mode, Proxy, proxy_to
 from tests.chaos.small_disk import SmallDisk
@@ -79,8 +78,6 @@ class ChaosProduction(Production):
             _through(servers.redis.url, servers.to_redis),
         ]
         super().__init__(folder, database_url=through[0], broker_url=through[1], forks=forks)
-        self.seal_key, self.checkpoints = folder / "seal.key", folder / "checkpoints"
-        make_key_file(self.seal_key, "chaos.example/log")
         self.kills: Counter[tuple[str, str]] = Counter()
         self.freezes = 0
         """How often a worker stood still between its claim and its act for longer than its lease."""
@@ -88,11 +85,7 @@ class ChaosProduction(Production):
         self.to_api: Proxy
 
     def settings(self) -> dict[str, str]:
-        return super().settings() | {
-            "ORCHESTRATOR_BIND": f"{LOOPBACK}:{self._api_port}",
-            "ORCHESTRATOR_SEAL_KEY": str(self.seal_key),
-            "ORCHESTRATOR_CHECKPOINT_DIR": str(self.checkpoints),
-        }
+        return super().settings() | {"ORCHESTRATOR_BIND": f"{LOOPBACK}:{self._api_port}"}
 
     def start(self) -> None:
         """The tests' own look goes past the proxy: it sees what is stored, whatever is broken."""

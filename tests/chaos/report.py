@@ -92,8 +92,8 @@ def judge_whole_log(production: ChaosProduction) -> tuple[int, str, str, list[st
     """
     file = production.folder / "export.ndjson"
     from_database = ["--database-url", production.direct_url]
-    newest = max(production.checkpoints.glob("*.checkpoint"))
-    sealed = ["--checkpoint", str(newest), "--pubkey", str(public_path(production.seal_key))]
+    newest = max((production.sealing / "checkpoints").glob("*.checkpoint"))
+    sealed = ["--checkpoint", str(newest), "--pubkey", str(public_path(production.sealing / "seal.key"))]
     last_words, wrong = [], []
     for words in (
         ["audit", "export", *from_database, "--output", str(file)],

@@ -24,12 +24,13 @@ UNSAID = re.compile(
     r"|\.0 is not a whole number"
     r"|labels: must have 1 to 256 characters"
     r"|is no type of event"
-    r"|policy\.\w+: .*(must be|longer than|shorter than)"
+    r"|policy\.\w+: .*(must be|longer than|shorter than|is not between)"
+    r"|target field .* is unknown|target\.\w+"
     r"|max_wait .* quiet|quiet .* max_wait"
     r"|none of the \d+ writes was accepted"
 )
-"""Rules about two fields, the clock, what is installed, the size of a duration, blanks, lists that grow; and 1.0, which
-JSON Schema calls an integer."""
+"""Rules about two fields, the clock, what is installed, the size of a duration, an executor's own fields, blanks, lists
+that grow; and 1.0, which JSON Schema calls an integer."""
 
 _BRIEFLY = "0.1"
 

@@ -20,7 +20,7 @@ def test_no_check_of_schemathesis_fails(attacked: Embedded) -> None:
     ended = attack(attacked.url, seconds=12, examples=3, seed=4)
 
     assert ended.good, ended.said
-    assert ended.cases > 300, ended.said
+    assert ended.cases > 50, ended.said
 
 
 @pytest.mark.parametrize("depth", [30, 300, 900, 990, 1_100, 5_000, 100_000])
