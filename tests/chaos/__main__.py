@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.chaos.campaign import Campaign
-from tests.chaos.faults import Fault
+from tests.chaos.faults import Fault, broker_away_for_a_minute
 from tests.chaos.machine_faults import full_disk, older_worker
 from tests.chaos.production import ChaosProduction, own_servers
 from tests.chaos.report import Report, plain, report_of, summary_of
@@ -20,6 +20,9 @@ from tests.chaos.small_disk import NoSmallDisk, SmallDisk, small_disk
 from tests.previous_version import NoHistory, check_out_previous
 from tests.system.deployment import running
 from tests.system.fork_server import ForkServer
+
+_LONG_FROM_MINUTES = 5
+"""From here on there is time for a fault that lasts a minute."""
 
 
 def main() -> int:
@@ -42,13 +45,16 @@ def main() -> int:
 
 def chaos(seed: int, minutes: float) -> Report:
     """Run a campaign on servers and processes of its own, and leave nothing of them behind."""
-    not_run = [] if shutil.which("rabbitmq-server") else ["RabbitMQ: there is no rabbitmq-server on the PATH"]
+    found = shutil.which("rabbitmq-server")
+    not_run = [f"RabbitMQ: {'this lane knows Redis only' if found else 'there is no rabbitmq-server on the PATH'}"]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="chaos-")))
         folder.chmod(0o755)  # the database on the small disk runs as another user than root
         forks = ForkServer()
         stack.callback(forks.close)
         more: dict[str, Fault] = {}
+        if minutes >= _LONG_FROM_MINUTES:
+            more["redis stopped for a minute"] = Fault("redis", broker_away_for_a_minute)
         disk = _disk(stack, folder / "disk", not_run)
         if disk is not None:
             more["postgres on a full disk"] = full_disk(disk)

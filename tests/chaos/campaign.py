@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from tests.chaos.chores import frequent_chores
-from tests.chaos.faults import FAULTS, Fault, last
+from tests.chaos.faults import ANY, FAULTS, Fault, last
 from tests.chaos.judge import Verdict, judge
 from tests.chaos.production import ChaosProduction
 from tests.chaos.writers import Writers
@@ -83,9 +83,9 @@ class Campaign:
         names = chance.sample(sorted(self.faults), k=chance.choice([1, 2, 2, 3]))
         if len(self._first) > 0:
             names = [self._first.pop(), *names[1:]]  # every fault once before any comes by chance
-        by_part = {self.faults[name].breaks: name for name in names}
-        if "any" in by_part and len(by_part) > 1:
-            del by_part["any"]  # it draws its process itself, and another fault may have ended that one
+        if self.faults[names[0]].breaks == ANY:
+            return names[:1]  # it takes its processes itself, and another fault may have ended one
+        by_part = {self.faults[name].breaks: name for name in reversed(names) if self.faults[name].breaks != ANY}
         return list(by_part.values())
 
     def _inject(self, name: str, seed: int) -> str | None:

@@ -43,7 +43,7 @@ CRASHES: Mapping[str, Sequence[str]] = {
 """Every crash point, by the process that comes to it: two workers share theirs."""
 
 
-def carry_out(production: ChaosProduction, plan: Mapping[str, Sequence[str]], *, timeout_s: float = 60.0) -> None:
+def carry_out(production: ChaosProduction, plan: Mapping[str, Sequence[str]], *, timeout_s: float = 180.0) -> None:
     """Let each process end at each of its crash points, one after the other, all processes at once; then start all."""
     left = {name: deque(points) for name, points in plan.items()}
     at: dict[str, str] = {}

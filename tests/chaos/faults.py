@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tests.chaos.crashes import CRASHES
+from tests.chaos.crashes import CRASHES, carry_out
 from tests.chaos.production import ARGUMENTS, ChaosProduction
 from tests.chaos.proxy import Mode
 from tests.system.deployment import LEASE_S
@@ -16,6 +16,10 @@ from tests.system.doubled_bells import doubled_bells
 from tests.waiting import wait_until
 
 Inject = Callable[[ChaosProduction, random.Random], None]
+
+
+ANY = "any process"
+"""What a fault breaks that has its round for itself."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,13 @@ def _stop_broker(production: ChaosProduction, chance: random.Random) -> None:
     production.servers.redis.start()
 
 
+def broker_away_for_a_minute(production: ChaosProduction, chance: random.Random) -> None:
+    """Longer than any wait of a client of it."""
+    production.servers.redis.stop()
+    last(60)
+    production.servers.redis.start()
+
+
 def _second_beat(production: ChaosProduction, chance: random.Random) -> None:
     second = production.run("beat-2", "beat")
     last(chance.uniform(0.5, 2.0))
@@ -176,7 +187,10 @@ FAULTS: Mapping[str, Fault] = {
     **{f"{name} frozen": Fault(name, _freeze(name)) for name in ARGUMENTS},
     "worker-1 frozen between claim and act": Fault("worker-1", _zombie("worker-1")),
     "worker-2 frozen between claim and act": Fault("worker-2", _zombie("worker-2")),
-    "a process stopped in order": Fault("any", _stop_in_order),
+    "a process stopped in order": Fault(ANY, _stop_in_order),
+    "every process ends at each of its crash points": Fault(
+        ANY, lambda production, chance: carry_out(production, CRASHES)
+    ),
     "two beats": Fault("beats", _second_beat),
     "every bell doubled": Fault("redis", _double_bells),
     "postgres stopped immediately": Fault("postgres", _stop_database),

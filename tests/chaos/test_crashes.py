@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from orchestrator.crash_points import POINTS
 from tests.chaos.chores import frequent_chores
 from tests.chaos.crashes import CRASHES, carry_out
@@ -17,6 +19,7 @@ def test_the_plan_has_every_crash_point() -> None:
     assert {point.partition("/")[0] for points in CRASHES.values() for point in points} == set(POINTS)
 
 
+@pytest.mark.timeout(300)  # some thirty ends and starts: seconds, but on a machine that others keep busy
 def test_ended_at_every_crash_point_nothing_is_lost_or_doubled(chaos: ChaosProduction) -> None:
     workspaces = chaos.round_of(8, random.Random(4))
     writers = Writers(chaos.url, workspaces, seed=4, name="crashes")
