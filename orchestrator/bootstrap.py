@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import uuid_utils
 from celery import Celery
 
+from orchestrator import crash_points
 from orchestrator.audit.seal import Signing
 from orchestrator.audit.sealer import Sealer
 from orchestrator.checkpoint_sinks import FolderSink, WebhookSink
@@ -73,6 +74,7 @@ def open_services(
     settings: Settings, *, embedded: bool = False, supervisor: ProcessSupervisor | None = None
 ) -> Services:
     """Wire a process. Embedded: fewer slots, and unregistered workspaces are simulated."""
+    crash_points.arm(os.environ)
     ids, store = TimeOrderedIds(), open_store(settings.url)
     slots = settings.slots or (SLOTS_EMBEDDED if embedded else SLOTS)
     celery = create_celery(settings.broker_url, tick_s=settings.tick_ms / 1000, slots=slots)

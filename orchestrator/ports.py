@@ -246,8 +246,6 @@ class Backlog:
 
 LOG_SUMS = "log"
 """Name of the counters that the metrics are made of."""
-SNAPSHOTS_FROM = "snapshots"
-"""Name of the counters whose position says from where on every settled restart has its snapshot."""
 
 
 @dataclass(frozen=True, kw_only=True)

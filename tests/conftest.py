@@ -19,6 +19,7 @@ from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, PostgresS
 from tests.servers.programs import find_postgres, find_redis, runnable
 from tests.servers.redis import RedisServer
 
+NOT_RUN = "not run"
 FOREIGN = ("ORCHESTRATOR_", "PG", "CELERY")
 
 
@@ -26,6 +27,24 @@ FOREIGN = ("ORCHESTRATOR_", "PG", "CELERY")
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
     """Keep tests that share a deployment together where ``./dev test`` asks for groups."""
     return SharedDeploymentScheduling(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+@pytest.fixture
+def not_run(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say, at the end of the whole run, what this machine does not allow a test to try."""
+
+    def say(reason: str) -> None:
+        request.node.user_properties.append((NOT_RUN, reason))
+
+    return say
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what was not run, and why: it is never counted as good."""
+    passed = terminalreporter.stats.get("passed", [])
+    reasons = {str(value) for report in passed for name, value in report.user_properties if name == NOT_RUN}
+    for reason in sorted(reasons):
+        terminalreporter.write_line(f"not run: {reason}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from xdist.scheduler import LoadScopeScheduling
 
 _SYSTEM = "tests/system/"
+_CHAOS = "tests/chaos/"
 
 
 class SharedDeploymentScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
@@ -19,7 +20,9 @@ class SharedDeploymentScheduling(LoadScopeScheduling):  # type: ignore[misc]  # 
 
 
 def group_of(nodeid: str) -> str:
-    """The system tests' file, and the deployment where a file's tests run against each in turn; else the test."""
+    """All of chaos; the system tests' file, with the deployment that its tests run against in turn; else the test."""
+    if nodeid.startswith(_CHAOS):
+        return _CHAOS
     if not nodeid.startswith(_SYSTEM):
         return nodeid
     file, _, test = nodeid.partition("::")

@@ -7,7 +7,7 @@ consumer's daemon thread to the end of the process.
 from __future__ import annotations
 
 import threading
-from typing import cast
+from typing import Any, cast
 
 import structlog
 from celery import Celery
@@ -15,6 +15,8 @@ from celery.beat import Scheduler, Service
 from celery.concurrency.base import BasePool
 from celery.worker import WorkController
 from celery.worker.request import Request
+
+from orchestrator.crash_points import crash_point
 
 _log = structlog.get_logger("orchestrator")
 
@@ -25,6 +27,7 @@ class _Controller(WorkController):
     closing = False
 
     def _process_task(self, req: Request) -> None:
+        crash_point("message.received")
         try:
             req.execute_using_pool(cast("BasePool", self.pool))
         except RuntimeError:
@@ -78,11 +81,22 @@ class WorkerThread:
             raise
 
 
+class _Scheduler(Scheduler):
+    """Celery's in-memory schedule, with a crash point on each side of what it sends."""
+
+    def apply_async(self, *args: Any, **kwargs: Any) -> Any:
+        """Send the message of an entry that is due."""
+        crash_point("beat.fire")
+        sent = super().apply_async(*args, **kwargs)
+        crash_point("beat.fired")
+        return sent
+
+
 class BeatThread:
     """Celery's beat of this process: in-memory schedule, no file, no pid."""
 
     def __init__(self, app: Celery) -> None:
-        self._service = Service(app, scheduler_cls=Scheduler)
+        self._service = Service(app, scheduler_cls=_Scheduler)
         self._thread = threading.Thread(target=self._run, name="celery-beat", daemon=True)
 
     def start(self) -> None:

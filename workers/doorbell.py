@@ -5,6 +5,7 @@ from __future__ import annotations
 from celery import Celery
 from kombu.exceptions import KombuError
 
+from orchestrator.crash_points import crash_point
 from orchestrator.errors import BrokerUnavailable
 from workers.app import BELL_EXPIRES_S, DRAIN_TASK
 
@@ -17,7 +18,9 @@ class CeleryDoorbell:
 
     def ring(self, workspace: str) -> None:
         """Send one wake-up; it expires before the next one is sent. Raises ``BrokerUnavailable``."""
+        crash_point("bell.ring")
         try:
             self._app.send_task(DRAIN_TASK, args=(workspace,), expires=BELL_EXPIRES_S, retry=False)
         except (KombuError, OSError) as error:
             raise BrokerUnavailable(f"the broker took no wake-up for {workspace}: {error}") from error
+        crash_point("bell.rung")

@@ -10,6 +10,7 @@ import structlog
 from celery import Celery
 
 from orchestrator.audit.file_counting import count_files
+from orchestrator.crash_points import crash_point
 from orchestrator.errors import Unavailable
 from orchestrator.ports import Doorbell, EventStore, Ids
 from orchestrator.service.drain import Drainer
@@ -101,12 +102,15 @@ def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer, chores: Chores
 
     @app.task(name=TICK_TASK, shared=False)
     def tick() -> None:
+        crash_point("message.taken")
         ticker.tick()
 
     @app.task(name=DRAIN_TASK, shared=False)
     def drain(workspace: str) -> None:
+        crash_point("message.taken")
         drainer.drain()
 
     @app.task(name=CHORE_TASK, shared=False)
     def chore(name: str) -> None:
+        crash_point("message.taken")
         beside.run(name)

@@ -41,13 +41,14 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("verifications", "file_counts", "workspace_snapshots", "merkle_tiles", "checkpoints"):
         op.drop_table(table)
+    # Or the counts of files would go on from where the dropped table had ended.
+    op.execute("DELETE FROM counters WHERE name IN ('file_counts', 'seal_failures')")
     for name in ("ix_restarts_workspace_from_position", "ix_restarts_workspace_writes"):
         op.drop_index(name, "restarts")
     op.drop_index("ix_restarts_workspace_queued_position", "restarts")
     op.create_index("ix_restarts_workspace_queued_position", "restarts", ["workspace", "queued_position"])
     for name in ("ix_events_path", "ix_events_failure"):
         op.drop_index(name, "events")
-    op.execute("DELETE FROM counters WHERE name = 'snapshots'")
 
 
 def create_tree() -> None:
@@ -87,10 +88,6 @@ def create_snapshots() -> None:
         sa.PrimaryKeyConstraint("workspace", "position", name=op.f("pk_workspace_snapshots")),
     )
     op.create_index("ix_workspace_snapshots_position", "workspace_snapshots", ["position"], unique=True)
-    # From here on every settled restart has its snapshot; those before it have none.
-    op.execute(
-        "INSERT INTO counters (name, position, sums) SELECT 'snapshots', coalesce(max(position), 0), '{}' FROM events"
-    )
 
 
 def create_file_counts() -> None:

@@ -39,6 +39,8 @@ from orchestrator.ports import EventFilter, Reader, RestartFilter, WorkspaceFilt
 MOST_ITEMS = 1_000
 MOST_POSITION = 2**63 - 1
 
+_LABEL = r"^([^=\u0000]+=[^\u0000]*|[^=:\u0000]+:[^=\u0000]*)$"
+
 router = APIRouter()
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -74,7 +76,9 @@ class WorkspaceQuery(Page):
 
     state: Phase | None = None
     fleet: Name | None = None
-    label: Annotated[str | None, Field(description="KEY:VALUE or KEY=VALUE", max_length=600)] = None
+    label: Annotated[
+        str | None, Field(description="KEY:VALUE or KEY=VALUE", max_length=600, json_schema_extra={"pattern": _LABEL})
+    ] = None
     at: At = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated
@@ -31,6 +32,7 @@ HEARTBEAT_S = 15.0
 RETRY_MS = 2_000
 
 _PAGE = 200
+_POSITION = re.compile(r"[0-9]{1,20}")
 _encoder = msgspec.json.Encoder()
 _log = structlog.get_logger("orchestrator")
 
@@ -160,7 +162,7 @@ def _frame(event: Recorded) -> bytes:
 def _start(last_event_id: str | None, after: int | None, newest: int) -> int:
     if last_event_id is None:
         return newest if after is None else after
-    if not (last_event_id.isascii() and last_event_id.isdigit()) or int(last_event_id[:20]) > MOST_POSITION:
+    if _POSITION.fullmatch(last_event_id) is None or int(last_event_id) > MOST_POSITION:
         raise _bad_id("Last-Event-ID must be a position, as `id:` of the stream gave it")
     if int(last_event_id) > newest:
         raise _bad_id(f"Last-Event-ID {last_event_id} is beyond the end of this log ({newest}); it is of another one")

@@ -22,7 +22,6 @@ from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Unreadable
 from orchestrator.ports import (
-    SNAPSHOTS_FROM,
     EventFilter,
     EventStore,
     Reader,
@@ -130,14 +129,16 @@ class Replayed:
             self.layers[data.scope] = PolicyLayer(scope=data.scope, policy=data.policy, version=data.policy_version)
             self._policies.clear()
 
-    def compare_snapshots(self, stored: Sequence[Snapshot], complete_from: int) -> None:
-        """Compare the snapshots since the last time; up to ``complete_from`` one may be missing."""
-        found = {snapshot.position: snapshot.state for snapshot in stored}
-        for position in sorted(found.keys() | self._snapshots.keys()):
-            kept, replayed = found.get(position), self._snapshots.get(position)
-            if kept != replayed and (kept is not None or position > complete_from):
+    def compare_snapshots(self, stored: Sequence[Snapshot]) -> None:
+        """Compare those kept since the last time. One may be missing: while an upgrade rolls, older workers keep none.
+
+        A state of the past is folded from the nearest one; a missing one costs time only.
+        """
+        for snapshot in stored:
+            kept, replayed = snapshot.state, self._snapshots.get(snapshot.position)
+            if kept != replayed:
+                name = f"{kept.workspace} at {snapshot.position}"
                 sides = [None if state is None else encode_state(state) for state in (kept, replayed)]
-                name = f"{(kept or replayed or WorkspaceState(workspace='')).workspace} at {position}"
                 self.differences.append(
                     Difference(table="workspace_snapshots", id=name, stored=sides[0], replayed=sides[1])
                 )
@@ -227,7 +228,6 @@ def replay(store: EventStore, progress: Progress = lambda position, last: None) 
 
 def _fold(replayed: Replayed, reader: Reader, progress: Progress) -> None:
     after, last = 0, reader.last_position()
-    complete_from = reader.counters(SNAPSHOTS_FROM).position
     while page := reader.stored_events(EventFilter(after=after, limit=_PAGE)):
         for event in page:
             try:
@@ -235,7 +235,7 @@ def _fold(replayed: Replayed, reader: Reader, progress: Progress) -> None:
             except _DAMAGED as error:
                 raise unreadable_event(event.position, event.id, error) from error
             replayed.events += 1
-        replayed.compare_snapshots(reader.snapshots_between(after + 1, page[-1].position), complete_from)
+        replayed.compare_snapshots(reader.snapshots_between(after + 1, page[-1].position))
         after = page[-1].position
         progress(after, last)
 

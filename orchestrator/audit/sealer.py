@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from orchestrator.audit.seal import MOST_EVENTS, Signing, seal_next
+from orchestrator.crash_points import crash_point
 from orchestrator.errors import Conflict, SealRefused, Unavailable
 from orchestrator.ports import EventStore
 from orchestrator.seals import Sink, StoredCheckpoint
@@ -100,7 +101,9 @@ class Sealer:
                 for checkpoint in page:
                     if not self._goes_on(until_s):
                         return True
+                    crash_point("export.begin")
                     self._sinks[number].put(checkpoint)
+                    crash_point("export.end")
                     self._delivered[number] = checkpoint.tree_size
         except (SealRefused, Unavailable) as error:
             self._failed("seal.export_failed", str(error), done)

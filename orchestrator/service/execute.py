@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from orchestrator.crash_points import crash_point
 from orchestrator.domain.commands import Failure, Success
 from orchestrator.domain.durations import parse_duration
 from orchestrator.domain.events import ErrorKind
@@ -75,7 +76,10 @@ def _act(executor: Executor, order: Order) -> Receipt:
         if order.stop.is_set():  # an act that is not begun needs no undoing, and a lost lease forbids it
             raise ExecutionCancelled(f"cycle {order.cycle} was told to stop")
         try:
-            return executor.restart(order)
+            crash_point("act.begin")
+            receipt = executor.restart(order)
+            crash_point("act.end")
+            return receipt
         except TransientError as error:
             wait_s = min(_TRANSIENT_WAIT_S * tried, order.deadline_s - time.monotonic())
             if tried == TRANSIENT_TRIES or wait_s <= 0:

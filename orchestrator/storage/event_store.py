@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.crash_points import crash_point
 from orchestrator.domain.encoding import canonical_json
 from orchestrator.errors import StorageUnavailable
 from orchestrator.inquiries import FILE_COUNTS, FileWrites
@@ -69,15 +70,29 @@ class SqlEventStore(ABC):
         return self._transaction(lambda sql: self._hold_open_windows(sql, fleet))
 
     @contextmanager
+    def _changing(self) -> Iterator[Statements]:
+        """Open a writing transaction for what is beside the log: no append lock, no event."""
+        crash_point("change.begin")
+        with self._writing() as sql:
+            yield sql
+            crash_point("change.commit")
+        crash_point("change.committed")
+
+    @contextmanager
     def _transaction(self, locking: Locking) -> Iterator[Transaction]:
         for _ in range(_MOST_TRIES):
+            crash_point("write.begin")
             with self._writing() as sql:
                 transaction = locking(sql)
                 if transaction is not None:
+                    crash_point("write.locked")
                     yield transaction
                     if sql.failure is not None:
                         raise StorageUnavailable("the transaction had failed and was rolled back") from sql.failure
-                    return
+                    crash_point("write.commit", transaction.appended)
+            if transaction is not None:
+                crash_point("write.committed", transaction.appended)
+                return
         raise StorageUnavailable("other transactions keep adding rows to those that are to be locked; try again")
 
     def _hold_named(self, sql: Statements, wanted: list[str], skip_locked: bool) -> SqlTransaction | None:
@@ -128,7 +143,7 @@ class SqlEventStore(ABC):
         """Renew leases, given as workspace -> (fence, lease in ms); return the workspaces still held."""
         if not held:
             return set()
-        with self._writing() as sql:
+        with self._changing() as sql:
             now: datetime = sql.run(sa.select(self._time.store_time())).scalar_one()
             # One row at a time and in id order: the order in which every transaction locks rows.
             return {workspace for workspace in sorted(held) if self._renew(sql, workspace, *held[workspace], now)}
@@ -140,18 +155,18 @@ class SqlEventStore(ABC):
 
     def ticked(self) -> None:
         """Note that a tick ended now."""
-        with self._writing() as sql:
+        with self._changing() as sql:
             now: datetime = sql.run(sa.select(self._time.clock())).scalar_one()
             sql.upsert(heartbeats, [{"name": TICK, "at": now}])
 
     def save_counters(self, kept: Counters, *, expected_position: int) -> bool:
         """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
-        with self._writing() as sql:
+        with self._changing() as sql:
             return _keep(sql, LOG_SUMS, kept, expected_position)
 
     def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:
         """Add newer writes to the kept counts if those still are at ``expected_position``; return whether they were."""
-        with self._writing() as sql:
+        with self._changing() as sql:
             # The counters' row first: it is the lock that two followers meet at.
             if not _keep(sql, FILE_COUNTS, Counters(position=position, sums={}), expected_position):
                 return False
@@ -160,28 +175,28 @@ class SqlEventStore(ABC):
 
     def save_verification(self, found: StoredVerification, *, expected_position: int | None) -> bool:
         """Keep a verification if the kept one still is at ``expected_position``; return whether it was."""
-        with self._writing() as sql:
+        with self._changing() as sql:
             return save_verification(sql, found, expected_position)
 
     def forget_answers(self, before: datetime) -> int:
         """Delete idempotency answers remembered before that instant; return how many."""
-        with self._writing() as sql:
+        with self._changing() as sql:
             old = idempotency_keys.c.remembered_at < before
             return sql.run(sa.delete(idempotency_keys).where(old)).rowcount
 
     def save_checkpoint(self, checkpoint: StoredCheckpoint, tiles: Sequence[Tile]) -> None:
         """Store a checkpoint and the tiles that it changed, all or nothing. Raises ``Conflict`` for a second one."""
-        with self._writing() as sql:
+        with self._changing() as sql:
             seals.insert_checkpoint(sql, checkpoint, tiles)
 
     def mark_exported(self, tree_size: int) -> None:
         """Note that every sink has the checkpoints up to that size."""
-        with self._writing() as sql:
+        with self._changing() as sql:
             seals.mark_exported(sql, tree_size, sql.run(sa.select(self._time.clock())).scalar_one())
 
     def note_seal_failure(self, reason: str) -> None:
         """Count a seal or an export that failed, and keep why."""
-        with self._writing() as sql:
+        with self._changing() as sql:
             seals.note_failure(sql, reason)
 
     def check(self) -> None:

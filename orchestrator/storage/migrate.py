@@ -58,10 +58,18 @@ def is_pending(url: str) -> bool:
 
 
 def check_current(connection: sa.Connection) -> None:
-    """Raise ``MigrationsPending`` unless the database is at the revision of this version."""
+    """Raise ``MigrationsPending`` unless the database is at the revision of this version, or one ahead.
+
+    Migrations only add (CONTRIBUTING): the version before the newest one goes on while an upgrade rolls.
+    """
     with own_errors():
         current = _current(connection)
-    if current != _head():
+    ahead = _ahead(current)
+    if ahead > 1:
+        raise MigrationsPending(
+            f"the database is at revision {current}, this version knows {_head()}; upgrade this process"
+        )
+    if current != _head() and ahead != 1:
         raise MigrationsPending(
             f"the database is at revision {current or 'none'}, this version needs {_head()}; run `orchestrator migrate`"
         )
@@ -92,6 +100,12 @@ def _config() -> Config:
 @cache
 def _head() -> str | None:
     return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _ahead(current: str | None) -> int:
+    """Return how many revisions the database is ahead of this version: they are numbered 0001, 0002, ..."""
+    head = _head()
+    return int(current) - int(head) if current is not None and head is not None and current.isdigit() else 0
 
 
 def _current(connection: sa.Connection) -> str | None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import sqlalchemy as sa
 
+from orchestrator.crash_points import crash_point
 from orchestrator.domain.events import NewEvent, Recorded
 from orchestrator.domain.policy import Action, Policies, PolicyLayer
 from orchestrator.domain.restart_record import RestartRecord
@@ -49,6 +50,7 @@ class SqlTransaction:
         self._held = dict(held)
         self._writable = frozenset(held) | frozenset(absent)
         self._locked = tuple(held)
+        self.appended: list[Recorded] = []
         self.now = instants.now
         self.clock_behind_ms = instants.clock_behind_ms
 
@@ -77,6 +79,8 @@ class SqlTransaction:
         recorded = [rows.recorded(event, position=positions[event.id], recorded_at=self.now) for event in sourced]
         if any(after.position <= before.position for before, after in pairwise(recorded)):
             raise StorageUnavailable("the database drew positions out of order; nothing was stored")
+        self.appended += recorded
+        crash_point("write.appended", recorded)
         return recorded
 
     def save(self, changed: Sequence[StoredWorkspace]) -> None:

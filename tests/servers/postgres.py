@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -32,8 +32,9 @@ class PostgresServer(ServerProcess):
 
     stop_signal = signal.SIGINT  # "fast": open sessions are ended
 
-    def __init__(self, programs: Path, folder: Path, *, durable: bool = False) -> None:
+    def __init__(self, programs: Path, folder: Path, *, durable: bool = False, settings: Sequence[str] = ()) -> None:
         super().__init__(folder)
+        self._settings = tuple(settings)
         self.programs = programs
         self.durable = durable
         self.run_as = dropped_root()
@@ -46,6 +47,7 @@ class PostgresServer(ServerProcess):
 
     def command(self) -> list[str]:
         settings = [f"listen_addresses={LOOPBACK}", "max_connections=200", *(() if self.durable else _FAST)]
+        settings += self._settings
         options = [word for setting in settings for word in ("-c", setting)]
         return [str(self.programs / "postgres"), "-D", "data", "-k", str(self.folder), "-p", str(self.port), *options]
 
@@ -66,6 +68,10 @@ class PostgresServer(ServerProcess):
             connect_timeout=timeout_s,
             autocommit=True,
         )
+
+    def stop_immediately(self) -> None:
+        """End it as ``pg_ctl stop -m immediate`` does: no checkpoint, and the next start recovers from its log."""
+        self._end(signal.SIGQUIT)
 
     def create_database(self, template: str = "template1") -> str:
         """Return the name of a new database with what ``template`` holds; nobody may be connected to that."""
@@ -108,14 +114,16 @@ def as_login(url: str, login: str) -> str:
 
 
 @contextmanager
-def new_postgres(programs: Path, *, durable: bool = False) -> Iterator[PostgresServer]:
-    """Yield a running server with an empty cluster, and leave nothing of it behind."""
+def new_postgres(
+    programs: Path, *, durable: bool = False, within: Path | None = None, settings: Sequence[str] = ()
+) -> Iterator[PostgresServer]:
+    """Yield a running server with an empty cluster (in a folder of ``within``), and leave nothing of it behind."""
     # Not pytest's tmp_path: its folders are closed to the user that root drops to, and too long for a socket's path.
-    with TemporaryDirectory(prefix="test-postgres-") as folder:
+    with TemporaryDirectory(prefix="test-postgres-", dir=within) as folder:
         owner = dropped_root()
         if owner:
             os.chown(folder, owner["user"], owner["group"])
-        server = PostgresServer(programs, Path(folder), durable=durable)
+        server = PostgresServer(programs, Path(folder), durable=durable, settings=settings)
         server.start()
         try:
             server.create_logins()

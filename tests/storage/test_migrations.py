@@ -87,11 +87,28 @@ def test_a_database_that_is_behind_or_ahead_says_so(empty_url: str) -> None:
         store.ticked()
     migrate.upgrade(empty_url)
     store.check()
-    engine = sa.create_engine(database_url(empty_url))
-    with engine.begin() as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
-    engine.dispose()
+    set_revision(empty_url, "9999")
     with pytest.raises(MigrationsPending, match="9999"):
+        store.check()
+    store.close()
+
+
+def set_revision(url: str, revision: str) -> None:
+    engine = sa.create_engine(database_url(url))
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"UPDATE alembic_version SET version_num = '{revision}'"))
+    engine.dispose()
+
+
+def test_a_database_one_revision_ahead_is_served_while_an_upgrade_rolls(empty_url: str) -> None:
+    """Or every API of the version before would say that it is not ready, at the moment of the migration."""
+    migrate.upgrade(empty_url)
+    revisions = sorted(path.name.split("_")[3] for path in (PROJECT / "migrations" / "versions").glob("*.py"))
+    set_revision(empty_url, f"{int(revisions[-1]) + 1:04}")
+    store = open_store(empty_url)
+    store.check()
+    set_revision(empty_url, f"{int(revisions[-1]) + 2:04}")
+    with pytest.raises(MigrationsPending, match="upgrade"):
         store.check()
     store.close()
 

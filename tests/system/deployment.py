@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 from signal import SIGTERM
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator.bootstrap import open_store
 from orchestrator.domain.events import CycleStarted
@@ -21,6 +21,7 @@ from orchestrator.seal_keys import make_key_file
 from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, as_login
 from tests.system.acts import Act, acts_in
 from tests.system.client import Answer, Client
+from tests.system.fork_server import ForkServer
 from tests.system.history import Cycle, History, check_sound
 from tests.system.processes import OrchestratorProcess
 from tests.waiting import wait_until
@@ -42,6 +43,7 @@ STOPS_WITHIN_S = 15.0
 """CONTRACT section 6."""
 
 _EVENTS_MOST = 100_000
+DeploymentT = TypeVar("DeploymentT", bound="Deployment")
 
 
 class Deployment(ABC):
@@ -51,7 +53,9 @@ class Deployment(ABC):
     of the deployment can show that none came later.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, forks: ForkServer | None = None) -> None:
+        """``forks`` starts the processes; None: each imports everything by itself, as in production."""
+        self._forks = forks
         self.url = ""
         self.folder = folder
         self.ledger = folder / "ledger.ndjson"
@@ -92,7 +96,7 @@ class Deployment(ABC):
         """
         self._runs[name] += 1
         log = self.folder / f"{name}-{self._runs[name]}.log"
-        process = OrchestratorProcess(name, args, env=self.environment() | settings, log=log)
+        process = OrchestratorProcess(name, args, env=self.environment() | settings, log=log, forks=self._forks)
         self.processes[name] = process
         return process
 
@@ -243,8 +247,8 @@ class Production(Deployment):
 
     SLOTS = 2
 
-    def __init__(self, folder: Path, *, database_url: str, broker_url: str) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *, database_url: str, broker_url: str, forks: ForkServer | None = None) -> None:
+        super().__init__(folder, forks=forks)
         self._database_url, self._broker_url = database_url, broker_url
 
     def settings(self) -> dict[str, str]:
@@ -278,7 +282,7 @@ class Production(Deployment):
 
 
 @contextmanager
-def running(deployment: Deployment) -> Iterator[Deployment]:
+def running(deployment: DeploymentT) -> Iterator[DeploymentT]:
     """Run a deployment; at its end it must stop in order, and its log must still be sound."""
     try:
         deployment.start()

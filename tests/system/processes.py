@@ -11,25 +11,39 @@ from pathlib import Path
 
 import psutil
 
+from tests.system.fork_server import ForkedChild, ForkServer
 from tests.waiting import wait_until
 
 ORCHESTRATOR = Path(sys.executable).with_name("orchestrator")
 
 _LISTENING = re.compile(r"Listening on (http://\S+)")
 _START_TIMEOUT_S = 30.0
-_TAIL = 6_000
+_TAIL = 20_000
 
 
 class OrchestratorProcess:
     """``orchestrator ARGS``, started, with its output in ``log``."""
 
     def __init__(
-        self, name: str, args: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path | None = None
+        self,
+        name: str,
+        args: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log: Path,
+        cwd: Path | None = None,
+        forks: ForkServer | None = None,
+        program: Sequence[str] = (str(ORCHESTRATOR),),
     ) -> None:
+        """Start it, from ``forks`` where given: that is ten times faster, and takes neither ``cwd`` nor ``program``."""
         self.name, self.log = name, log
+        self._popen: subprocess.Popen[bytes] | ForkedChild
+        if forks is not None:
+            self._popen = forks.start(args, env=env, log=log)
+            return
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
-                [str(ORCHESTRATOR), *args],
+                [*program, *args],
                 env=dict(env),
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
@@ -52,7 +66,7 @@ class OrchestratorProcess:
 
     @property
     def output(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def tail(self) -> str:
         """What it said last, for a test that fails."""
@@ -84,8 +98,14 @@ class OrchestratorProcess:
     def freeze(self) -> None:
         """Stop it in the middle of whatever it does: its connections stay open."""
         self.signal(signal.SIGSTOP)
+        self.await_stopped()
+
+    def await_stopped(self, *, timeout_s: float = 10.0) -> None:
+        """Wait until it stands still, whoever stopped it."""
         stopped = psutil.Process(self.pid)
-        wait_until(lambda: stopped.status() == psutil.STATUS_STOPPED, what=f"{self.name} is stopped")
+        wait_until(
+            lambda: stopped.status() == psutil.STATUS_STOPPED, what=f"{self.name} is stopped", timeout_s=timeout_s
+        )
 
     def thaw(self) -> None:
         """Let a frozen process go on."""

@@ -1,0 +1,45 @@
+"""Schemathesis against a running API: every operation of its OpenAPI document, with good and bad data, in sequences."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+PROGRAM = Path(sys.executable).with_name("schemathesis")
+HOOKS = "tests.fuzz.schemathesis_hooks"
+_ROOT = Path(__file__).parents[2]
+_CASES = re.compile(r"(\d+) generated")
+
+
+@dataclass(frozen=True)
+class Attack:
+    """How a run went: its cases, and all it said."""
+
+    cases: int
+    good: bool
+    said: str
+
+
+def attack(url: str, *, seconds: int, examples: int, seed: int) -> Attack:
+    """Run all checks but the one that the hooks replace. A stream never ends, so it is left to tests of its own."""
+    words = [
+        *("run", f"{url}/openapi.json", "--checks", "all", "--exclude-checks", "positive_data_acceptance"),
+        *("--exclude-path", "/v1/events/stream", "--max-examples", str(examples), "--max-time", str(seconds)),
+        *("--seed", str(seed), "--no-shrink", "--request-timeout", "30", "--continue-on-failure"),
+        *("--generation-database", "none", "--warnings", "off"),
+    ]
+    ran = subprocess.run(
+        [str(PROGRAM), *words],
+        cwd=_ROOT,
+        env=os.environ | {"SCHEMATHESIS_HOOKS": HOOKS, "PYTHONPATH": str(_ROOT), "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = ran.stdout + ran.stderr
+    cases = _CASES.search(said)
+    return Attack(cases=int(cases[1]) if cases else 0, good=ran.returncode == 0, said=said)
