@@ -15,7 +15,7 @@ from typing import Any
 from bench.ratios import Bar, Ratio, Run
 from bench.statements import Cursor, asked, driver, look_up, send
 from orchestrator.audit.failures import failures
-from orchestrator.audit.fate import fate_of
+from orchestrator.audit.fate import fate_of, fates_of
 from orchestrator.audit.hot_files import hot_files
 from orchestrator.audit.past import workspace_at
 from orchestrator.audit.staleness import staleness
@@ -83,7 +83,7 @@ def questions(found: Subjects) -> list[Question]:
 
 
 def _fates(reader: Reader, writes: Sequence[str]) -> object:
-    return [fate_of(reader, write) for write in writes]
+    return fates_of(reader, writes)
 
 
 def _restarts(reader: Reader, workspace: str) -> object:

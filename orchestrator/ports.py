@@ -284,6 +284,10 @@ class Reader(Inquiries, Verifications, Protocol):
         """Return an event by its id."""
         ...
 
+    def events_by_id(self, ids: Collection[str]) -> dict[str, Recorded]:
+        """Return the events of some ids, for those that exist."""
+        ...
+
     def events(self, wanted: EventFilter) -> list[Recorded]:
         """Return a page of the log."""
         ...
@@ -326,6 +330,10 @@ class Reader(Inquiries, Verifications, Protocol):
 
     def restart_holding(self, workspace: str, position: int) -> RestartRecord | None:
         """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""
+        ...
+
+    def restarts_holding(self, positions: Collection[int]) -> dict[int, RestartRecord]:
+        """Return what ``restart_holding`` says of each of these events, for those that a restart holds."""
         ...
 
     def waived(self, workspace: str, position: int) -> Waived | None:

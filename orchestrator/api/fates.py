@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
@@ -15,10 +15,9 @@ from orchestrator.api.openapi import describe, problems
 from orchestrator.api.queries import QueryFields
 from orchestrator.api.services import Wired
 from orchestrator.api.tail import LogTail
-from orchestrator.audit.fate import Fate, fate_of
+from orchestrator.audit.fate import Fate, fate_of, fates_of
 from orchestrator.audit.views import fate_view
 from orchestrator.bootstrap import Services
-from orchestrator.errors import NotFound
 
 MOST_IDS = 100
 MOST_WAIT_S = 60.0
@@ -48,15 +47,10 @@ class FatesQuery(QueryFields):
 )
 def get_writes(services: Wired, query: Annotated[FatesQuery, Query()]) -> JSONResponse:
     """Return fates in the order of the ids; an unknown id is named in ``missing``."""
-    items: list[Any] = []
-    missing: list[str] = []
     with services.store.read() as reader:
-        for write in query.id:
-            try:
-                items.append(fate_view(fate_of(reader, write)))
-            except NotFound:
-                missing.append(write)
-    return JSONResponse({"items": items, "missing": missing})
+        found = fates_of(reader, query.id)
+    items = [fate_view(found[write]) for write in query.id if write in found]
+    return JSONResponse({"items": items, "missing": [write for write in query.id if write not in found]})
 
 
 @router.get(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 
 import msgspec
 
@@ -16,6 +18,7 @@ from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import NotFound
 from orchestrator.ports import Reader, Waived
 
+_HAVE_FATES = (ev.FileWritten, ev.RestartRequested)
 _FINEST = timedelta(milliseconds=1)
 
 
@@ -62,29 +65,61 @@ class Fate:
 def fate_of(reader: Reader, write: str) -> Fate:
     """Return what became of a write or request, by our id (``evt_...``). Raises ``NotFound`` for any other id."""
     event = reader.event(write)
-    if event is None or not isinstance(event.data, ev.FileWritten | ev.RestartRequested):
+    if event is None or not isinstance(event.data, _HAVE_FATES):
         raise NotFound(f"write {write!r} does not exist; give the id (evt_...) that its acceptance was answered with")
-    return fate_of_event(reader, event)
+    record = None if _is_recorded_only(event) else reader.restart_holding(event.workspace or "", event.position)
+    return _fate_held(_Rows(reader), event, record)
 
 
-def fate_of_event(reader: Reader, event: ev.Recorded) -> Fate:
-    """Return what became of a write or request that was read already."""
-    if getattr(event.data, "action", None) is Action.RECORD:
+def fates_of(reader: Reader, writes: Collection[str]) -> dict[str, Fate]:
+    """Return what became of some writes and requests, by id; other ids are left out.
+
+    Two statements for all that are covered or recorded; what is pending adds its workspace's row and the policies,
+    each once.
+    """
+    asked = [event for event in reader.events_by_id(writes).values() if isinstance(event.data, _HAVE_FATES)]
+    holders = reader.restarts_holding([event.position for event in asked if not _is_recorded_only(event)])
+    rows = _Rows(reader)
+    return {event.id: _fate_held(rows, event, holders.get(event.position)) for event in asked}
+
+
+class _Rows:
+    """What several fates need of a reader, read once."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self._states: dict[str, WorkspaceState] = {}
+
+    @cached_property
+    def policies(self) -> Policies:
+        return self.reader.policies()
+
+    def state(self, workspace: str) -> WorkspaceState:
+        if workspace not in self._states:
+            stored = self.reader.workspace(workspace)
+            self._states[workspace] = stored.state if stored else WorkspaceState(workspace=workspace)
+        return self._states[workspace]
+
+
+def _is_recorded_only(event: ev.Recorded) -> bool:
+    return getattr(event.data, "action", None) is Action.RECORD
+
+
+def _fate_held(rows: _Rows, event: ev.Recorded, record: RestartRecord | None) -> Fate:
+    if _is_recorded_only(event):
         rule = getattr(event.data, "rule", None)
         facts = FateFacts(status=FateStatus.RECORDED, rule=rule)
         return replace(_fate(event, FateStatus.RECORDED), rule=rule, explanation=explain_fate(facts))
-    workspace = event.workspace or ""
-    record = reader.restart_holding(workspace, event.position)
     if record is not None and record.state is RestartState.SUCCEEDED:
         return _covered(event, record)
-    stored = reader.workspace(workspace)
-    state = stored.state if stored else WorkspaceState(workspace=workspace)
+    workspace = event.workspace or ""
+    state = rows.state(workspace)
     if event.position > state.settled_to:
-        return _pending(event, state, reader.policies())
-    waived = reader.waived(workspace, event.position)
+        return _pending(event, state, rows.policies)
+    waived = rows.reader.waived(workspace, event.position)
     if waived is None:
         raise RuntimeError(f"{event.id} at {event.position} is settled, but no restart and no waiver holds it")
-    return _waived(event, waived, reader.event(waived.event))
+    return _waived(event, waived, rows.reader.event(waived.event))
 
 
 def _fate(event: ev.Recorded, status: FateStatus) -> Fate:

@@ -23,9 +23,10 @@ from orchestrator.ports import (
     Waived,
     WorkspaceFilter,
 )
+from orchestrator.storage.lookups import HOLDING
 from orchestrator.storage.memory_inquiries import MemoryInquiries
 from orchestrator.storage.memory_seals import MemorySeals
-from orchestrator.storage.reader import HOLDING, waived_by
+from orchestrator.storage.reader import waived_by
 from orchestrator.storage.rows import fleet_of, spelled_workspace, stored_event_of
 from orchestrator.verifications import StoredVerification, Verified
 
@@ -59,6 +60,10 @@ class MemoryReader(MemoryInquiries):
     def event(self, event: str) -> Recorded | None:
         """Return an event by its id."""
         return self._log.by_id(event, length=self._content.length)
+
+    def events_by_id(self, ids: Collection[str]) -> dict[str, Recorded]:
+        """Return the events of some ids, for those that exist."""
+        return {one: found for one in ids if (found := self.event(one)) is not None}
 
     def events(self, wanted: EventFilter) -> list[Recorded]:
         """Return a page of the log."""
@@ -144,6 +149,12 @@ class MemoryReader(MemoryInquiries):
             and record.from_position <= position <= record.to_position
         )
         return max(holding, key=lambda record: record.queued_position, default=None)
+
+    def restarts_holding(self, positions: Collection[int]) -> dict[int, RestartRecord]:
+        """Return what ``restart_holding`` says of each of these events, for those that a restart holds."""
+        events = (self._log.at(position) for position in positions if 0 < position <= self._content.length)
+        holders = ((event.position, self.restart_holding(event.workspace or "", event.position)) for event in events)
+        return {position: holder for position, holder in holders if holder is not None}
 
     def waived(self, workspace: str, position: int) -> Waived | None:
         """Return the waived range that holds ``position``, if one does."""

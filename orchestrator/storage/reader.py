@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 
 from orchestrator.domain.events import Recorded, WritesWaived
 from orchestrator.domain.policy import Policies
-from orchestrator.domain.restart_record import RestartRecord, RestartState
+from orchestrator.domain.restart_record import RestartRecord
 from orchestrator.domain.state import Phase
 from orchestrator.ports import (
     LOG_SUMS,
@@ -44,8 +44,6 @@ from orchestrator.storage.statements import ONE
 from orchestrator.storage.verifications import read_verification, read_verified
 from orchestrator.verifications import StoredVerification, Verified
 
-HOLDING = (RestartState.SUCCEEDED, RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING)
-"""States of a restart that answers for its range: of those, the ranges of a workspace never overlap (S6)."""
 TICK = "tick"
 _UNDECODED = [
     InstantText(column) if isinstance(column.type, Instant) else column
@@ -106,6 +104,11 @@ class SqlReader(SqlInquiries):
         row = self._sql.run(sa.select(events).where(events.c.id == event)).mappings().one_or_none()
         return None if row is None else rows.event_of(row)
 
+    def events_by_id(self, ids: Collection[str]) -> dict[str, Recorded]:
+        """Return the events of some ids, for those that exist."""
+        found = self._sql.run(sa.select(events).where(events.c.id.in_(sorted(ids)))).mappings()
+        return {row["id"]: rows.event_of(row) for row in found}
+
     def events(self, wanted: EventFilter) -> list[Recorded]:
         """Return a page of the log."""
         result = self._sql.run(event_page(sa.select(events), wanted))
@@ -153,16 +156,13 @@ class SqlReader(SqlInquiries):
 
     def restart_holding(self, workspace: str, position: int) -> RestartRecord | None:
         """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""
-        # Their ranges tile: the first one that ends at or after the position holds it, or none does.
-        first = (
-            sa.select(restarts)
-            .where(restarts.c.workspace == workspace, restarts.c.to_position >= position)
-            .where(restarts.c.state.in_([state.value for state in HOLDING]))
-            .order_by(restarts.c.to_position)
-            .limit(ONE)
-        )
-        record = next(iter(lookups.restart_records(self._sql, first)), None)
+        candidate = lookups.first_holding(restarts, workspace, position)
+        record = next(iter(lookups.restart_records(self._sql, candidate)), None)
         return None if record is None or record.from_position > position else record
+
+    def restarts_holding(self, positions: Collection[int]) -> dict[int, RestartRecord]:
+        """Return what ``restart_holding`` says of each of these events, for those that a restart holds."""
+        return lookups.restarts_holding(self._sql, positions)
 
     def waived(self, workspace: str, position: int) -> Waived | None:
         """Return the waived range that holds ``position``, if one does."""

@@ -2,7 +2,7 @@
 
 Every filter but ``cause`` is an index range by ``queued_position``. ``queued_at`` rises with ``queued_position``, so
 that since and until are bounds of it too. With a path the writes come first: a path's newest write names the
-range that holds it, and the next one looked for lies before that range, so each hit costs two index probes.
+range that holds it, and the next one looked for lies before that range, so each hit costs three index probes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.domain.restart_record import RestartRecord
+from orchestrator.domain.restart_record import RestartRecord, RestartState
 from orchestrator.ports import RestartFilter
 from orchestrator.storage import lookups
 from orchestrator.storage.schema import IS_WRITE, PREFIX_CHARACTERS, events, path_prefix, restarts
@@ -68,7 +68,11 @@ def _read(sql: Statements, wanted: RestartFilter, page: Page) -> list[RestartRec
 
 
 def _filtered(wanted: RestartFilter) -> Page:
-    page = sa.select(restarts).where(*queued_between(wanted.since, wanted.until))
+    return sa.select(restarts).where(*_conditions(wanted))
+
+
+def _conditions(wanted: RestartFilter) -> list[sa.ColumnElement[bool]]:
+    conditions = queued_between(wanted.since, wanted.until)
     for column, value in (
         (restarts.c.workspace, wanted.workspace),
         (restarts.c.fleet, wanted.fleet),
@@ -76,22 +80,23 @@ def _filtered(wanted: RestartFilter) -> Page:
         (restarts.c.cause, wanted.cause),
     ):
         if value is not None:
-            page = page.where(column == str(value))
+            conditions.append(column == str(value))
     if wanted.before is not None:
-        page = page.where(restarts.c.queued_position < wanted.before)
+        conditions.append(restarts.c.queued_position < wanted.before)
     if wanted.after is not None:
-        page = page.where(restarts.c.queued_position > wanted.after)
+        conditions.append(restarts.c.queued_position > wanted.after)
     if wanted.path is not None:
-        inside = events.c.position.between(restarts.c.from_position, restarts.c.to_position)
-        page = page.where(sa.exists().where(_writes(wanted.path), events.c.workspace == restarts.c.workspace, inside))
-    return page
+        conditions.append(_holds(wanted.path))
+    return conditions
 
 
 def _writes(path: str) -> sa.ColumnElement[bool]:
     """Return the condition that an event is a write of this path, in the words of the index over paths."""
+    same = sa.and_(IS_WRITE, path_prefix == path[:PREFIX_CHARACTERS])
+    if len(path) < PREFIX_CHARACTERS:
+        return same
     # The rest, not the whole: SQLite would put an equal whole into the prefix, and see no index any more.
-    rest = sa.func.substr(events.c.subject, PREFIX_CHARACTERS + 1) == path[PREFIX_CHARACTERS:]
-    return sa.and_(IS_WRITE, path_prefix == path[:PREFIX_CHARACTERS], rest)
+    return sa.and_(same, sa.func.substr(events.c.subject, PREFIX_CHARACTERS + 1) == path[PREFIX_CHARACTERS:])
 
 
 def _page_by_path(sql: Statements, wanted: RestartFilter, path: str, workspace: str) -> list[RestartRecord]:
@@ -99,14 +104,35 @@ def _page_by_path(sql: Statements, wanted: RestartFilter, path: str, workspace: 
     found: list[RestartRecord] = []
     start: sa.ScalarSelect[int] | int = _end_of_newest(wanted, workspace)
     while True:
-        reached = list(sql.run(_ranges(start, path, workspace, wanted.limit)).scalars())
         # Not ordered by the database: SQLite would read the whole workspace along the order it is asked for.
-        page = lookups.restart_records(sql, _filtered(wanted).where(restarts.c.from_position.in_(reached)))
+        rows = sql.fetch(_in_ranges(sql, wanted, _ranges(start, path, workspace, wanted.limit), path))
+        page = [lookups.restart_of(sql, row) for _, restart, *row in rows if restart is not None]
         newest_first = sorted(page, key=lambda record: -record.queued_position)
         found += newest_first[: wanted.limit - len(found)]
+        reached = {row[0] for row in rows}
         if len(found) == wanted.limit or len(reached) < wanted.limit:
             return found
-        start = reached[-1]
+        start = min(reached)
+
+
+def _in_ranges(sql: Statements, wanted: RestartFilter, ranges: sa.CTE, path: str) -> Page:
+    """Return the statement for the wanted restarts of these ranges that hold a write of ``path``.
+
+    Its rows: where the range begins, the restart's id (NULL: none of the range is wanted), its columns.
+    Of the restarts of one range the last holds all of its writes; each one before it gave up, and is looked into.
+    """
+    conditions = _conditions(replace(wanted, path=None))
+    holds = sa.or_(restarts.c.state != RestartState.GAVE_UP.value, _holds(path))
+    mine = sa.and_(restarts.c.from_position == ranges.c.first, holds, *conditions)
+    held = sa.select(ranges.c.first, restarts.c.id, *lookups.restart_columns(sql))
+    found = sa.and_(ranges.c.count > 0, ranges.c.first.is_not(None))
+    return held.select_from(ranges.outerjoin(restarts, mine)).where(found)
+
+
+def _holds(path: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a write of ``path`` is in a restart's range."""
+    inside = events.c.position.between(restarts.c.from_position, restarts.c.to_position)
+    return sa.exists().where(_writes(path), events.c.workspace == restarts.c.workspace, inside).correlate(restarts)
 
 
 def _end_of_newest(wanted: RestartFilter, workspace: str) -> sa.ScalarSelect[int]:
@@ -116,8 +142,8 @@ def _end_of_newest(wanted: RestartFilter, workspace: str) -> sa.ScalarSelect[int
     return newest.order_by(restarts.c.queued_position.desc()).limit(ONE).scalar_subquery()
 
 
-def _ranges(start: sa.ScalarSelect[int] | int, path: str, workspace: str, most: int) -> sa.Select[int]:
-    """Return the first positions of up to ``most`` ranges before ``start`` that hold a write of the path, newest first.
+def _ranges(start: sa.ScalarSelect[int] | int, path: str, workspace: str, most: int) -> sa.CTE:
+    """Return up to ``most`` ranges before ``start`` that hold a write of the path, newest first; row 0 is the start.
 
     Restarts that hold the same write begin at the same position: only what settles a range moves the next one's
     beginning. A write that no restart ever held (waived in its window) counts as a range of its own.
@@ -143,8 +169,7 @@ def _ranges(start: sa.ScalarSelect[int] | int, path: str, workspace: str, most: 
     held = (newest.c.first <= newest.c.position, newest.c.first)
     following = sa.select(sa.case(held, else_=newest.c.position)).correlate(reached).scalar_subquery()
     more = sa.select(following, reached.c.count + 1).where(reached.c.first.is_not(None), reached.c.count < most)
-    reached = reached.union_all(more)
-    return sa.select(reached.c.first).where(reached.c.count > 0, reached.c.first.is_not(None)).order_by(reached.c.count)
+    return reached.union_all(more)
 
 
 def _workspaces_with(sql: Statements, path: str) -> list[str]:

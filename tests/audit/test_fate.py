@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.audit.fate import Fate, fate_of
+from orchestrator.audit.fate import Fate, fate_of, fates_of
 from orchestrator.audit.views import fate_view
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.explain import FateStatus
@@ -179,6 +179,28 @@ def test_shadow_coverage_is_marked(history: History) -> None:
     assert found.shadow
     assert found.explanation.startswith("Covered in shadow mode (nothing was executed) by ")
     assert fate_view(found)["status"] == "covered"
+
+
+def test_fates_of_many_are_the_fates_of_each(history: History) -> None:
+    history.register(rules=[{"match": "docs/**", "action": "record"}])
+    history.register("gone")
+    asked = [event.id for event in history.write("a", "docs/x")]
+    asked += [event.id for event in history.write("b", workspace="gone")]
+    history.change(cmd.Remove(reason="gone"), "gone")
+    history.at(15)
+    history.queued()
+    history.start()
+    history.at(16)
+    history.succeed()
+    asked += [event.id for event in history.write("c", "d")]
+    asked.append(history.request("now"))
+
+    with history.store.read() as reader:
+        [registered] = reader.events(EventFilter(types=["WorkspaceRegistered"], limit=1))
+        found = fates_of(reader, [*asked, "evt_nope", registered.id, asked[0]])
+        assert found == {write: fate_of(reader, write) for write in asked}
+        assert {one.status for one in found.values()} == set(FateStatus)
+        assert fates_of(reader, []) == {}
 
 
 def test_ids_of_nothing_and_of_other_events_are_not_found(history: History) -> None:

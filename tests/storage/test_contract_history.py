@@ -127,6 +127,34 @@ def test_the_restart_that_holds_a_position(store: EventStore) -> None:
         assert reader.restart_holding("nobody", 1) is None
 
 
+def test_the_restarts_that_hold_some_events(store: EventStore) -> None:
+    written = log(store, *(file_written(str(number), "ws" if number % 3 else "other") for number in range(1, 31)))
+    keep(
+        store,
+        record(1, from_position=1, to_position=8),
+        record(2, from_position=9, to_position=14, state=RestartState.GAVE_UP),
+        record(3, from_position=9, to_position=20),
+        record(4, from_position=21, to_position=25, state=RestartState.CANCELLED),
+        record(5, workspace="other", from_position=6, to_position=29, state=RestartState.QUEUED),
+    )
+    positions = [event.position for event in written]
+    with store.read() as reader:
+        each = {event.position: reader.restart_holding(event.workspace or "", event.position) for event in written}
+        assert {one.id for one in each.values() if one} == {"rst_1", "rst_3", "rst_5"}
+        held = {position: one for position, one in each.items() if one is not None}
+        assert len(held) < len(positions)
+        assert reader.restarts_holding(positions) == held
+        assert reader.restarts_holding([3, 4, 4, 999]) == {4: held[4]}
+        assert reader.restarts_holding([]) == {}
+
+
+def test_events_by_their_ids(store: EventStore) -> None:
+    first, second = log(store, file_written("a"), requested())
+    with store.read() as reader:
+        assert reader.events_by_id([second.id, "evt_nope", first.id]) == {first.id: first, second.id: second}
+        assert reader.events_by_id([]) == {}
+
+
 def test_an_unsettled_restart_holds_its_range(store: EventStore) -> None:
     for unsettled in (RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING):
         holding = record(1, from_position=1, to_position=3, state=unsettled)

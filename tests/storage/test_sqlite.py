@@ -141,6 +141,8 @@ READS: dict[str, Callable[[Reader], object]] = {
     "restarts in a state": lambda reader: reader.restarts(RestartFilter(state=RestartState.GAVE_UP)),
     "restarts of a path": lambda reader: reader.restarts(RestartFilter(workspace="ws", path="a")),
     "restart holding": lambda reader: reader.restart_holding("ws", 1),
+    "restarts holding": lambda reader: reader.restarts_holding([1, 2]),
+    "events by id": lambda reader: reader.events_by_id(["evt_1", "evt_2"]),
     "waived": lambda reader: reader.waived("ws", 1),
     "cycle start": lambda reader: reader.cycle_start("cyc_1"),
     "due": lambda reader: reader.due_workspaces(9),
