@@ -32,7 +32,10 @@ def dev() -> ModuleType:
 def test_help_lists_what_there_is(args: tuple[str, ...]) -> None:
     done = run(*args)
     assert done.returncode == 0
-    assert all(f"\n  {verb} " in done.stdout for verb in ("up", "demo", "test", "lint", "types", "bench", "sim", "chaos", "fuzz"))
+    assert all(
+        f"\n  {verb} " in done.stdout
+        for verb in ("up", "demo", "test", "lint", "types", "bench", "sim", "chaos", "fuzz")
+    )
 
 
 def test_unknown_verb_is_named() -> None:
