@@ -7,9 +7,11 @@ one state a workspace and one record an unsettled restart.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 
 from orchestrator.audit.fate import policy_in_force
 from orchestrator.domain.due import due
@@ -195,11 +197,11 @@ class Replayed:
         for restart in sorted(self._stored.keys() | self._unsettled.keys()):
             self._compare(restart, self._stored.get(restart), self._unsettled.get(restart))
 
-    def workspaces(self) -> Iterator[StoredWorkspace]:
-        """Yield what each workspace's row must hold: its state, and when its window is due."""
-        for state in self.states.values():
-            found = due(state, self._policy(state))
-            yield StoredWorkspace(state=state, due_at=found.at if found else None)
+    def workspace(self, name: str) -> StoredWorkspace:
+        """Return what a workspace's row must hold: its state, and when its window is due."""
+        state = self.states[name]
+        found = due(state, self._policy(state))
+        return StoredWorkspace(state=state, due_at=found.at if found else None)
 
 
 def replay(store: EventStore, progress: Progress = lambda position, last: None) -> ReplayReport:
@@ -244,21 +246,28 @@ def _compared(replayed: Replayed, reader: Reader) -> list[Difference]:
     replayed.compare_unsettled()
     layers = {scope: canonical_json(layer) for scope, layer in replayed.layers.items()}
     stored = {scope: canonical_json(layer) for scope, layer in reader.policies().layers.items()}
-    expected = {row.state.workspace: reader.spell(row) for row in replayed.workspaces()}
     return [
-        *_differences("workspaces", _stored_rows(reader), expected),
+        *_workspace_differences(replayed, reader),
         *replayed.differences,
         *_differences("policies", stored, layers),
     ]
 
 
-def _stored_rows(reader: Reader) -> dict[str, str]:
-    rows: dict[str, str] = {}
-    after = ""
-    while page := reader.workspace_rows(after, _PAGE):
-        rows |= page
-        after = next(reversed(page))
-    return rows
+def _workspace_differences(replayed: Replayed, reader: Reader) -> Iterator[Difference]:
+    """Compare the workspaces in the order of their ids, and work out no more of them between two reads than a page.
+
+    PostgreSQL ends a transaction in which nothing is asked for 10 s: spelling 100,000 workspaces took 4 s (measured).
+    """
+    names, after = deque(sorted(replayed.states)), ""
+    while (page := reader.workspace_rows(after, _PAGE)) or names:
+        ends = [name for name in (next(reversed(page), None), *islice(names, _PAGE - 1, _PAGE)) if name is not None]
+        after = min(ends, default=names[-1] if names else "")
+        stored = {name: row for name, row in page.items() if name <= after}
+        expected: dict[str, str] = {}
+        while names and names[0] <= after:
+            name = names.popleft()
+            expected[name] = reader.spell(replayed.workspace(name))
+        yield from _differences("workspaces", stored, expected)
 
 
 def _data_of(event: StoredEvent) -> EventData:

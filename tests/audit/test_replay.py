@@ -83,3 +83,26 @@ def test_an_edited_row_is_found(lived: History, sqlite_url: str, edit: str, tabl
     assert found.table == table
     assert found.id.startswith(name)
     assert found.stored != found.replayed
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 1_000])
+def test_workspaces_are_compared_page_by_page(
+    history: History, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    added, lost = ["w0", "w2b", "w2c", "w8", "w9"], ["w1", "w3", "w4", "w7"]
+    for number in range(1, 8):
+        history.register(f"w{number}")
+    monkeypatch.setattr("orchestrator.audit.replay._PAGE", page)
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as database:
+        assert replay(history.store).differences == ()
+        columns = [name for _, name, *_ in database.execute("PRAGMA table_info(workspaces)") if name != "id"]
+        kept = ", ".join(columns)
+        for name in added:
+            database.execute(f"INSERT INTO workspaces (id, {kept}) SELECT ?, {kept} FROM workspaces LIMIT 1", [name])
+        database.executemany("DELETE FROM workspaces WHERE id = ?", [[name] for name in lost])
+        database.commit()
+        found = [(one.id, one.stored is None, one.replayed is None) for one in replay(history.store).differences]
+        assert found == sorted([(name, True, False) for name in lost] + [(name, False, True) for name in added])
+        database.execute("DELETE FROM workspaces")
+        database.commit()
+    assert [one.id for one in replay(history.store).differences] == [f"w{number}" for number in range(1, 8)]
