@@ -11,6 +11,7 @@ from pathlib import Path
 
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 HOOKS = "tests.fuzz.schemathesis_hooks"
+CONFIG = Path(__file__).with_name("schemathesis.toml")
 _ROOT = Path(__file__).parents[2]
 _CASES = re.compile(r"(\d+) generated")
 
@@ -25,9 +26,13 @@ class Attack:
 
 
 def attack(url: str, *, seconds: int, examples: int, seed: int) -> Attack:
-    """Run all checks but the one that the hooks replace. A stream never ends, so it is left to tests of its own."""
+    """Run all checks, two of them replaced by ours (``schemathesis.toml``).
+
+    A stream never ends, so it is left to tests of its own.
+    """
     words = [
-        *("run", f"{url}/openapi.json", "--checks", "all", "--exclude-checks", "positive_data_acceptance"),
+        *("--config-file", str(CONFIG)),
+        *("run", f"{url}/openapi.json"),
         *("--exclude-path", "/v1/events/stream", "--max-examples", str(examples), "--max-time", str(seconds)),
         *("--seed", str(seed), "--no-shrink", "--request-timeout", "30", "--continue-on-failure"),
         *("--generation-database", "none", "--warnings", "off"),

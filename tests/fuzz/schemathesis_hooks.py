@@ -1,4 +1,4 @@
-"""Loaded by schemathesis (SCHEMATHESIS_HOOKS): answers that are held back are asked for briefly, and one check is ours.
+"""Loaded by schemathesis (SCHEMATHESIS_HOOKS): held answers are asked for briefly, and two checks are ours.
 
 Schemathesis' own ``positive_data_acceptance`` takes every refusal of what fits the schema for a fault. Some rules of
 this API cannot be said in JSON Schema; ``only_said_rules_refuse`` lets these, and no others, refuse.
@@ -22,7 +22,8 @@ UNSAID = re.compile(
     r"|holds a NUL or half of a surrogate pair"
     r"|got `float`"
     r"|\.0 is not a whole number"
-    r"|labels: must have 1 to 256 characters"
+    r"|must have 1 to \d+ characters and not only blanks|must not be blank"
+    r"|pattern .* can never match"
     r"|is no type of event"
     r"|policy\.\w+: .*(must be|longer than|shorter than|is not between)"
     r"|target field .* is unknown|target\.\w+"
@@ -51,4 +52,16 @@ def only_said_rules_refuse(context: Any, response: Any, case: Any) -> bool | Non
     said = response.json()["detail"]
     if UNSAID.search(said) is None:
         raise AssertionError(f"data that fits the schema is refused: {said}")
+    return None
+
+
+@schemathesis.check
+def every_write_of_a_batch_is_told(context: Any, response: Any, case: Any) -> bool | None:
+    """Fail where a batch was taken and an item of it is neither accepted nor rejected by name."""
+    if (case.method, case.operation.path, response.status_code) != ("POST", "/v1/writes", 202):
+        return None
+    if isinstance(case.body, list):
+        told = response.json()
+        indexes = sorted(item["index"] for item in [*told["results"], *told["rejected"]])
+        assert indexes == list(range(len(case.body))), f"{len(case.body)} writes, told of {indexes}"
     return None
