@@ -6,6 +6,7 @@ list of acts is the outside world's, the list of acknowledgements the clients'.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,16 @@ from typing import NamedTuple
 import msgspec
 
 from orchestrator.audit.replay import Difference
-from orchestrator.audit.verify.lines import Envelope, Unreadable
+from orchestrator.audit.verify.lines import Envelope, Unreadable, microseconds, parse_instant
+from orchestrator.audit.verify.report import Promise
 from orchestrator.audit.verify.verifier import Verifier
 from orchestrator.ports import StoredEvent
+from tests.simulation.calm import Calm
 from tests.simulation.clients import Ack
 from tests.simulation.target import Act
+
+_SLACK = 1_000_000
+"""Microseconds for commits and messages, on top of a tick."""
 
 
 class Finding(NamedTuple):
@@ -50,6 +56,10 @@ class Evidence:
     """The end of the log when the last fault and the last client were over."""
     settled: bool
     runaway: bool
+    unanswered: int
+    """Clients that have no answer long after the last fault."""
+    calm: Calm | None
+    tick: int
     bound_s: float
     waiting: Sequence[str]
 
@@ -69,7 +79,7 @@ _decode_cycle = msgspec.json.Decoder(Cycle).decode
 
 def judge(evidence: Evidence) -> list[Finding]:
     """Return every promise that was broken."""
-    checks = (_raised, _log, _replayed, _acknowledged, _capacity, _ledger, _liveness)
+    checks = (_raised, _log, _replayed, _acknowledged, _capacity, _ledger, _liveness, _calm)
     return [finding for check in checks for finding in check(evidence)]
 
 
@@ -83,7 +93,8 @@ def _raised(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _log(evidence: Evidence) -> Iterator[Finding]:
-    verifier = Verifier()
+    verifier = Verifier(tick_us=evidence.tick)
+    calm_from = evidence.calm.position if evidence.calm is not None else sys.maxsize
     try:
         for event in evidence.events:
             verifier.take(Envelope(*msgspec.structs.astuple(event)))
@@ -91,6 +102,8 @@ def _log(evidence: Evidence) -> Iterator[Finding]:
     except Unreadable as error:
         verifier.unreadable(error)
     for found in verifier.findings.kept:
+        if found.promise in (Promise.L1, Promise.L2) and min(found.positions, default=0) <= calm_from:
+            continue  # late under faults is no violation
         yield Finding(found.promise.value, f"{found.workspace} at {found.positions}: {found.text}")
     if verifier.sums().imbalance:
         yield Finding("S2", f"the ledger is out of balance by {verifier.sums().imbalance}")
@@ -121,6 +134,26 @@ def _acknowledged(evidence: Evidence) -> Iterator[Finding]:
     for (workspace, position), times in told.items():
         if times > 1:
             yield Finding("once", f"position {position} of {workspace} was acknowledged for {times} requests")
+
+
+def _calm(evidence: Evidence) -> Iterator[Finding]:
+    """In the calm nothing is abandoned but what was killed, and that in time."""
+    calm = evidence.calm
+    if calm is None:
+        return
+    if not calm.settled:
+        yield Finding("L1", f"{calm.workspace} still waits, though nothing was broken when it was written to")
+    killing = calm.killing
+    for event in evidence.events:
+        if event.position <= calm.position or event.type != "CycleAbandoned":
+            continue
+        cycle = _decode_cycle(event.data).cycle
+        if killing is None or cycle != killing.cycle:
+            yield Finding("L2", f"{cycle} is abandoned at {event.position}, though its worker lives")
+            continue
+        late = parse_instant(event.recorded_at) - microseconds(killing.at) - killing.lease_ms * 1_000 - evidence.tick
+        if late > _SLACK:
+            yield Finding("L2", f"{cycle} is abandoned {late / 1e6:.1f} s too late after its worker's death")
 
 
 def _counted(evidence: Evidence, kind: str, asked: Mapping[str, int]) -> Iterator[Finding]:
@@ -185,10 +218,13 @@ def _cycles(events: Sequence[StoredEvent]) -> tuple[dict[str, Cycle], dict[str, 
 
 
 def _liveness(evidence: Evidence) -> Iterator[Finding]:
+    if evidence.unanswered:
+        yield Finding("L1", f"{evidence.unanswered} clients have no answer long after the last fault")
     if not evidence.settled and not evidence.runaway:
         names = ", ".join(evidence.waiting)
         yield Finding("L1", f"{evidence.bound_s:.0f} s after the healing, {names} still wait")
-    after = [event for event in evidence.events if event.position > evidence.quiet_position]
+    last = evidence.calm.position if evidence.calm is not None else sys.maxsize
+    after = [event for event in evidence.events if evidence.quiet_position < event.position <= last]
     queued = Counter(event.workspace for event in after if event.type == "RestartQueued")
     gave_up = {event.workspace for event in after if event.type == "RestartGaveUp"}
     for workspace, times in queued.items():

@@ -42,6 +42,11 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "no-re-send": Mutant(plant=service.no_re_send, breaks="a restart is rung for once only"),
     "no-lease-rescue": Mutant(plant=decisions.no_lease_rescue, breaks="a dead worker's cycle stays open"),
+    "rescued-late": Mutant(plant=decisions.rescued_late, breaks="a dead worker's cycle is abandoned ten seconds late"),
+    "folded-late": Mutant(plant=decisions.folded_late, breaks="a window is folded four seconds after it is due"),
+    "leases-not-renewed": Mutant(
+        plant=service.leases_not_renewed, breaks="a cycle that outlasts its lease is taken from a living worker"
+    ),
     "wall-clock-of-worker": Mutant(plant=service.wall_clock_of_worker, breaks="starts are decided by a host's clock"),
     "time-may-fall": Mutant(plant=service.time_may_fall, breaks="recorded time follows the clock back"),
     "no-max-wait": Mutant(plant=decisions.no_max_wait, breaks="steady writes put the restart off for ever"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -17,6 +17,7 @@ from tests.simulation.planting import Planting
 replace = msgspec.structs.replace
 _settle, _started, _file_written, _due = outcome.settle, decide._started, evolve._file_written, due.due
 _failed, _gave_up, _evolve_started, _may_start = outcome._failed, evolve._gave_up, evolve._started, decide.may_start
+_rescue, _fold = decide._rescue, decide._fold
 _evolve_succeeded, _evolve_failed = evolve._succeeded, evolve._failed
 
 
@@ -98,6 +99,22 @@ def no_lease_rescue(planting: Planting) -> None:
         return []
 
     planting.name(decide, "_rescue", rescue)
+
+
+def rescued_late(planting: Planting) -> None:
+    def rescue(state: WorkspaceState, command: cmd.Tick, policy: Policy, now: datetime) -> list[ev.EventData]:
+        if state.cycle is not None and now < state.cycle.lease_until + timedelta(seconds=10):
+            return []
+        return _rescue(state, command, policy, now)
+
+    planting.name(decide, "_rescue", rescue)
+
+
+def folded_late(planting: Planting) -> None:
+    def fold(state: WorkspaceState, command: cmd.Tick, policy: Policy, now: datetime) -> list[ev.EventData]:
+        return _fold(state, command, policy, now - timedelta(seconds=4))
+
+    planting.name(decide, "_fold", fold)
 
 
 def no_max_wait(planting: Planting) -> None:

@@ -195,6 +195,10 @@ def lost_lease_works_on(planting: Planting) -> None:
     planting.name(lease.LeaseBook, "renew", renew)
 
 
+def leases_not_renewed(planting: Planting) -> None:
+    planting.name(lease.LeaseBook, "renew", lambda book, store: book._let_go_of_hung())
+
+
 def end_recorded_once(planting: Planting) -> None:
     def record(drainer: drain.Drainer, claimed: claim.Claim, result: Any) -> None:
         try:

@@ -7,8 +7,11 @@ from datetime import timedelta
 from functools import partial
 
 from orchestrator.audit.canonical_line import canonical_lines
+from orchestrator.domain.policy import Policy
+from orchestrator.domain.state import WorkspaceState
 from orchestrator.ports import EventFilter
 from orchestrator.service.append import policy_of
+from tests.simulation.calm import Calm, live_calmly
 from tests.simulation.fate import Runaway, Tally
 from tests.simulation.hub import SECOND, Hub
 from tests.simulation.judge import Evidence, Finding, judge
@@ -18,6 +21,9 @@ from tests.simulation.world import World
 
 _CLIENTS_END = 1200 * SECOND
 _SETTLE_LOOK = 5 * SECOND
+_RULES_MAX_WAIT_MS = 90_000
+_SLACK = 30 * SECOND
+"""For ticks, for a worker that was stopped to be replaced, and for one after the other where slots are few."""
 
 
 @dataclass
@@ -50,6 +56,8 @@ class Healing:
     bound: int = 0
     settled_at: int | None = None
     runaway: bool = False
+    unanswered: int = 0
+    calm: Calm | None = None
 
 
 def simulate(plan: Plan, *, story: bool = False) -> Outcome:
@@ -63,6 +71,8 @@ def simulate(plan: Plan, *, story: bool = False) -> Outcome:
             world.begin()
             hub.run(plan.length)
             _heal(world, healing)
+            if healing.settled_at is not None:
+                healing.calm = live_calmly(world)
             hub.run(max(hub.now, SHORTEST))
         except Runaway:
             healing.runaway = True
@@ -78,6 +88,7 @@ def _heal(world: World, healing: Healing) -> None:
     ends = hub.now + _CLIENTS_END
     while world.clients.process.threads and hub.now < ends:
         hub.run(hub.now + SECOND)
+    healing.unanswered = len(world.clients.process.threads)
     for name in _held(world):
         hub.spawn(world.clients.process, partial(world.clients.release, name), "release")
     hub.run(hub.now + SECOND)
@@ -90,23 +101,30 @@ def _held(world: World) -> list[str]:
 
 
 def _bound(world: World) -> int:
-    """Return within which time nothing may wait any more, by the numbers in force."""
+    """Return within which time nothing may wait any more, by the numbers in force.
+
+    What is at work when the last fault ends may still fail, at its timeout; what starts later succeeds at once.
+    """
     with world.store.memory.read() as reader:
-        policies, now = reader.policies(), reader.now()
-    states = world.states()
-    longest = timedelta(seconds=1)
-    for state in states:
+        policies, now = reader.policies(), world.store_time()
+    rest_ms, works_ms, waits_ms = 0, 0, 0
+    for state in world.states():
         policy = policy_of(state, policies)
-        restart_ms = policy.cycle_timeout_ms + 30_000 + policy.lease_ms + policy.retry_backoff_max_ms
-        give_up_ms = min(
-            max(3_600_000, policy.give_up_backoff_ms), policy.give_up_backoff_ms * 2 ** min(state.give_ups, 30)
-        )
-        waits_ms = max(policy.max_wait_ms, policy.min_interval_ms, policy.quiet_ms, 90_000)
         known = [at for at in (state.next_try_at, state.ready_at) if at is not None]
-        rest = max([timedelta(0), *(at - now for at in known)])
-        longest = max(longest, rest + timedelta(milliseconds=2 * restart_ms + give_up_ms + 2 * waits_ms))
+        rest_ms = max([rest_ms, *((at - now) // timedelta(milliseconds=1) for at in known)])
+        if state.cycle is not None:
+            works_ms = max(works_ms, policy.cycle_timeout_ms, policy.lease_ms)
+            rest_ms = max(rest_ms, _longest_backoff_ms(state, policy))
+        waits_ms = max(waits_ms, policy.min_interval_ms, policy.max_wait_ms, _RULES_MAX_WAIT_MS)
     behind = max(0, -world.store.clock.offset)
-    return round(longest / timedelta(microseconds=1)) + behind + 10 * SECOND * len(states)
+    return (rest_ms + works_ms + waits_ms) * SECOND // 1000 + behind + _SLACK
+
+
+def _longest_backoff_ms(state: WorkspaceState, policy: Policy) -> int:
+    """Return how long a cycle that is at work now may put the next one off by failing."""
+    doubled: int = policy.give_up_backoff_ms * 2 ** min(state.give_ups, 30)
+    give_up_ms = min(max(3_600_000, policy.give_up_backoff_ms), doubled)
+    return max(policy.retry_backoff_max_ms, give_up_ms)
 
 
 def _settle(world: World, latest: int) -> int | None:
@@ -137,6 +155,9 @@ def _judged(world: World, healing: Healing) -> Outcome:
         quiet_position=healing.position,
         settled=healing.settled_at is not None,
         runaway=healing.runaway,
+        unanswered=healing.unanswered,
+        calm=healing.calm,
+        tick=world.plan.tick,
         bound_s=healing.bound / SECOND,
         waiting=[state.workspace for state in world.states() if state.pending or state.restart is not None],
     )

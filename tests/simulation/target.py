@@ -74,6 +74,8 @@ class SimulatedExecutor:
         self._shares, self._act_takes = shares, act_takes
         self._log_length, self._acted, self._struck = log_length, acted, struck
         self.healed = False
+        self.healthy_takes = SECOND // 10
+        """How long a restart takes after the healing."""
         self._seen: dict[str, Readiness] = {}
 
     def normalise(self, target: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,7 +101,7 @@ class SimulatedExecutor:
         self._act(order)
         if misfortune is not None:
             self._suffer(order, misfortune)
-        self._take_time(order, self._rng.randrange(self._act_takes) if not self.healed else SECOND // 10)
+        self._take_time(order, self._rng.randrange(self._act_takes) if not self.healed else self.healthy_takes)
         self._cross(done)
         return Receipt(output="restarted")
 

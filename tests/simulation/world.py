@@ -93,6 +93,17 @@ class World:
             rows = [reader.workspace(name) for name in self._instants]
             return [row.state for row in rows if row is not None]
 
+    def store_time(self) -> datetime:
+        """Return the time that a decision made now would be recorded at."""
+        with self.store.memory.read() as reader:
+            last = reader.events(EventFilter(after=reader.last_position() - 1))
+            return max([reader.now(), *(event.recorded_at for event in last)])
+
+    def kill(self, process: Process, away: int) -> None:
+        """Kill a process and count it; it is started anew when ``away`` is over."""
+        self.struck(Fault.WORKER_KILLED, process.name)
+        self._kill(process, away)
+
     def log_length(self) -> int:
         with self.store.memory.read() as reader:
             return reader.last_position()
