@@ -6,13 +6,14 @@ from orchestrator.audit.verify.evidence import NOT_SHOWN
 from orchestrator.audit.verify.evidence import Verdict as BundleVerdict
 from orchestrator.audit.verify.report import Report, Verdict, Violation
 from orchestrator.cli.output import emit_json, say, show, table
+from orchestrator.domain.explain import counted
 
 
 def tell(report: Report) -> None:
     """Show a report: the promises, the violations, the sums."""
     sums = report.sums
     where = f"positions {report.first_position} to {report.last_position}" if sums.events else "no position"
-    say(f"{report.source}: {sums.events} events of {sums.workspaces} workspaces, {where}")
+    say(f"{report.source}: {counted(sums.events, 'event')} of {counted(sums.workspaces, 'workspace')}, {where}")
     show(table(("PROMISE", "VERDICT", "WHAT IT SAYS"), (_cells(verdict) for verdict in report.promises)))
     for violation in report.violations:
         say(_sentence(violation))
