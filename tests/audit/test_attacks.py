@@ -7,6 +7,7 @@ attack is the public command, with a checkpoint that was exported before and the
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import structlog
 
 from orchestrator.audit.bundle import make_bundle
 from orchestrator.audit.seal import Signing, seal_next
@@ -31,6 +33,15 @@ from tests.history import CountedIds, History, TestClock
 from tests.servers.postgres import PostgresServer
 
 ATTACKER = key("attacker", ORIGIN)
+
+
+@pytest.fixture(autouse=True)
+def own_logs() -> Iterator[None]:
+    """The public command sets up the logs of this process; later tests have their own."""
+    handlers = logging.getLogger().handlers
+    yield
+    logging.getLogger().handlers = handlers
+    structlog.reset_defaults()
 
 
 @dataclass(frozen=True)
