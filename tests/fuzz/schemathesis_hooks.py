@@ -25,7 +25,7 @@ UNSAID = re.compile(
     r"|must have 1 to \d+ characters and not only blanks|must not be blank"
     r"|pattern .* can never match"
     r"|is no type of event"
-    r"|policy\.\w+: .*(must be|longer than|shorter than|is not between)"
+    r"|policy\.[\w.\[\]]+: .*(must be|longer than|shorter than|is not between)"
     r"|target field .* is unknown|target\.\w+"
     r"|max_wait .* quiet|quiet .* max_wait"
     r"|none of the \d+ writes was accepted"
