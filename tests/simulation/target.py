@@ -49,6 +49,10 @@ class Outside:
     refused: int = 0
     ready: dict[str, int] = field(default_factory=dict)
     """By cycle: how long the log was when its workspace was seen ready."""
+    deadlines: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By cycle: when it came to its act, and until when it may take, both in microseconds."""
+    permanent: set[str] = field(default_factory=set)
+    """Cycles that were told that trying again cannot help."""
 
 
 class SimulatedExecutor:
@@ -90,11 +94,14 @@ class SimulatedExecutor:
 
     def restart(self, order: Order) -> Receipt:
         begin, done = _RESTART
+        deadline = round(order.deadline_s * SECOND)
+        self._outside.deadlines.setdefault(order.cycle, (self._hub.now, deadline))
         self._cross(begin)  # between the worker's last check and the act: only the fence protects from here on
         misfortune = self._misfortune()
         if misfortune is Fault.TRANSIENT:
             raise TransientError("busy")
         if misfortune is Fault.PERMANENT:
+            self._outside.permanent.add(order.cycle)
             raise PermanentError("no such container")
         if misfortune is Fault.RAISES:
             raise ValueError("a plug-in's own error\nwith its second line")

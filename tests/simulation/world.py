@@ -23,6 +23,7 @@ from tests.simulation.hub import SECOND, Hub, Process
 from tests.simulation.plan import Plan, Strike
 from tests.simulation.policies import FLEETS
 from tests.simulation.target import Outside, SimulatedExecutor
+from tests.simulation.watch import Watch
 from tests.simulation.work import Action
 from tests.simulation.worker import Wiring, Worker
 
@@ -52,9 +53,14 @@ class World:
         self._told, self._compared = 0, 0
         self.logged: list[str] = []
         self.differences: dict[str, Difference] = {}
+        self.seen: dict[tuple[str, str], str] = {}
+        self.watch = Watch(plan.tick, self._broken)
+        self.survivors: set[str] = set()
+        self.told_wrongly: list[str] = []
         self.ids = CountedIds()
         self._draws = Random(f"{plan.seed} world")
         self.store = SimulatedStore(hub, self.fate, self._committed)
+        self.store.renewed = self.watch.renewed
         self._instants: dict[str, datetime | None] = {}
         self.outside = Outside()
         self.rewrites = dict(plan.rewrites)
@@ -168,8 +174,12 @@ class World:
 
     # Instants at which a tick has something to do
 
+    def _broken(self, promise: str, what: str, text: str) -> None:
+        self.seen.setdefault((promise, what), text)
+
     def _committed(self, names: Collection[str] | None) -> None:
         with self.store.memory.read() as reader:
+            self.watch.committed(reader, self._instants if names is None else names, self.hub.now)
             for name in self._instants if names is None else names:
                 row = reader.workspace(name)
                 if row is not None:
@@ -267,7 +277,8 @@ class World:
         self.beats.arm()
 
     def end(self) -> None:
-        """Kill everything that is left."""
+        """Kill everything that is left; note who had lived until now and has nothing left to do."""
+        self.survivors = {worker.process.name for worker in self.workers if worker.idle}
         for process in [*(worker.process for worker in self.workers), *self.servers.processes, self.clients.process]:
             self.hub.kill(process)
         self.hub.run(self.hub.now)
