@@ -141,6 +141,10 @@ class Watch:
         yield "hold", state.hold is not None, bool(known.held_position)
         yield "held until", _us(state.hold.until) if state.hold is not None else None, known.held_until
         yield "restart", state.restart.id if state.restart else None, restart.id if restart else None
+        if state.restart is not None and restart is not None:
+            yield "attempts", state.restart.cycles, restart.cycles
+            yield "attempts spent", state.restart.spent, restart.spent
+            yield "to_position", state.restart.to_position, restart.to_position
         yield "cycle", state.cycle.id if state.cycle else None, cycle.id if cycle else None
         yield "ready_at", *_ready_at(state.ready_at, known)
         yield "due_at", *self._due_at(row.due_at, known)

@@ -22,6 +22,7 @@ from tests.simulation.faults import Fault
 from tests.simulation.hub import SECOND, Hub, Process
 from tests.simulation.plan import Plan, Strike
 from tests.simulation.policies import FLEETS
+from tests.simulation.sticklers import Sticklers
 from tests.simulation.target import Outside, SimulatedExecutor
 from tests.simulation.watch import Watch
 from tests.simulation.work import Action
@@ -80,6 +81,7 @@ class World:
         self.beats = Beats(hub, self.broker, plan.tick, phases, self._next_instant)
         self.servers = Servers(hub, Random(f"{plan.seed} servers"))
         self.clients = Clients(hub, Random(f"{plan.seed} clients"), self.servers, self.store, self.ids)
+        Sticklers(self.clients, plan.names, self._broken)
         self.wiring = Wiring(
             store=self.store,
             doorbell=SimulatedDoorbell(hub, self.fate, self.broker),
