@@ -9,7 +9,7 @@ has its excuse.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any, cast
 
@@ -38,24 +38,31 @@ class Watch:
         self.limits: dict[str, tuple[int, int]] = {}
         """By cycle: when it was started, and its ``cycle_timeout``, both in microseconds of simulated time."""
         self._broken = broken
+        self._rows: dict[str, StoredWorkspace] = {}
         self._paths: dict[str, list[tuple[int, str]]] = defaultdict(list)
-        self._leases: dict[str, tuple[str, datetime, int]] = {}
 
-    def committed(self, reader: Reader, names: Iterable[str], now: int) -> None:
+    def committed(self, reader: Reader, names: Collection[str], now: int, *, all_rows: bool) -> None:
         """Take what a commit has added, and compare the rows that it may have changed."""
+        taken, written = self.verifier.ledger.position, set[str | None]()
         if self.unreadable is not None:
             return
         try:
-            for event in reader.stored_events(EventFilter(after=self.verifier.ledger.position, limit=1_000_000)):
-                self._take(event, now)
+            if reader.last_position() != taken:
+                for event in reader.stored_events(EventFilter(after=taken, limit=1_000_000)):
+                    self._take(event, now)
+                    written.add(event.workspace)
         except Unreadable as error:
             self.unreadable = error
             return
         for name in names:
             row, known = reader.workspace(name), self.verifier.ledger.workspaces.get(name)
-            if row is not None and known is not None:
+            if row is None or known is None:
+                continue
+            if name in written or all_rows:
                 self._compare(row, known)
+            elif row is not self._rows.get(name):  # a renewal writes a row and no event
                 self._follow_lease(row, known, now, microseconds(reader.now()))
+            self._rows[name] = row
 
     def renewed(self, held: Mapping[str, tuple[int, int]], kept: Collection[str]) -> None:
         """Take a renewal: the leases of the cycles that run under the fences given, and no others (S3)."""
@@ -168,22 +175,15 @@ class Watch:
         cycle, open_one = row.state.cycle, known.restart.open if known.restart is not None else None
         if cycle is None or open_one is None or cycle.id not in self.limits:
             return
-        before = self._leases.get(known.id)
-        if before is None or before[0] != cycle.id:
-            self._leases[known.id] = (cycle.id, cycle.lease_until, now)
-        elif before[1] != cycle.lease_until:
-            self._leases[known.id] = (cycle.id, cycle.lease_until, now)
-            began, timeout = self.limits[cycle.id]
-            lease = open_one.lease_until - open_one.started_at
-            given = microseconds(cycle.lease_until) - max(clock, self.verifier.ledger.at)
-            if given != lease:
-                text = (
-                    f"the lease of {cycle.id} is renewed for {given / SECOND:g} s; it began with {lease / SECOND:g} s"
-                )
-                self._tell("S3", cycle.id, text)
-            if now > began + timeout + _HUNG + _FROZEN:
-                text = f"the lease of {cycle.id} is renewed {(now - began) / SECOND:.0f} s after its start"
-                self._tell("L2", cycle.id, f"{text}, with a cycle_timeout of {timeout / SECOND:.0f} s")
+        began, timeout = self.limits[cycle.id]
+        lease = open_one.lease_until - open_one.started_at
+        given = microseconds(cycle.lease_until) - max(clock, self.verifier.ledger.at)
+        if given != lease:
+            text = f"the lease of {cycle.id} is renewed for {given / SECOND:g} s; it began with {lease / SECOND:g} s"
+            self._tell("S3", cycle.id, text)
+        if now > began + timeout + _HUNG + _FROZEN:
+            text = f"the lease of {cycle.id} is renewed {(now - began) / SECOND:.0f} s after its start"
+            self._tell("L2", cycle.id, f"{text}, with a cycle_timeout of {timeout / SECOND:.0f} s")
 
     def _tell(self, promise: str, what: str, text: str) -> None:
         self._broken(promise, what, text)

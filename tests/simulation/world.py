@@ -181,7 +181,8 @@ class World:
 
     def _committed(self, names: Collection[str] | None) -> None:
         with self.store.memory.read() as reader:
-            self.watch.committed(reader, self._instants if names is None else names, self.hub.now)
+            changed = self._instants if names is None else names
+            self.watch.committed(reader, changed, self.hub.now, all_rows=names is None)
             for name in self._instants if names is None else names:
                 row = reader.workspace(name)
                 if row is not None:
