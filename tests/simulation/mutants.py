@@ -147,6 +147,9 @@ MUTANTS: dict[str, Mutant] = {
     "lease-renewed-for-longer": Mutant(
         plant=answers.lease_renewed_for_longer, breaks="a renewal gives another lease than the policy's"
     ),
+    "overtaken-works-on": Mutant(
+        plant=answers.overtaken_works_on, breaks="a cycle that its own process overtakes is not told to stop"
+    ),
     "deadline-too-late": Mutant(plant=answers.deadline_too_late, breaks="a cycle may take longer than cycle_timeout"),
     "files-counted-short": Mutant(plant=answers.files_counted_short, breaks="a restart counts too few files"),
     "decision-told-wrong": Mutant(

@@ -109,6 +109,14 @@ def lease_renewed_for_longer(planting: Planting) -> None:
     planting.name(MemoryEventStore, "renew_leases", renew)
 
 
+def overtaken_works_on(planting: Planting) -> None:
+    def take(book: lease.LeaseBook, held: lease.HeldLease) -> None:
+        book._held[held.workspace] = held
+        book.wake()
+
+    planting.name(lease.LeaseBook, "take", take)
+
+
 def deadline_too_late(planting: Planting) -> None:
     def execute(drainer: drain.Drainer, claim: Claim, held: lease.HeldLease) -> cmd.Success | cmd.Failure | Cancelled:
         return _execute(drainer, claim, dataclasses.replace(held, renew_until_s=held.renew_until_s + 30))

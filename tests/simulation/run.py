@@ -160,7 +160,10 @@ def _judged(world: World, healing: Healing) -> Outcome:
         differences=list(world.differences.values()),
         written=world.clients.written,
         requested=world.clients.requested,
-        seen=[(promise, text) for (promise, _), text in world.seen.items()],
+        seen=[
+            *((promise, text) for (promise, _), text in world.seen.items()),
+            *(("S3", text) for text in world.outside.untold),
+        ],
         verifier=world.watch.verifier,
         unreadable=world.watch.unreadable,
         told_wrongly=wrong,
