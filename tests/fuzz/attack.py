@@ -29,7 +29,7 @@ class Attack:
 
     @property
     def findings(self) -> list[str]:
-        """One line for each failure: the operation, the check, and its first words; all that was said if there is none."""
+        """One line for each failure: the operation, the check, its first words; without any, what was said last."""
         if self.good:
             return []
         return list(_failures(self.said.splitlines())) or [f"schemathesis did not end well: {self.said[-2000:]}"]
