@@ -85,6 +85,7 @@ class Cycle(msgspec.Struct):
     fence: int
     to_position: int = 0
     shadow: bool = False
+    reason: str = ""
 
 
 _decode_cycle = msgspec.json.Decoder(Cycle).decode
@@ -176,6 +177,10 @@ def _calm(evidence: Evidence) -> Iterator[Finding]:
         cycle = _decode_cycle(event.data).cycle
         if killing is None or cycle != killing.cycle:
             yield Finding("L2", f"{cycle} is abandoned at {event.position}, though its worker lives")
+            continue
+        if killing.stopped:
+            if _decode_cycle(event.data).reason != "shutdown":
+                yield Finding("shutdown", f"{cycle} is left to its lease by a worker that was asked to stop")
             continue
         late = parse_instant(event.recorded_at) - microseconds(killing.at) - killing.lease_ms * 1_000 - evidence.tick
         if late > _SLACK:

@@ -150,6 +150,9 @@ MUTANTS: dict[str, Mutant] = {
     "overtaken-works-on": Mutant(
         plant=answers.overtaken_works_on, breaks="a cycle that its own process overtakes is not told to stop"
     ),
+    "stop-cancels-nothing": Mutant(
+        plant=answers.stop_cancels_nothing, breaks="a worker that stops leaves its cycles to their leases"
+    ),
     "deadline-too-late": Mutant(plant=answers.deadline_too_late, breaks="a cycle may take longer than cycle_timeout"),
     "files-counted-short": Mutant(plant=answers.files_counted_short, breaks="a restart counts too few files"),
     "decision-told-wrong": Mutant(

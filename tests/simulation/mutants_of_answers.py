@@ -117,6 +117,10 @@ def overtaken_works_on(planting: Planting) -> None:
     planting.name(lease.LeaseBook, "take", take)
 
 
+def stop_cancels_nothing(planting: Planting) -> None:
+    planting.name(drain.Drainer, "cancel", lambda drainer: drainer._stopping.set())
+
+
 def deadline_too_late(planting: Planting) -> None:
     def execute(drainer: drain.Drainer, claim: Claim, held: lease.HeldLease) -> cmd.Success | cmd.Failure | Cancelled:
         return _execute(drainer, claim, dataclasses.replace(held, renew_until_s=held.renew_until_s + 30))

@@ -57,7 +57,6 @@ class World:
         self.seen: dict[tuple[str, str], str] = {}
         self.watch = Watch(plan.tick, self._broken)
         self.survivors: set[str] = set()
-        self.told_wrongly: list[str] = []
         self.ids = CountedIds()
         self._draws = Random(f"{plan.seed} world")
         self.store = SimulatedStore(hub, self.fate, self._committed)
@@ -111,6 +110,10 @@ class World:
         """Kill a process and count it; it is started anew when ``away`` is over."""
         self.struck(Fault.WORKER_KILLED, process.name)
         self._kill(process, away)
+
+    def stop(self, worker: Worker) -> None:
+        worker.stop()
+        self.hub.call_at(self.hub.now + 16 * SECOND, lambda: self._replace(worker.process))
 
     def log_length(self) -> int:
         with self.store.memory.read() as reader:
@@ -231,9 +234,7 @@ class World:
         if fault is Fault.WORKER_KILLED:
             self._kill_if_alive(self.workers[strike.of % len(self.workers)].process, amount)
         elif fault is Fault.WORKER_STOPPED:
-            worker = self.workers[strike.of % len(self.workers)]
-            worker.stop()
-            hub.call_at(hub.now + 16 * SECOND, lambda: self._replace(worker.process))
+            self.stop(self.workers[strike.of % len(self.workers)])
         elif fault is Fault.WORKER_FROZEN:
             hub.freeze(self.workers[strike.of % len(self.workers)].process, amount)
         elif fault is Fault.SERVER_KILLED:
