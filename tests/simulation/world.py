@@ -169,12 +169,16 @@ class World:
     # Instants at which a tick has something to do
 
     def _committed(self, names: Collection[str] | None) -> None:
+        changed = False
         with self.store.memory.read() as reader:
             for name in self._instants if names is None else names:
                 row = reader.workspace(name)
                 if row is not None:
-                    self._instants[name] = _instant_of(row)
-        self.beats.arm()
+                    at = _instant_of(row)
+                    changed = changed or at != self._instants.get(name)
+                    self._instants[name] = at
+        if changed:  # as long as the instants stand, the ticks that serve them do too
+            self.beats.arm()
         if names is None and self._compared < _COMPARES_MOST:
             self.compare_rows()
         if self.fate.story is not None:
@@ -276,9 +280,9 @@ class World:
 def _instant_of(row: StoredWorkspace) -> datetime | None:
     """Return when a tick has something to do for a workspace, on the database's clock."""
     state = row.state
-    instants = [row.due_at, state.ready_at]
-    if state.hold is not None:
+    instants = [at for at in (row.due_at, state.ready_at) if at is not None]
+    if state.hold is not None and state.hold.until is not None:
         instants.append(state.hold.until)
     if state.cycle is not None:
         instants.append(state.cycle.lease_until)
-    return min((at for at in instants if at is not None), default=None)
+    return min(instants) if instants else None
