@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import asdict
 
 from orchestrator.domain.events import EVENT_TYPES, EventData
 from orchestrator.domain.restart_record import RestartRecord
@@ -158,17 +159,17 @@ def _refuse(value: object) -> None:
 
 
 def _spelling_of_fields(kind: type[Any]) -> Callable[[Any], dict[str, Any]]:
-    names = kind.__struct_fields__ if issubclass(kind, msgspec.Struct) else tuple(item.name for item in fields(kind))
+    of_struct, names = issubclass(kind, msgspec.Struct), () if issubclass(kind, msgspec.Struct) else fields(kind)
     omitted: frozenset[str] = getattr(kind, "OMITTED", frozenset())
 
-    def plain_fields(value: object) -> dict[str, Any]:
-        plain: dict[str, Any] = {}
-        for name in names:
-            item = getattr(value, name)
+    def plain_fields(value: Any) -> dict[str, Any]:
+        plain = asdict(value) if of_struct else {item.name: getattr(value, item.name) for item in names}
+        for name, item in plain.items():
             if type(item) not in _PLAIN:
                 plain[name] = to_plain(item)
-            elif item is not None or name not in omitted:
-                plain[name] = item
+        for name in omitted:
+            if plain[name] is None:
+                del plain[name]
         return plain
 
     return plain_fields

@@ -38,12 +38,13 @@ class MemoryLog:
     def add(self, event: Recorded, stored: StoredEvent) -> None:
         """Append an event, also as it is kept. Raises ``Conflict`` where something unique is taken."""
         keys = _unique_keys(event)
-        taken = [key for key in keys if key in self._unique]
-        if taken:
-            raise Conflict(f"another transaction took {taken[0]!r} first; read again and decide again")
+        for key in keys:
+            if key in self._unique:
+                raise Conflict(f"another transaction took {key!r} first; read again and decide again")
         self._events.append(event)
         self._stored.append(stored)
-        self._unique |= dict.fromkeys(keys, event.position)
+        for key in keys:
+            self._unique[key] = event.position
         if event.workspace is not None:
             self._positions.setdefault(event.workspace, []).append(event.position)
 

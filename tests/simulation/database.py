@@ -73,10 +73,16 @@ class Locks:
 
     def acquire(self, name: str) -> None:
         """Wait for a lock, for 5 s at most. Raises ``StorageUnavailable``."""
-        hub = self._hub
-        thread, ends = hub.current, hub.now + _LOCK_WAITS
+        thread = self._hub.current
         if thread is None:
             raise RuntimeError("only a simulated thread can lock")
+        if name in self._holders:
+            self._wait_for(name, thread)
+        self._holders[name] = thread
+
+    def _wait_for(self, name: str, thread: Thread) -> None:
+        hub = self._hub
+        ends = hub.now + _LOCK_WAITS
         while name in self._holders:
             waiting = self._waiting.setdefault(name, [])
             waiting.append(thread)
@@ -85,7 +91,6 @@ class Locks:
                 waiting.remove(thread)
             if not woken:
                 raise StorageUnavailable("another transaction kept a lock for 5 s; try again")
-        self._holders[name] = thread
 
     def release(self, names: Collection[str]) -> None:
         for name in names:
