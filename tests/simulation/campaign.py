@@ -21,7 +21,7 @@ from tests.simulation.run import Outcome, simulate
 
 _TOGETHER = 50
 _COLLECTED_TOGETHER = 10
-"""The garbage of so many runs is collected at once: more of it no longer fits into the processor's caches."""
+"""The garbage of so many runs is collected at once. Fifty at once took 76 MB instead of 66, and no less time."""
 _HOUR = 3600 * SECOND
 
 
