@@ -159,11 +159,11 @@ def _refuse(value: object) -> None:
 
 
 def _spelling_of_fields(kind: type[Any]) -> Callable[[Any], dict[str, Any]]:
-    of_struct, names = issubclass(kind, msgspec.Struct), () if issubclass(kind, msgspec.Struct) else fields(kind)
+    shallow: Callable[[Any], dict[str, Any]] = asdict if issubclass(kind, msgspec.Struct) else _of_dataclass
     omitted: frozenset[str] = getattr(kind, "OMITTED", frozenset())
 
     def plain_fields(value: Any) -> dict[str, Any]:
-        plain = asdict(value) if of_struct else {item.name: getattr(value, item.name) for item in names}
+        plain = shallow(value)
         for name, item in plain.items():
             if type(item) not in _PLAIN:
                 plain[name] = to_plain(item)
@@ -173,3 +173,7 @@ def _spelling_of_fields(kind: type[Any]) -> Callable[[Any], dict[str, Any]]:
         return plain
 
     return plain_fields
+
+
+def _of_dataclass(value: Any) -> dict[str, Any]:
+    return {item.name: getattr(value, item.name) for item in fields(value)}
