@@ -12,9 +12,9 @@ from orchestrator.audit.replay import Difference, replay
 from orchestrator.domain.policy import Policy, PolicyPatch
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import BrokerUnavailable
-from orchestrator.ports import EventFilter, StoredWorkspace
+from orchestrator.ports import EventFilter
 from orchestrator.service.change_policy import record_floor
-from tests.simulation.broker import Beats, Broker, Message, SimulatedDoorbell, Task
+from tests.simulation.broker import Beats, Broker, Message, SimulatedDoorbell, Task, instant_of
 from tests.simulation.clients import Clients, Servers
 from tests.simulation.database import SimulatedStore
 from tests.simulation.fate import Fate
@@ -62,6 +62,7 @@ class World:
         self.store = SimulatedStore(hub, self.fate, self._committed)
         self.store.renewed = self.watch.renewed
         self._instants: dict[str, datetime | None] = {}
+        self._earliest: datetime | None = None
         self.outside = Outside()
         self.rewrites = dict(plan.rewrites)
         self.executor = SimulatedExecutor(
@@ -97,8 +98,13 @@ class World:
     def states(self) -> list[WorkspaceState]:
         """Return the workspaces as they stand."""
         with self.store.memory.read() as reader:
-            rows = [reader.workspace(name) for name in self._instants]
-            return [row.state for row in rows if row is not None]
+            return [row.state for name in self._instants if (row := reader.workspace(name)) is not None]
+
+    def state(self, name: str) -> WorkspaceState | None:
+        """Return one workspace as it stands."""
+        with self.store.memory.read() as reader:
+            row = reader.workspace(name)
+            return None if row is None else row.state
 
     def store_time(self) -> datetime:
         """Return the time that a decision made now would be recorded at."""
@@ -183,14 +189,19 @@ class World:
         self.seen.setdefault((promise, what), text)
 
     def _committed(self, names: Collection[str] | None) -> None:
+        changed = False
         with self.store.memory.read() as reader:
-            changed = self._instants if names is None else names
-            self.watch.committed(reader, changed, self.hub.now, all_rows=names is None)
-            for name in self._instants if names is None else names:
+            written = self._instants if names is None else names
+            self.watch.committed(reader, written, self.hub.now, all_rows=names is None)
+            for name in written:
                 row = reader.workspace(name)
                 if row is not None:
-                    self._instants[name] = _instant_of(row)
-        self.beats.arm()
+                    at = instant_of(row)
+                    changed = changed or at != self._instants.get(name)
+                    self._instants[name] = at
+        if changed:  # as long as the instants stand, the ticks that serve them do too
+            self._earliest = min((at for at in self._instants.values() if at is not None), default=None)
+            self.beats.arm()
         if names is None and self._compared < _COMPARES_MOST:
             self.compare_rows()
         if self.fate.story is not None:
@@ -209,8 +220,7 @@ class World:
             self.differences.setdefault(difference.id, difference)
 
     def _next_instant(self) -> int | None:
-        known = [at for at in self._instants.values() if at is not None]
-        return self.store.clock.time_of(min(known)) if known else None
+        return None if self._earliest is None else self.store.clock.time_of(self._earliest)
 
     # Faults at times
 
@@ -286,14 +296,4 @@ class World:
         for process in [*(worker.process for worker in self.workers), *self.servers.processes, self.clients.process]:
             self.hub.kill(process)
         self.hub.run(self.hub.now)
-
-
-def _instant_of(row: StoredWorkspace) -> datetime | None:
-    """Return when a tick has something to do for a workspace, on the database's clock."""
-    state = row.state
-    instants = [row.due_at, state.ready_at]
-    if state.hold is not None:
-        instants.append(state.hold.until)
-    if state.cycle is not None:
-        instants.append(state.cycle.lease_until)
-    return min((at for at in instants if at is not None), default=None)
+        self.hub.close()
