@@ -109,6 +109,8 @@ class SimulatedStore:
         self.world = world
         self.committed = committed
         """Told which workspaces a commit may have changed; None: any."""
+        self.renewed: Callable[[Mapping[str, tuple[int, int]], Collection[str]], None] = lambda held, kept: None
+        """Told of the leases that were to be renewed, and of those that were."""
         self.away = False
 
     def write(
@@ -125,6 +127,7 @@ class SimulatedStore:
     def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> set[str]:
         def renew() -> set[str]:
             kept = self.memory.renew_leases(held)
+            self.renewed(held, kept)
             self.committed(held)
             return kept
 

@@ -73,6 +73,11 @@ class Worker:
         self._hub.spawn(self.process, partial(self._carry_out, self._works[task]), task.value)
         return True
 
+    @property
+    def idle(self) -> bool:
+        """True while it lives, and no thread of it has anything to do."""
+        return not self.process.dead and self._busy == 0
+
     def _carry_out(self, work: Callable[[], object]) -> None:
         try:
             work()
