@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,17 +19,17 @@ BROKERS = (RedisServer.name, RabbitServer.name)
 @contextmanager
 def new_broker(name: str) -> Iterator[BrokerServer]:
     """Yield a running broker of that name, and leave nothing of it behind. Raises ``MissingServer``."""
-    with TemporaryDirectory(prefix=f"test-{name}-") as folder:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix=f"test-{name}-")))
         if name == RabbitServer.name:
-            server: BrokerServer = RabbitServer(find_rabbitmq(os.environ), Path(folder))
+            rabbit = RabbitServer(find_rabbitmq(os.environ), folder)
+            stack.callback(rabbit.end_port_mapper)
+            server: BrokerServer = rabbit
         else:
-            server = RedisServer(find_redis(os.environ), Path(folder))
-        try:
-            server.start()
-            yield server
-        finally:
-            server.stop()
-            server.leave()
+            server = RedisServer(find_redis(os.environ), folder)
+        stack.callback(server.stop)
+        server.start()
+        yield server
 
 
 def why_no_rabbitmq(environ: Mapping[str, str]) -> str | None:

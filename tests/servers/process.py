@@ -67,9 +67,6 @@ class ServerProcess(ABC):
         """Return the variables of the process; None: those of the tests."""
         return None
 
-    def leave(self) -> None:
-        """Remove what outlives the process; by default nothing does."""
-
     @abstractmethod
     def answers(self) -> bool:
         """Say whether the server takes requests, within a second or so."""

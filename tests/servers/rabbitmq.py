@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import psutil
 from kombu import Connection
@@ -91,21 +92,27 @@ class RabbitServer(BrokerServer):
 
     def waiting(self) -> int:
         """How many messages wait in the product's queue."""
-        with self.connect() as connection, connection.channel() as channel:
-            declared = channel.queue_declare(QUEUE, passive=True)
-        return int(declared.message_count)
+        with self.connect() as connection:
+            channel: Any = connection.default_channel  # its types are those of all transports, which know no queues
+            return int(channel.queue_declare(QUEUE, passive=True).message_count)
 
-    def leave(self) -> None:
-        """End the port mapper that this node's Erlang started beside it, which outlives the node by design."""
-        for process in psutil.process_iter(["name"]):
-            if process.info["name"] == "epmd" and self._is_ours(process):
-                process.kill()
+    def port_mappers(self) -> list[psutil.Process]:
+        """Return what this node's Erlang started beside it, and what outlives the node by design."""
+        found = [process for process in psutil.process_iter(["name"]) if process.info["name"] == "epmd"]
+        return [process for process in found if self._is_ours(process)]
+
+    def end_port_mapper(self) -> None:
+        """End it; the next start would begin another one."""
+        found = self.port_mappers()
+        for process in found:
+            process.kill()
+        psutil.wait_procs(found, timeout=5)
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
             return process.environ().get("ERL_EPMD_PORT") == str(self.epmd_port)
-        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
-            return False  # another user's, or already gone
+        except (psutil.AccessDenied, psutil.NoSuchProcess):
+            return False  # another user's, or gone
 
     def _do(self, method: str) -> None:
         with self.connect() as connection:
