@@ -83,7 +83,9 @@ def find_rabbitmq(environ: Mapping[str, str]) -> Path:
     """
     found = _named_or_on_path(environ, "TEST_RABBITMQ_BIN", "rabbitmq-server")
     if found is None:
-        raise MissingServer("there is no rabbitmq-server on the PATH, and TEST_RABBITMQ_BIN names none")
+        wheels = environ.get("TEST_SERVERS") == "wheels"
+        left_out = " (TEST_SERVERS=wheels leaves it out)" if wheels else ""
+        raise MissingServer(f"there is no rabbitmq-server on the PATH{left_out}, and TEST_RABBITMQ_BIN names none")
     behind = found.resolve()
     beside = behind.with_name("rabbitmq-server")
     return beside.resolve() if behind.name == "rabbitmq-script-wrapper" and beside.exists() else behind
