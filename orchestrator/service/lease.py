@@ -67,15 +67,16 @@ class LeaseBook:
         if not leases:
             return
         kept = store.renew_leases({lease.workspace: (lease.fence, lease.lease_ms) for lease in leases})
-        still_held = {id(lease) for lease in self.held()}
-        for lease in leases:
-            if lease.workspace not in kept and id(lease) in still_held and not lease.stop.is_set():
+        lost = [lease for lease in leases if lease.workspace not in kept]
+        still_held = {id(lease) for lease in self.held()} if lost else set()
+        for lease in lost:
+            if id(lease) in still_held and not lease.stop.is_set():
                 _log.warning("lease.lost", workspace=lease.workspace, cycle=lease.cycle, fence=lease.fence)
                 lease.stop.set()
 
     def renew_every_s(self) -> float:
         """Return how long the renewer may wait: a third of the shortest lease held, for ever while none is."""
-        return min((lease.lease_ms / 3000 for lease in self.held()), default=math.inf)
+        return min([lease.lease_ms / 3000 for lease in self.held()], default=math.inf)
 
     def wait_for_take(self, timeout_s: float) -> None:
         """Wait until a lease is taken, ``wake`` is called, or the time is over; what came before counts too."""

@@ -13,7 +13,7 @@ from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Conflict, NotFound
 from orchestrator.ports import EventStore, Ids, StoredWorkspace, Transaction
 from orchestrator.service.announce import announce
-from orchestrator.service.append import Author, append, carry_out, expected_at, policy_of
+from orchestrator.service.append import BY_ITSELF, Author, append, carry_out, expected_at, policy_of
 from orchestrator.service.idempotency import AnswerT, RequestKey, once
 
 
@@ -132,7 +132,7 @@ class Operator:
             stored = tx.workspace(workspace)
             if stored is None or not stored.state.registered:
                 return
-            _, recorded = append(tx, stored.state, [exited], Author(), self._ids, tx.policies())
+            _, recorded = append(tx, stored.state, [exited], BY_ITSELF, self._ids, tx.policies())
         announce(recorded)
 
     def _carry_out(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from enum import Enum
+from enum import StrEnum
 from functools import partial
 from random import Random
 from typing import NamedTuple
@@ -20,7 +20,7 @@ _LOOKS_AGAIN = SECOND // 5
 _THINNED_MOST = 16
 
 
-class Task(Enum):
+class Task(StrEnum):
     """What a message asks a worker to do."""
 
     TICK = "tick"

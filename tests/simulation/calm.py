@@ -88,7 +88,8 @@ def _kill_one(world: World, workspace: str, policy: Policy, until: int) -> Killi
     ends = until + (policy.max_wait_ms + policy.min_interval_ms) * SECOND // 1000
     while hub.now < ends:
         hub.run(hub.now + _LOOK)
-        cycle = next((state.cycle for state in world.states() if state.workspace == workspace), None)
+        state = world.state(workspace)
+        cycle = None if state is None else state.cycle
         worker = next((one for one in world.workers if cycle is not None and one.process.name == cycle.worker), None)
         if cycle is not None and worker is not None and not worker.process.dead:
             killing = Killing(cycle=cycle.id, at=world.store_time(), lease_ms=policy.lease_ms)

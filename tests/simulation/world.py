@@ -56,6 +56,7 @@ class World:
         self._draws = Random(f"{plan.seed} world")
         self.store = SimulatedStore(hub, self.fate, self._committed)
         self._instants: dict[str, datetime | None] = {}
+        self._earliest: datetime | None = None
         self.outside = Outside()
         self.rewrites = dict(plan.rewrites)
         self.executor = SimulatedExecutor(
@@ -90,8 +91,13 @@ class World:
     def states(self) -> list[WorkspaceState]:
         """Return the workspaces as they stand."""
         with self.store.memory.read() as reader:
-            rows = [reader.workspace(name) for name in self._instants]
-            return [row.state for row in rows if row is not None]
+            return [row.state for name in self._instants if (row := reader.workspace(name)) is not None]
+
+    def state(self, name: str) -> WorkspaceState | None:
+        """Return one workspace as it stands."""
+        with self.store.memory.read() as reader:
+            row = reader.workspace(name)
+            return None if row is None else row.state
 
     def store_time(self) -> datetime:
         """Return the time that a decision made now would be recorded at."""
@@ -169,12 +175,17 @@ class World:
     # Instants at which a tick has something to do
 
     def _committed(self, names: Collection[str] | None) -> None:
+        changed = False
         with self.store.memory.read() as reader:
             for name in self._instants if names is None else names:
                 row = reader.workspace(name)
                 if row is not None:
-                    self._instants[name] = _instant_of(row)
-        self.beats.arm()
+                    at = _instant_of(row)
+                    changed = changed or at != self._instants.get(name)
+                    self._instants[name] = at
+        if changed:  # as long as the instants stand, the ticks that serve them do too
+            self._earliest = min((at for at in self._instants.values() if at is not None), default=None)
+            self.beats.arm()
         if names is None and self._compared < _COMPARES_MOST:
             self.compare_rows()
         if self.fate.story is not None:
@@ -193,8 +204,7 @@ class World:
             self.differences.setdefault(difference.id, difference)
 
     def _next_instant(self) -> int | None:
-        known = [at for at in self._instants.values() if at is not None]
-        return self.store.clock.time_of(min(known)) if known else None
+        return None if self._earliest is None else self.store.clock.time_of(self._earliest)
 
     # Faults at times
 
@@ -271,14 +281,15 @@ class World:
         for process in [*(worker.process for worker in self.workers), *self.servers.processes, self.clients.process]:
             self.hub.kill(process)
         self.hub.run(self.hub.now)
+        self.hub.close()
 
 
 def _instant_of(row: StoredWorkspace) -> datetime | None:
     """Return when a tick has something to do for a workspace, on the database's clock."""
     state = row.state
-    instants = [row.due_at, state.ready_at]
-    if state.hold is not None:
+    instants = [at for at in (row.due_at, state.ready_at) if at is not None]
+    if state.hold is not None and state.hold.until is not None:
         instants.append(state.hold.until)
     if state.cycle is not None:
         instants.append(state.cycle.lease_until)
-    return min((at for at in instants if at is not None), default=None)
+    return min(instants) if instants else None
