@@ -32,7 +32,7 @@ def test_ended_at_every_crash_point_nothing_is_lost_or_doubled(chaos: ChaosProdu
 
     assert verdict.problems == []
     assert chaos.kills.keys() >= {(name, point) for name, points in CRASHES.items() for point in points}
-    assert verdict.acknowledged > 100
+    assert verdict.acknowledged > 50, "hardly anything was written meanwhile"
     events, _, _, wrong = judge_whole_log(chaos)
     assert wrong == []
     assert events > verdict.acknowledged
