@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -14,14 +12,14 @@ from orchestrator.seal_keys import public_path
 from tests.chaos.campaign import Campaign
 from tests.chaos.judge import BOUND_S
 from tests.chaos.production import ChaosProduction
-
-ROOT = Path(__file__).parents[2]
+from tests.run_stamp import commit, today
 
 
 class Report(msgspec.Struct, kw_only=True):
     """What one run of ``./dev chaos`` did and found. Times are seconds."""
 
     commit: str
+    date: str
     seed: int
     minutes: float
     broker: str
@@ -60,6 +58,7 @@ def report_of(
     events, verified, replayed, wrong = judge_whole_log(production)
     return Report(
         commit=commit(),
+        date=today(),
         seed=seed,
         minutes=minutes,
         broker=production.servers.broker.name,
@@ -110,17 +109,6 @@ def judge_whole_log(production: ChaosProduction) -> tuple[int, str, str, list[st
     with file.open("rb") as lines:
         events = sum(1 for _ in lines)
     return events, last_words[1], last_words[2], wrong
-
-
-def commit() -> str:
-    """Return what git says is checked out; empty without git."""
-    try:
-        ran = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError:
-        return ""
-    return ran.stdout.strip()
 
 
 def summary_of(report: Report) -> str:

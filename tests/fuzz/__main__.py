@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
-from tests.chaos.report import commit
 from tests.fuzz.attack import attack
 from tests.fuzz.targets import TARGETS
+from tests.run_stamp import commit, today
 from tests.system.deployment import Embedded
 from tests.system.fork_server import ForkServer
 
@@ -30,6 +30,7 @@ class Report:
     """What one run of ``./dev fuzz`` did and found."""
 
     commit: str
+    date: str
     seed: int
     minutes: float
     api_cases: int = 0
@@ -45,7 +46,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 31), help="where random input begins")
     parser.add_argument("--json", type=Path, help="a file for all figures")
     wanted = parser.parse_args()
-    report = Report(commit=commit(), seed=wanted.seed, minutes=wanted.minutes)
+    report = Report(commit=commit(), date=today(), seed=wanted.seed, minutes=wanted.minutes)
     half_s = max(30, round(30 * wanted.minutes))
     attack_api(report, half_s)
     fuzz_decoders(report, half_s)

@@ -50,7 +50,10 @@ def folder(tmp_path: Path) -> Path:
         put(tmp_path / f"sim-{first}.json", about | run_seeds(range(first, first + 1)).plain())
     put(tmp_path / "mutants.json", MUTANTS)
     put(tmp_path / "chaos-7.json", CHAOS)
-    put(tmp_path / "fuzz-7.json", asdict(FuzzReport(commit="c0ffee", seed=7, minutes=1, executions={"write": 1_200})))
+    put(
+        tmp_path / "fuzz-7.json",
+        asdict(FuzzReport(commit="c0ffee", date="2026-11-23", seed=7, minutes=1, executions={"write": 1_200})),
+    )
     return tmp_path
 
 

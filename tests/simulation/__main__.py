@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.chaos.report import commit
+from tests.run_stamp import commit, today
 from tests.simulation.campaign import Figures, campaign, processors
 from tests.simulation.detection import Detection, detect_all, table
 from tests.simulation.hub import SECOND
@@ -86,7 +86,7 @@ def _seeds(options: argparse.Namespace) -> int:
         for seed in options.seeds[:_STORIES_MOST]:
             print("\n".join(shrink(seed, [], options.mutant).lines()))
     if options.json is not None:
-        about = {"commit": commit(), "first_seed": options.seeds[0], "last_seed": options.seeds[-1]}
+        about = {"commit": commit(), "date": today(), "first_seed": options.seeds[0], "last_seed": options.seeds[-1]}
         options.json.write_text(json.dumps(about | figures.plain(), indent=1) + "\n")
     print(_summary(options.seeds, figures))
     return 1 if figures.failures else 0
