@@ -74,6 +74,12 @@ def postgres_engine(url: sa.URL, *, answer_within_s: float = BoundedConnection.a
         connection.answer_within_s = answer_within_s
         return connection
 
+    @event.listens_for(engine, "checkin")
+    def _forget_read_only(connection: BoundedConnection | None, record: object) -> None:
+        # After a reader SQLAlchemy asks for READ WRITE, which would overrule an operator's read-only database.
+        if connection is not None and not connection.closed:
+            connection.read_only = None
+
     return engine
 
 

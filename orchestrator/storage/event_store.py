@@ -58,6 +58,10 @@ class SqlEventStore(ABC):
     def _check_settings(self, sql: Statements) -> None:
         """Raise ``StorageUnavailable`` where the database would not keep what it promised."""
 
+    @abstractmethod
+    def _check_writable(self, sql: Statements) -> None:
+        """Raise ``StorageUnavailable`` where the database takes no writes at all."""
+
     def write(
         self, workspaces: Collection[str] = (), *, skip_locked: bool = False
     ) -> AbstractContextManager[Transaction]:
@@ -199,11 +203,13 @@ class SqlEventStore(ABC):
         with self._changing() as sql:
             seals.note_failure(sql, reason)
 
-    def check(self) -> None:
+    def check(self, *, reads_only: bool = False) -> None:
         """Raise ``StorageUnavailable`` or ``MigrationsPending`` unless the store can serve."""
         with self._reading() as sql:
             sql.run(sa.select(1))
             self._check_settings(sql)
+            if not reads_only:
+                self._check_writable(sql)
             migrate.check_current(sql.connection)
 
     def close(self) -> None:

@@ -57,3 +57,9 @@ class PostgresEventStore(SqlEventStore):
                 f"synchronous_commit is {mode!r} in this product's sessions, which loses acknowledged writes when the"
                 " server dies; take the setting away from the role or the database, or the pooler that changes it"
             )
+
+    def _check_writable(self, sql: Statements) -> None:
+        """Refuse a standby, and a database that was told to take no writes; this transaction only reads anyway."""
+        asks = "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'"
+        if sql.run(sa.text(asks)).scalar_one():
+            raise StorageUnavailable("the database is a standby or read-only: it serves reads and stores no write")

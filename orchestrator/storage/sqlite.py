@@ -59,3 +59,6 @@ class SqliteEventStore(SqlEventStore):
         mode = sql.run(sa.text("PRAGMA journal_mode")).scalar_one()
         if mode != "wal":
             raise StorageUnavailable(f"SQLite runs in journal mode {mode!r}, not WAL; put the file on a local disk")
+
+    def _check_writable(self, sql: Statements) -> None:
+        """Do nothing: a file has no standby, and one that may not be written cannot have a write-ahead log."""

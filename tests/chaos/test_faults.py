@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +14,7 @@ from orchestrator.domain import events as ev
 from tests.chaos.machine_faults import run_older
 from tests.chaos.production import ChaosProduction
 from tests.chaos.proxy import Mode
+from tests.chaos.steady_writer import check_accepted, pids_of, writing_all_the_while
 from tests.previous_version import NoHistory, check_out_previous
 from tests.system.client import Answer
 from tests.system.deployment import LEASE_S, TICK_S
@@ -28,13 +27,6 @@ SLACK_S = 3.0
 """What a busy machine may add to a bound."""
 
 NotRun = Callable[[str], None]
-
-
-@pytest.fixture
-def production(chaos: ChaosProduction) -> Iterator[ChaosProduction]:
-    """The shared deployment, whole again after each test."""
-    yield chaos
-    chaos.heal()
 
 
 def test_a_worker_killed_in_mid_restart_goes_on_elsewhere_within_lease_and_tick(production: ChaosProduction) -> None:
@@ -141,7 +133,7 @@ def test_a_postgres_stopped_in_mid_ingest_is_503_meanwhile_and_everything_recove
     production.write(running_one, "a")
     production.await_running(running_one)
 
-    with _writing_all_the_while(production, workspace) as answered:
+    with writing_all_the_while(production, workspace) as answered:
         wait_until(lambda: len(answered.accepted) > 20, what="writes are accepted")
         production.servers.postgres.stop_immediately()
         wait_until(lambda: answered.refused, what="a write is refused")
@@ -151,7 +143,7 @@ def test_a_postgres_stopped_in_mid_ingest_is_503_meanwhile_and_everything_recove
         before = len(answered.accepted)
         wait_until(lambda: len(answered.accepted) > before, what="writes are accepted again", timeout_s=20)
 
-    history = _check_accepted(production, workspace, answered)
+    history = check_accepted(production, workspace, answered)
     assert history.pending == []
     production.settled(running_one, restarts=1)
     assert pids_of(production) == pids, "a process did not live through it"
@@ -170,7 +162,7 @@ def test_a_full_disk_is_503_and_takes_nothing_that_was_acknowledged(
         disk.fill()
         return bool(answered.refused)
 
-    with _writing_all_the_while(production, workspace) as answered:
+    with writing_all_the_while(production, workspace) as answered:
         wait_until(lambda: len(answered.accepted) > 5, what="writes are accepted")
         wait_until(full, what="a write is refused", timeout_s=30)
         disk.free()
@@ -178,7 +170,7 @@ def test_a_full_disk_is_503_and_takes_nothing_that_was_acknowledged(
         before = len(answered.accepted)
         wait_until(lambda: len(answered.accepted) > before, what="writes are accepted again", timeout_s=20)
 
-    assert _check_accepted(production, workspace, answered).pending == []
+    assert check_accepted(production, workspace, answered).pending == []
     assert pids_of(production) == pids, "a process did not live through it"
 
 
@@ -253,11 +245,6 @@ def worker_of(production: ChaosProduction, cycle: ev.CycleStarted) -> Orchestrat
     return next(process for process in production.processes.values() if process.pid == pid)
 
 
-def pids_of(production: ChaosProduction) -> dict[str, int]:
-    """What runs now, to show that nothing was restarted."""
-    return {name: process.pid for name, process in production.processes.items() if process.alive}
-
-
 @contextmanager
 def _redis_away(production: ChaosProduction, fault: str) -> Iterator[None]:
     redis, proxy = production.servers.redis, production.servers.to_redis
@@ -291,44 +278,3 @@ def _check_replays(
         assert answer.json()["replayed"] is True
     history = production.settled(workspace, restarts=1)
     assert [write.id for write in history.writes] == [stored.id]
-
-
-class _Answered:
-    def __init__(self) -> None:
-        self.accepted: list[Answer] = []
-        self.refused: list[httpx2.Response] = []
-
-
-@contextmanager
-def _writing_all_the_while(production: ChaosProduction, workspace: str) -> Iterator[_Answered]:
-    """Write one after the other in a thread, and keep every answer."""
-    answered, over = _Answered(), threading.Event()
-
-    def write() -> None:
-        number = 0
-        while not over.wait(0.01):
-            number += 1
-            body = {"path": f"f{number}", "id": f"{workspace}-{number}"}
-            response = production.client.http.post(f"/v1/workspaces/{workspace}/writes", json=body)
-            if response.status_code == 202:
-                answered.accepted.append(response.json())
-            else:
-                answered.refused.append(response)
-
-    with ThreadPoolExecutor(1) as writer:
-        writing = writer.submit(write)
-        try:
-            yield answered
-        finally:
-            over.set()
-            writing.result(30)
-
-
-def _check_accepted(production: ChaosProduction, workspace: str, answered: _Answered) -> History:
-    """Trouble was a 503 that says when to come back; what was accepted is stored, and covered."""
-    wait_until(lambda: not production.state(workspace).pending, what="everything is covered", timeout_s=30)
-    history = production.settled(workspace, restarts=len(production.history(workspace).queued))
-    assert {response.status_code for response in answered.refused} == {503}
-    assert all("retry-after" in response.headers for response in answered.refused)
-    assert {answer["id"] for answer in answered.accepted} <= {write.id for write in history.writes}
-    return history

@@ -181,8 +181,10 @@ def test_a_writer_that_stalls_loses_its_session_and_lets_others_on(postgres_url:
 
 def test_a_database_that_only_reads(postgres_url: str) -> None:
     with opened(postgres_url, "default_transaction_read_only=on") as store:
-        with pytest.raises(StorageUnavailable, match="read-only"):
-            log(store, file_written())
+        for call in (store.check, lambda: log(store, file_written())):
+            with pytest.raises(StorageUnavailable, match="read-only"):
+                call()
+        store.check(reads_only=True)
         with store.read() as reader:
             assert reader.last_position() == 0
 
