@@ -26,7 +26,8 @@ def test_a_full_disk_is_503_and_takes_nothing_that_was_acknowledged(not_run: Cal
 
 def _fill_and_free(up: Embedded, disk: SmallDisk) -> None:
     workspace, pid = up.register(policy={"quiet": "500ms"}), up.processes["up"].pid
-    accepted, refused = [], []
+    accepted: list[httpx2.Response] = []
+    refused: list[httpx2.Response] = []
 
     def write() -> httpx2.Response:
         """Send a batch: the log has room left in what it has allocated, and this uses that up."""
