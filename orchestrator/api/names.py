@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.domain.encoding import parse_instant
+from orchestrator.domain.encoding import InstantOutOfRange, parse_instant
 from orchestrator.errors import InvalidInput
 
 NAME_PATTERN = r"^[A-Za-z0-9._:-]{1,128}$"
@@ -68,10 +68,16 @@ def check_instant(value: str | datetime, field: str) -> datetime:
     """Return an instant in UTC, given as RFC 3339 with an offset. Raises ``InvalidInput``."""
     try:
         at = parse_instant(value) if isinstance(value, str) else value.astimezone(UTC)
-    except (ValueError, OverflowError):
+    except (InstantOutOfRange, OverflowError):
+        raise _out_of_years(value, field) from None
+    except ValueError:
         raise InvalidInput(
             f"{field}: {str(value)!r} is not an instant; write it like 2026-11-23T12:00:00Z", field=field
         ) from None
     if not _EARLIEST <= at < _LATEST:
-        raise InvalidInput(f"{field}: {value!s} is not between the years 1970 and 9998", field=field)
+        raise _out_of_years(value, field)
     return at
+
+
+def _out_of_years(value: str | datetime, field: str) -> InvalidInput:
+    return InvalidInput(f"{field}: {value!s} is not between the years 1970 and 9998", field=field)

@@ -29,6 +29,10 @@ _STATE = msgspec.json.Decoder(WorkspaceState)
 ValueT = TypeVar("ValueT")
 
 
+class InstantOutOfRange(ValueError):
+    """An instant that its offset puts before the year 1 or after 9999."""
+
+
 def format_instant(at: datetime) -> str:
     """Return RFC 3339 in UTC, always with six digits of a second."""
     # Not strftime: its %Y is not padded, and a caller's occurred_at may lie in any year.
@@ -37,7 +41,10 @@ def format_instant(at: datetime) -> str:
 
 
 def parse_instant(text: str) -> datetime:
-    """Return the aware instant of an RFC 3339 text. Raises ``ValueError`` for anything else."""
+    """Return the aware instant of an RFC 3339 text. Raises ``ValueError`` for anything else.
+
+    ``InstantOutOfRange`` is the one of them for a text that is well written.
+    """
     at = datetime.fromisoformat(text)
     if at.tzinfo is UTC:  # what is stored ends in Z
         return at
@@ -46,7 +53,7 @@ def parse_instant(text: str) -> datetime:
     try:
         return at.astimezone(UTC)
     except OverflowError:
-        raise ValueError(f"{text!r} lies outside of the years 1 to 9999 in UTC") from None
+        raise InstantOutOfRange(f"{text!r} lies outside of the years 1 to 9999 in UTC") from None
 
 
 def canonical_json(value: Any) -> str:

@@ -63,6 +63,13 @@ def test_impossible_instants_name_the_parameter(api: Api, path: str, at: str) ->
     assert [error["parameter"] for error in refused.json()["errors"]] == ["at"]
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T01:03:01+03:02", "9999-12-31T23:00:00-01:01", "1969-12-31T23:59:59Z"])
+def test_an_instant_of_a_far_year_is_told_from_one_that_is_written_wrongly(api: Api, at: str) -> None:
+    refused = api.http.get("/v1/workspaces", params={"at": at})
+    assert refused.status_code == 422
+    assert refused.json()["detail"] == f"at: {at} is not between the years 1970 and 9998"
+
+
 def test_an_empty_span_is_refused(api: Api) -> None:
     span = {"since": "2026-11-24T00:00:00Z", "until": "2026-11-23T00:00:00Z"}
     refused = api.http.get("/v1/restarts", params=span)

@@ -77,7 +77,8 @@ def attack_api(report: Report, seconds: int) -> None:
             report.api_cases += ended.cases
             say(f"API, seed {report.seed + number}: {ended.cases} cases, {'good' if ended.good else 'FAILED'}")
             if not ended.good:
-                report.findings.append(ended.said)
+                say(ended.said)
+            report.findings += ended.findings
     finally:
         forks.close()
 

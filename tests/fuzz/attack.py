@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ HOOKS = "tests.fuzz.schemathesis_hooks"
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 _ROOT = Path(__file__).parents[2]
 _CASES = re.compile(r"(\d+) generated")
+_OPERATION = re.compile(r"_{3,} (\S.*\S) _{3,}")
+_FAILURE = "- ST"
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,24 @@ class Attack:
     cases: int
     good: bool
     said: str
+
+    @property
+    def findings(self) -> list[str]:
+        """One line for each failure: the operation, the check, its first words; without any, what was said last."""
+        if self.good:
+            return []
+        return list(_failures(self.said.splitlines())) or [f"schemathesis did not end well: {self.said[-2000:]}"]
+
+
+def _failures(lines: Sequence[str]) -> Iterator[str]:
+    operation = ""
+    for number, line in enumerate(lines):
+        named = _OPERATION.fullmatch(line)
+        if named is not None:
+            operation = named[1]
+        elif line.startswith(_FAILURE) and operation:
+            words = next((said.strip() for said in lines[number + 1 :] if said.strip()), "")
+            yield f"{operation}: {line.removeprefix('- ')}: {words}"
 
 
 def attack(url: str, *, seconds: int, examples: int, seed: int) -> Attack:

@@ -1,4 +1,4 @@
-"""Loaded by schemathesis (SCHEMATHESIS_HOOKS): held answers are asked for briefly, and two checks are ours.
+"""Loaded by schemathesis (SCHEMATHESIS_HOOKS): held answers are asked for briefly, and three checks are ours.
 
 Schemathesis' own ``positive_data_acceptance`` takes every refusal of what fits the schema for a fault. Some rules of
 this API cannot be said in JSON Schema; ``only_said_rules_refuse`` lets these, and no others, refuse.
@@ -15,7 +15,7 @@ UNSAID = re.compile(
     r"the cursor is not one of this query's"
     r"|is after until"
     r"|is not between the years 1970 and 9998"
-    r"|is in the future"
+    r"|is in the (future|past)"
     r"|is no later than now"
     r"|executor .* is not installed here"
     r"|is finer than a millisecond"
@@ -64,4 +64,23 @@ def every_write_of_a_batch_is_told(context: Any, response: Any, case: Any) -> bo
         told = response.json()
         indexes = sorted(item["index"] for item in [*told["results"], *told["rejected"]])
         assert indexes == list(range(len(case.body))), f"{len(case.body)} writes, told of {indexes}"
+    return None
+
+
+_removed: set[str] = set()
+"""Workspaces that were removed and not registered again. Schemathesis asks one thing after the other."""
+
+
+@schemathesis.check
+def what_is_removed_says_so(context: Any, response: Any, case: Any) -> bool | None:
+    """Fail where a removed workspace is in another state, or another one is said to be removed."""
+    if case.operation.path != "/v1/workspaces/{workspace}" or response.status_code not in (200, 201):
+        return None
+    told = response.json()
+    if case.method == "DELETE":
+        _removed.add(told["workspace"])
+    elif case.method == "PUT":
+        _removed.discard(told["id"])
+    elif not (case.query or {}).get("at"):
+        assert (told["state"] == "removed") == (told["id"] in _removed), f"{told['id']} is said to be {told['state']}"
     return None

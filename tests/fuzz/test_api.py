@@ -8,7 +8,7 @@ import httpx2
 import psutil
 import pytest
 
-from tests.fuzz.attack import attack
+from tests.fuzz.attack import Attack, attack
 from tests.fuzz.seeds import seed
 from tests.system.deployment import Embedded
 
@@ -21,6 +21,29 @@ def test_no_check_of_schemathesis_fails(attacked: Embedded) -> None:
 
     assert ended.good, ended.said
     assert ended.cases > 50, ended.said
+
+
+def test_a_failure_is_a_finding_of_one_line() -> None:
+    said = """\
+=== FAILURES ===
+___________ GET /v1/audit/storms ___________
+1. Test Case ID: XXlg4P
+
+- ST901 Custom check failed: `only_said_rules_refuse`
+
+    data that fits the schema is refused: no such thing
+
+- ST105 Server error
+
+[500] Internal Server Error:
+"""
+    assert Attack(cases=7, good=True, said=said).findings == []
+    assert Attack(cases=7, good=False, said=said).findings == [
+        "GET /v1/audit/storms: ST901 Custom check failed: `only_said_rules_refuse`: "
+        "data that fits the schema is refused: no such thing",
+        "GET /v1/audit/storms: ST105 Server error: [500] Internal Server Error:",
+    ]
+    assert "no connection" in Attack(cases=0, good=False, said="no connection").findings[0]
 
 
 @pytest.mark.parametrize("depth", [30, 300, 900, 990, 1_100, 5_000, 100_000])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,28 @@ from tests.simulation.mutants import MUTANTS
 from tests.simulation.shrink import shrink
 
 _STORIES_MOST = 3
+_LINE_EVERY_S = 60
+
+
+class Progress:
+    """How far a long run is: one line that changes on a terminal, a line a minute in a log."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._told_at = time.monotonic()
+
+    def show(self, text: str) -> None:
+        """Tell it, if it is time to."""
+        if self._terminal:
+            print(f"\r{text}", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self._told_at >= _LINE_EVERY_S:
+            self._told_at = time.monotonic()
+            print(text, file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Leave the line that changes."""
+        if self._terminal:
+            print(file=sys.stderr)
 
 
 def main(args: Sequence[str]) -> int:
@@ -52,12 +75,10 @@ def _range(text: str) -> range:
 
 
 def _seeds(options: argparse.Namespace) -> int:
-    figures = Figures()
+    figures, progress = Figures(), Progress()
     for figures in campaign(options.seeds, jobs=options.jobs, mutant=options.mutant):
-        if sys.stderr.isatty():
-            print(f"\r{figures.seeds} seeds, {len(figures.failures)} broke a promise", end="", file=sys.stderr)
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
+        progress.show(f"{figures.seeds} of {len(options.seeds)} seeds, {len(figures.failures)} broke a promise")
+    progress.end()
     for seed, findings in figures.failures[:_STORIES_MOST]:
         print("\n".join(shrink(seed, findings, options.mutant).lines()))
         print(f"again: ./dev sim --seeds {seed}-{seed}{f' --mutant {options.mutant}' if options.mutant else ''}\n")
@@ -86,10 +107,11 @@ def _summary(seeds: range, figures: Figures) -> str:
 
 def _mutants(options: argparse.Namespace) -> int:
     found: list[Detection] = []
+    progress = Progress()
     for detection in detect_all(options.seeds[0], options.most, jobs=options.jobs):
         found.append(detection)
-        if sys.stderr.isatty():
-            print(f"\r{len(found)} of {len(MUTANTS)}", end="", file=sys.stderr)
+        progress.show(f"{len(found)} of {len(MUTANTS)} defects")
+    progress.end()
     print("\n".join(table(found)))
     wrong = [detection.name for detection in found if not detection.right]
     if options.json is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -49,6 +51,31 @@ def test_the_same_seed_gives_the_same_log_byte_for_byte() -> None:
         assert once.log == again.log
         assert once.story == again.story
         assert once.tally == again.tally
+
+
+def test_the_same_seed_gives_the_same_log_in_another_process() -> None:
+    """Where strings hash otherwise, and so sets of them are in another order."""
+    words = (
+        "from hashlib import sha256",
+        "from tests.simulation.plan import draw_plan",
+        "from tests.simulation.run import simulate",
+        f"seeds = range({first_seed()}, {first_seed() + 10})",
+        "print([sha256(simulate(draw_plan(seed)).log).hexdigest() for seed in seeds])",
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", "\n".join(words)],
+            cwd=Path(__file__).parents[2],
+            env=os.environ | {"PYTHONHASHSEED": hashes},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hashes in ("1", "2")
+    }
+
+    assert len(said) == 1
+    assert len(said.pop()) > 10 * 64
 
 
 def test_a_story_does_not_change_what_it_tells() -> None:
