@@ -92,6 +92,7 @@ def queue(chaos: ChaosProduction) -> Iterator[redis.Redis]:
     """The broker, past the proxy; all is healed afterwards."""
     with redis.Redis.from_url(chaos.servers.redis.url) as client:
         yield client
+        client.delete(QUEUE)
     chaos.heal()
 
 
@@ -112,3 +113,16 @@ def test_foreign_messages_end_no_worker_and_hold_nothing_back(chaos: ChaosProduc
     assert len({history.starts[0].worker for history in histories}) == 2, "a worker has stopped taking messages"
     wait_until(lambda: queue.hlen("unacked") < 5, what="no foreign message is kept")
     assert not victim.exists()
+
+
+def test_an_hour_of_ticks_that_no_worker_took_delays_nothing(chaos: ChaosProduction, queue: redis.Redis) -> None:
+    """Redis keeps what is too old, and no worker looks at a sender's clock: a tick too many has to be cheap."""
+    for name in ("worker-1", "worker-2"):
+        chaos.end(name)
+    queue.lpush(QUEUE, *(message(TICK_TASK, CALL, tag=f"old-{number}") for number in range(3_600)))
+    workspace = chaos.register()
+    chaos.write(workspace, "a")
+    for name in ("worker-1", "worker-2"):
+        chaos.begin(name)
+
+    chaos.settled(workspace, restarts=1, timeout_s=10)
