@@ -27,7 +27,7 @@ def functions_of(path: str) -> set[str]:
 def wanting(page: str) -> list[str]:
     """Return what a page names that does not exist, and which rows name nothing that tries them."""
     missing = [f"{path}::{name}" for path, name in _TEST.findall(page) if name not in functions_of(path)]
-    known = {"sim": set(Fault), "chaos": set(FAULTS)}
+    known = {"sim": {fault.value for fault in Fault}, "chaos": set(FAULTS)}
     for number, row in _ROW.findall(page):
         tried_by = row.rpartition(" | ")[2]
         named = _NAMED.findall(tried_by)
