@@ -105,9 +105,9 @@ def _auto_registration(settings: Settings, executors: Mapping[str, Executor], *,
 
 
 def build_drainer(services: Services, *, embedded: bool = False) -> Drainer:
-    """Return the worker's side of a process."""
+    """Return the worker's side of a process. A removal in the same process ends a cycle of it at once."""
     settings = services.settings
-    return Drainer(
+    drainer = Drainer(
         store=services.store,
         executors=services.executors,
         ids=services.ids,
@@ -116,6 +116,9 @@ def build_drainer(services: Services, *, embedded: bool = False) -> Drainer:
         jitter=random.random,
         running_most=settings.max_concurrent,
     )
+    # First of all: told so only afterwards, a cycle could start a child that the supervisor has just been rid of.
+    services.operator.tell_first(drainer.leases.stop)
+    return drainer
 
 
 def build_sealer(store: EventStore, settings: Settings, *, trust_stored: bool = False) -> Sealer | None:

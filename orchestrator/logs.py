@@ -7,7 +7,8 @@ import sys
 from typing import TextIO, cast
 
 import structlog
-from kombu.exceptions import KombuError
+from kombu.exceptions import ChannelError, KombuError
+from kombu.exceptions import ConnectionError as AmqpConnectionError
 from redis.exceptions import RedisError
 
 
@@ -64,7 +65,7 @@ def _first_line(record: logging.LogRecord) -> bool:
 def _is_broker_away(error: BaseException | None) -> bool:
     """Return whether trouble with a connection is behind ``error``; beat wraps it in an error of its own."""
     while error is not None:
-        if isinstance(error, OSError | KombuError | RedisError):
+        if isinstance(error, OSError | KombuError | RedisError | AmqpConnectionError | ChannelError):
             return True
         error = error.__cause__ or error.__context__
     return False

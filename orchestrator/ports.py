@@ -44,8 +44,7 @@ class Doorbell(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoredWorkspace:
+class StoredWorkspace(msgspec.Struct, frozen=True, kw_only=True):
     """A workspace's row: its folded state, and when its window is due (None: no window is judged)."""
 
     state: WorkspaceState

@@ -15,6 +15,7 @@ from xdist.remote import Producer
 from xdist.scheduler import Scheduling
 
 from tests.scheduling import SharedDeploymentScheduling
+from tests.servers.brokers import why_no_rabbitmq
 from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, PostgresServer, as_login, new_postgres
 from tests.servers.programs import find_postgres, find_redis, runnable
 from tests.servers.redis import RedisServer
@@ -39,10 +40,19 @@ def not_run(request: pytest.FixtureRequest) -> Callable[[str], None]:
     return say
 
 
+def pytest_report_header() -> list[str]:
+    """Say it where a broker is missing: its tests are not collected, which would not show otherwise."""
+    without = why_no_rabbitmq(os.environ)
+    return [f"not run: tests/rabbitmq: {without}"] if without else ["RabbitMQ: found, tests/rabbitmq is run"]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """List what was not run, and why: it is never counted as good."""
     passed = terminalreporter.stats.get("passed", [])
     reasons = {str(value) for report in passed for name, value in report.user_properties if name == NOT_RUN}
+    without = why_no_rabbitmq(os.environ)
+    if without:
+        reasons.add(f"tests/rabbitmq: {without}")
     for reason in sorted(reasons):
         terminalreporter.write_line(f"not run: {reason}")
 

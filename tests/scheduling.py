@@ -9,7 +9,7 @@ from __future__ import annotations
 from xdist.scheduler import LoadScopeScheduling
 
 _SYSTEM = "tests/system/"
-_CHAOS = "tests/chaos/"
+_WHOLE = ("tests/chaos/", "tests/rabbitmq/")
 
 
 class SharedDeploymentScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
@@ -20,9 +20,10 @@ class SharedDeploymentScheduling(LoadScopeScheduling):  # type: ignore[misc]  # 
 
 
 def group_of(nodeid: str) -> str:
-    """All of chaos; the system tests' file, with the deployment that its tests run against in turn; else the test."""
-    if nodeid.startswith(_CHAOS):
-        return _CHAOS
+    """All of chaos, all of RabbitMQ; the system tests' file, with the deployment of its tests; else the test."""
+    for folder in _WHOLE:
+        if nodeid.startswith(folder):
+            return folder
     if not nodeid.startswith(_SYSTEM):
         return nodeid
     file, _, test = nodeid.partition("::")

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
+from kombu.exceptions import ConnectionError as AmqpConnectionError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from orchestrator.logs import configure_logs
@@ -102,7 +103,15 @@ def test_the_level(said: Said) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [OSError("refused"), OperationalError("refused"), RedisConnectionError("refused"), BrokenPipeError()]
+    "error",
+    [
+        OSError("refused"),
+        OperationalError("refused"),
+        RedisConnectionError("refused"),
+        AmqpConnectionError("refused"),
+        ChannelError("refused"),
+        BrokenPipeError(),
+    ],
 )
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_broker_that_is_away_is_one_line(said: Said, error: Exception, wrapped: bool) -> None:

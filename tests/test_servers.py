@@ -12,8 +12,9 @@ import psycopg
 import pytest
 import redis
 
+from tests.servers.brokers import why_no_rabbitmq
 from tests.servers.postgres import PostgresServer, new_postgres
-from tests.servers.programs import MissingServer, PostgresPrograms, find_postgres, find_redis, runnable
+from tests.servers.programs import MissingServer, PostgresPrograms, find_postgres, find_rabbitmq, find_redis, runnable
 from tests.servers.redis import RedisServer
 from tests.waiting import wait_until
 
@@ -146,6 +147,21 @@ class TestPrograms:
         server.start()
         assert server.answers()
         server.stop()
+
+    def test_rabbitmq_is_named_or_on_the_path_or_said_to_be_missing(self, tmp_path: Path) -> None:
+        program, wrapper = tmp_path / "sbin" / "rabbitmq-server", tmp_path / "bin" / "rabbitmq-server"
+        for file in (program, tmp_path / "sbin" / "rabbitmq-script-wrapper"):
+            file.parent.mkdir(exist_ok=True)
+            file.touch(mode=0o755)
+        wrapper.parent.mkdir()
+        wrapper.symlink_to(tmp_path / "sbin" / "rabbitmq-script-wrapper")
+
+        assert find_rabbitmq({"PATH": str(wrapper.parent)}) == program, "Debian's wrapper becomes another user"
+        assert find_rabbitmq({"PATH": str(program.parent)}) == program
+        assert find_rabbitmq({"TEST_RABBITMQ_BIN": str(program), "TEST_SERVERS": "wheels"}) == program
+        for without in ({"PATH": str(tmp_path)}, {"PATH": str(wrapper.parent), "TEST_SERVERS": "wheels"}):
+            assert "no rabbitmq-server on the PATH" in str(why_no_rabbitmq(without))
+        assert "is not a program" in str(why_no_rabbitmq({"TEST_RABBITMQ_BIN": str(tmp_path / "none")}))
 
     def test_the_path_comes_before_wheels(self, tmp_path: Path) -> None:
         (tmp_path / "redis-server").symlink_to(find_redis(WHEELS))

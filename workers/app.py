@@ -7,9 +7,15 @@
 - No results, no ETA, no countdown: due times live in the table.
 - ``polling_interval`` 0.05 s for ``memory://``: its default of 1.0 drowned at 13 tasks a second.
 - Cancelling long tasks at a lost connection concerns late-acked ones, of which there are none; False only warns.
-- ``socket_timeout``: without it one frozen Redis blocks a publisher for 45 s.
 - ``expires`` is for brokers that drop what is too old by their own clock; workers do not look at it.
 - Beat's schedules count on monotonic time: a wall clock that was set back an hour stopped every tick for that hour.
+- ``socket_timeout``, ``read_timeout``, ``write_timeout``: without them one frozen broker blocks a publisher for 45 s
+  (Redis) or for ever (RabbitMQ). ``max_retries`` there: without it kombu tries to connect for ever inside a publish.
+- No reduced prefetch after a lost connection: celery 5.7.0 restores it by ``basic.qos`` from the thread that takes a
+  task, on the consumer's own connection. Measured on RabbitMQ: two threads read it, frames were torn (4 of 16 losses),
+  and a worker that waited for the rest of one was deaf until RabbitMQ closed the connection 15 s later.
+- RabbitMQ: a durable queue, because 4.3 refuses transient ones that are shared, with transient messages, because a
+  wake-up is not worth a disk. Every message expires, so that the queue is bounded while no worker runs.
 """
 
 from __future__ import annotations
@@ -22,7 +28,8 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from celery.schedules import schedule
 from kombu import Connection
-from kombu.exceptions import KombuError
+from kombu.exceptions import ChannelError, KombuError
+from kombu.exceptions import ConnectionError as AmqpConnectionError
 
 from orchestrator.errors import BrokerUnavailable
 
@@ -35,6 +42,15 @@ CHORES_EVERY_S = {"seal": 10.0, "count_files": 10.0, "verify": 60.0, "forget_ans
 
 BELL_EXPIRES_S = 5
 """A bell that was not taken by then is not needed: the tick has rung again."""
+
+QUEUE = "orchestrator"
+"""The one queue; on RabbitMQ its exchange has the same name."""
+
+BROKER_ERRORS = (KombuError, AmqpConnectionError, ChannelError, OSError)
+"""A broker's trouble. RabbitMQ's refusals (a wrong password, a missing virtual host) are no ``KombuError``."""
+
+HEARTBEAT_S = 5
+"""A worker that hears nothing from RabbitMQ for twice that connects again. Less would take a busy one for dead."""
 
 _EXTRA_THREADS = 3
 """Beside the slots: one for a tick, one for a bell that finds every slot taken, one for chores."""
@@ -49,6 +65,8 @@ _REDIS_OPTIONS = {
     "max_retries": 1,
     "interval_start": 0.1,  # kombu's own 2 s would pass in every tick of an outage
 }
+
+_AMQP_OPTIONS = {"read_timeout": 5, "write_timeout": 5, "max_retries": 1, "interval_start": 0.1}
 
 
 class SteadyConnection(Connection):
@@ -94,14 +112,17 @@ def create_celery(broker_url: str, *, tick_s: float, slots: int) -> Celery:
         broker_transport_options=_transport_options(broker_url),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_heartbeat=HEARTBEAT_S,
         task_acks_late=False,
         task_reject_on_worker_lost=False,
         task_ignore_result=True,
-        task_default_queue="orchestrator",
+        task_default_queue=QUEUE,
+        task_default_delivery_mode="transient",
         task_serializer="json",
         accept_content=["json"],
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1},
         worker_prefetch_multiplier=1,
+        worker_enable_prefetch_count_reduction=False,
         worker_pool="threads",
         worker_concurrency=slots + _EXTRA_THREADS,
         worker_hijack_root_logger=False,
@@ -125,7 +146,7 @@ def check_broker(app: Celery) -> None:
     with app.connection_for_write(connect_timeout=2) as connection:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=1, timeout=3)
-        except (KombuError, OSError) as error:
+        except BROKER_ERRORS as error:
             raise BrokerUnavailable(f"the broker at {safe_url(app)} does not answer: {error}") from error
 
 
@@ -142,4 +163,6 @@ def _with_host(broker_url: str) -> str:
 def _transport_options(broker_url: str) -> dict[str, Any]:
     if broker_url.startswith("memory://"):
         return {"polling_interval": 0.05}
+    if broker_url.startswith(("amqp", "pyamqp")):
+        return dict(_AMQP_OPTIONS)
     return dict(_REDIS_OPTIONS) if broker_url.startswith(("redis", "valkey", "unix")) else {}

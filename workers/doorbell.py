@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from celery import Celery
-from kombu.exceptions import KombuError
 
 from orchestrator.crash_points import crash_point
 from orchestrator.errors import BrokerUnavailable
-from workers.app import BELL_EXPIRES_S, DRAIN_TASK
+from workers.app import BELL_EXPIRES_S, BROKER_ERRORS, DRAIN_TASK
 
 
 class CeleryDoorbell:
@@ -21,6 +20,6 @@ class CeleryDoorbell:
         crash_point("bell.ring")
         try:
             self._app.send_task(DRAIN_TASK, args=(workspace,), expires=BELL_EXPIRES_S, retry=False)
-        except (KombuError, OSError) as error:
+        except BROKER_ERRORS as error:
             raise BrokerUnavailable(f"the broker took no wake-up for {workspace}: {error}") from error
         crash_point("bell.rung")

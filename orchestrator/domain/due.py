@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from orchestrator.domain.events import Cause
 from orchestrator.domain.policy import Edge, Policy
@@ -12,8 +13,7 @@ from orchestrator.domain.state import Window, WorkspaceState
 _PRECEDENCE = {cause: rank for rank, cause in enumerate(Cause)}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Due:
+class Due(Struct, frozen=True, kw_only=True):
     """The instant at which the window may be folded, and the cause that gets there first."""
 
     at: datetime
@@ -31,10 +31,13 @@ def window_due(state: WorkspaceState, policy: Policy) -> Due | None:
     """Return when the window would be due if nothing were unsettled or held."""
     spaced_from = spacing_ends(state, policy)
     candidates = [
-        Due(at=at if cause is Cause.MANUAL or spaced_from is None else max(at, spaced_from), cause=cause)
+        (at if spaced_from is None or cause is Cause.MANUAL else max(at, spaced_from), _PRECEDENCE[cause], cause)
         for cause, at in _candidates(state, policy)
     ]
-    return min(candidates, key=lambda item: (item.at, _PRECEDENCE[item.cause]), default=None)
+    if not candidates:
+        return None
+    at, _, cause = min(candidates)
+    return Due(at=at, cause=cause)
 
 
 def spacing_ends(state: WorkspaceState, policy: Policy) -> datetime | None:
@@ -62,18 +65,20 @@ def _candidates(state: WorkspaceState, policy: Policy) -> list[tuple[Cause, date
 
 def quiet_ends(window: Window, policy: Policy) -> datetime | None:
     """Return the end of quiet: the one that ends last among the window's writes."""
-    ends = [window.rule_quiet_until]
-    if window.policy_quiet_from is not None:
-        ends.append(window.policy_quiet_from + _ms(policy.quiet_ms))
-    return max((end for end in ends if end is not None), default=None)
+    by_rule, by_policy_from = window.rule_quiet_until, window.policy_quiet_from
+    if by_policy_from is None:
+        return by_rule
+    by_policy = by_policy_from + _ms(policy.quiet_ms)
+    return by_policy if by_rule is None else max(by_rule, by_policy)
 
 
 def max_wait_ends(window: Window, policy: Policy) -> datetime | None:
     """Return the end of max_wait: the one that ends first among the window's writes."""
-    ends = [window.rule_max_wait_until]
-    if window.policy_max_wait_from is not None:
-        ends.append(window.policy_max_wait_from + _ms(policy.max_wait_ms))
-    return min((end for end in ends if end is not None), default=None)
+    by_rule, by_policy_from = window.rule_max_wait_until, window.policy_max_wait_from
+    if by_policy_from is None:
+        return by_rule
+    by_policy = by_policy_from + _ms(policy.max_wait_ms)
+    return by_policy if by_rule is None else min(by_rule, by_policy)
 
 
 def _max_count_at(window: Window, policy: Policy) -> datetime | None:

@@ -7,13 +7,15 @@ between encoders (measured: 1e22).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import asdict
 
 from orchestrator.domain.events import EVENT_TYPES, EventData
 from orchestrator.domain.restart_record import RestartRecord
@@ -134,41 +136,51 @@ def to_plain(value: Any) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value
-    if kind is datetime:
-        return format_instant(value)
-    if isinstance(value, msgspec.Struct) or is_dataclass(value):
-        return _plain_fields(value)
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
-    raise TypeError(f"{value!r} has no canonical spelling; use integers, text, instants and containers of them")
+    spell = _SPELLINGS.get(kind)
+    if spell is None:
+        spell = _SPELLINGS[kind] = _spelling_of(kind)
+    return spell(value)
 
 
 _PLAIN = frozenset({type(None), bool, int, str})
+_SPELLINGS: dict[type[object], Callable[[Any], Any]] = {}
 
 
-def _plain_fields(value: object) -> dict[str, Any]:
-    names, omitted = _shape(value.__class__)
-    plain: dict[str, Any] = {}
-    for name in names:
-        item = getattr(value, name)
-        if type(item) not in _PLAIN:
-            plain[name] = to_plain(item)
-        elif item is not None or name not in omitted:
-            plain[name] = item
-    return plain
+def _spelling_of(kind: type[Any]) -> Callable[[Any], Any]:
+    """Return what makes plain values of a class; asked once for each class."""
+    if kind is datetime:
+        return format_instant
+    if issubclass(kind, msgspec.Struct) or is_dataclass(kind):
+        return _spelling_of_fields(kind)
+    if issubclass(kind, Enum):
+        return attrgetter("_value_")  # ``value`` of an enum is a property written in Python
+    if issubclass(kind, Mapping):
+        return lambda value: {str(key): to_plain(item) for key, item in value.items()}
+    if issubclass(kind, list | tuple):
+        return lambda value: [to_plain(item) for item in value]
+    return _refuse
 
 
-_SHAPES: dict[type[object], tuple[tuple[str, ...], frozenset[str]]] = {}
+def _refuse(value: object) -> None:
+    raise TypeError(f"{value!r} has no canonical spelling; use integers, text, instants and containers of them")
 
 
-def _shape(kind: type[Any]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return a class's field names and those left out when None; asked once for each class."""
-    known = _SHAPES.get(kind)
-    if known is None:
-        names = kind.__struct_fields__ if issubclass(kind, msgspec.Struct) else [item.name for item in fields(kind)]
-        known = _SHAPES[kind] = tuple(names), getattr(kind, "OMITTED", frozenset())
-    return known
+def _spelling_of_fields(kind: type[Any]) -> Callable[[Any], dict[str, Any]]:
+    shallow: Callable[[Any], dict[str, Any]] = asdict if issubclass(kind, msgspec.Struct) else _of_dataclass
+    omitted: frozenset[str] = getattr(kind, "OMITTED", frozenset())
+
+    def plain_fields(value: Any) -> dict[str, Any]:
+        plain = shallow(value)
+        for name, item in plain.items():
+            if type(item) not in _PLAIN:
+                plain[name] = to_plain(item)
+        for name in omitted:
+            if plain[name] is None:
+                del plain[name]
+        return plain
+
+    return plain_fields
+
+
+def _of_dataclass(value: Any) -> dict[str, Any]:
+    return {item.name: getattr(value, item.name) for item in fields(value)}

@@ -36,7 +36,7 @@ class Action(StrEnum):
     RECORD = "record"
 
 
-class Rule(Struct, frozen=True, kw_only=True):
+class Rule(Struct, frozen=True, kw_only=True, cache_hash=True):
     """One path rule in gitignore syntax; a number that is None is the policy's."""
 
     OMITTED: ClassVar[frozenset[str]] = frozenset({"quiet_ms", "max_wait_ms"})
@@ -72,7 +72,7 @@ class Policy(Struct, frozen=True, kw_only=True):
         return next((rule for rule in self.rules if matches(rule.match, path)), None)
 
 
-class PolicyPatch(Struct, frozen=True, kw_only=True):
+class PolicyPatch(Struct, frozen=True, kw_only=True, cache_hash=True):
     """One layer: what it says, and None where it says nothing."""
 
     OMITTED: ClassVar[frozenset[str]] = frozenset(
@@ -100,7 +100,7 @@ class PolicyPatch(Struct, frozen=True, kw_only=True):
     mode: Mode | None = None
 
 
-class PolicyLayer(Struct, frozen=True, kw_only=True):
+class PolicyLayer(Struct, frozen=True, kw_only=True, cache_hash=True):
     """A stored layer: ``settings``, ``default`` or ``fleet:NAME``, and its version."""
 
     scope: str
@@ -137,22 +137,20 @@ class Policies(Struct, frozen=True, kw_only=True):
         ``version`` is the newest of the stored layers in force; a workspace's own
         policy is named by its workspace's events.
         """
-        patches, version = [], 0
-        for scope in (SETTINGS_SCOPE, DEFAULT_SCOPE, fleet_scope(fleet)):
-            layer = self.layers.get(scope)
-            if layer is not None:
-                patches.append(layer.policy)
-                version = max(version, layer.version)
-        return _merged((*patches, own), version)
+        stored = self.layers.get
+        return _merged(stored(SETTINGS_SCOPE), stored(DEFAULT_SCOPE), stored(fleet_scope(fleet)), own)
 
 
 @lru_cache(maxsize=4096)
-def _merged(patches: tuple[PolicyPatch, ...], version: int) -> Policy:
+def _merged(
+    settings: PolicyLayer | None, default: PolicyLayer | None, fleet: PolicyLayer | None, own: PolicyPatch
+) -> Policy:
     """Merge layers, the last one nearest. Kept: a transaction asks for the same numbers at every step."""
+    layers = [layer for layer in (settings, default, fleet) if layer is not None]
     values: dict[str, Any] = {}
-    for patch in patches:
+    for patch in (*(layer.policy for layer in layers), own):
         values |= said_by(patch)
-    return Policy(**values, version=version)
+    return Policy(**values, version=max((layer.version for layer in layers), default=0))
 
 
 def said_by(patch: PolicyPatch) -> dict[str, Any]:

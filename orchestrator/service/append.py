@@ -35,6 +35,10 @@ class Author:
     traceparent: str | None = None
 
 
+BY_ITSELF = Author()
+"""The author of what no request asked for."""
+
+
 def policy_of(state: WorkspaceState, policies: Policies) -> Policy:
     """Return the numbers in force for a workspace; those of fleet ``default`` while it was never registered."""
     if state.registration is None:

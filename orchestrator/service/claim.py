@@ -17,7 +17,7 @@ from orchestrator.errors import Unavailable
 from orchestrator.executor_port import Executor
 from orchestrator.ports import EventStore, Ids, Transaction
 from orchestrator.service.announce import announce
-from orchestrator.service.append import Author, carry_out, policy_of
+from orchestrator.service.append import BY_ITSELF, carry_out, policy_of
 
 _log = structlog.get_logger("orchestrator")
 
@@ -133,7 +133,7 @@ class Claimer:
             if not may_start(state, policy, tx.now, capacity):
                 return self._full(registration, policies, capacity), registration.fleet
             command = self._start_command(tx, state, registration, iteration, capacity)
-            after, recorded = carry_out(tx, state, command, Author(), self._ids, policies)
+            after, recorded = carry_out(tx, state, command, BY_ITSELF, self._ids, policies)
         announce(recorded)
         started = recorded[0].data if recorded else None
         if not isinstance(started, ev.CycleStarted):

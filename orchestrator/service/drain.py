@@ -14,7 +14,7 @@ from orchestrator.errors import Unavailable
 from orchestrator.executor_port import Executor, Order
 from orchestrator.ports import EventStore, Ids
 from orchestrator.service.announce import announce
-from orchestrator.service.append import Author, carry_out
+from orchestrator.service.append import BY_ITSELF, carry_out
 from orchestrator.service.claim import Claim, Claimer
 from orchestrator.service.execute import Cancelled, execute
 from orchestrator.service.lease import HeldLease, LeaseBook
@@ -202,7 +202,7 @@ class Drainer:
             if stored is None:
                 return
             policies = tx.policies()
-            state, ended = carry_out(tx, stored.state, command, Author(), self._ids, policies)
+            state, ended = carry_out(tx, stored.state, command, BY_ITSELF, self._ids, policies)
             _, folded = fold_if_due(tx, state, self._ids, policies)
         announce([*ended, *folded])
 

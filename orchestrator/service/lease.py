@@ -39,9 +39,16 @@ class LeaseBook:
         self._changes = 0
 
     def take(self, lease: HeldLease) -> None:
-        """Note a lease that a ``CycleStarted`` has given us."""
+        """Note a lease that a ``CycleStarted`` has given us. An earlier one of the same workspace is lost by that.
+
+        After a machine's sleep, say: the database's clock has jumped, the tick rescues the cycle of this very process
+        and another slot takes its workspace up, while its executor is still at work and no renewal has told it so.
+        """
         with self._changed:
+            earlier = self._held.get(lease.workspace)
             self._held[lease.workspace] = lease
+        if earlier is not None:
+            _lose(earlier)
         self.wake()
 
     def drop(self, lease: HeldLease) -> None:
@@ -55,6 +62,12 @@ class LeaseBook:
         with self._changed:
             return list(self._held.values())
 
+    def stop(self, workspace: str) -> None:
+        """Tell the workspace's cycle to end, if one runs here."""
+        for lease in self.held():
+            if lease.workspace == workspace:
+                lease.stop.set()
+
     def stop_all(self) -> None:
         """Tell every running cycle to end."""
         for lease in self.held():
@@ -67,15 +80,15 @@ class LeaseBook:
         if not leases:
             return
         kept = store.renew_leases({lease.workspace: (lease.fence, lease.lease_ms) for lease in leases})
-        still_held = {id(lease) for lease in self.held()}
-        for lease in leases:
-            if lease.workspace not in kept and id(lease) in still_held and not lease.stop.is_set():
-                _log.warning("lease.lost", workspace=lease.workspace, cycle=lease.cycle, fence=lease.fence)
-                lease.stop.set()
+        lost = [lease for lease in leases if lease.workspace not in kept]
+        still_held = {id(lease) for lease in self.held()} if lost else set()
+        for lease in lost:
+            if id(lease) in still_held and not lease.stop.is_set():
+                _lose(lease)
 
     def renew_every_s(self) -> float:
         """Return how long the renewer may wait: a third of the shortest lease held, for ever while none is."""
-        return min((lease.lease_ms / 3000 for lease in self.held()), default=math.inf)
+        return min([lease.lease_ms / 3000 for lease in self.held()], default=math.inf)
 
     def wait_for_take(self, timeout_s: float) -> None:
         """Wait until a lease is taken, ``wake`` is called, or the time is over; what came before counts too."""
@@ -96,3 +109,8 @@ class LeaseBook:
                 _log.error("lease.let_go", workspace=lease.workspace, cycle=lease.cycle, why="its executor hangs")
                 lease.stop.set()
                 self.drop(lease)
+
+
+def _lose(lease: HeldLease) -> None:
+    _log.warning("lease.lost", workspace=lease.workspace, cycle=lease.cycle, fence=lease.fence)
+    lease.stop.set()

@@ -13,7 +13,7 @@ from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Conflict, NotFound
 from orchestrator.ports import EventStore, Ids, StoredWorkspace, Transaction
 from orchestrator.service.announce import announce
-from orchestrator.service.append import Author, append, carry_out, expected_at, policy_of
+from orchestrator.service.append import BY_ITSELF, Author, append, carry_out, expected_at, policy_of
 from orchestrator.service.idempotency import AnswerT, RequestKey, once
 
 
@@ -46,7 +46,12 @@ class Operator:
     """Carries out commands. ``on_removed`` is told of a workspace after its removal is committed; it must not raise."""
 
     def __init__(self, store: EventStore, ids: Ids, *, on_removed: Callable[[str], None] | None = None) -> None:
-        self._store, self._ids, self._on_removed = store, ids, on_removed
+        self._store, self._ids = store, ids
+        self._on_removed = [] if on_removed is None else [on_removed]
+
+    def tell_first(self, on_removed: Callable[[str], None]) -> None:
+        """Tell this one of removals too, before those that are told already."""
+        self._on_removed.insert(0, on_removed)
 
     def register(
         self, workspace: str, registration: Registration, author: Author, *, create_only: bool = False
@@ -107,8 +112,8 @@ class Operator:
             return Done(changed=bool(recorded))
 
         done = self._carry_out(workspace, command, author, request, Done, answer)
-        if isinstance(command, cmd.Remove) and self._on_removed is not None:
-            self._on_removed(workspace)
+        for on_removed in self._on_removed if isinstance(command, cmd.Remove) else ():
+            on_removed(workspace)
         return done
 
     def cancel(
@@ -132,7 +137,7 @@ class Operator:
             stored = tx.workspace(workspace)
             if stored is None or not stored.state.registered:
                 return
-            _, recorded = append(tx, stored.state, [exited], Author(), self._ids, tx.policies())
+            _, recorded = append(tx, stored.state, [exited], BY_ITSELF, self._ids, tx.policies())
         announce(recorded)
 
     def _carry_out(

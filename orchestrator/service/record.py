@@ -98,6 +98,7 @@ class _Batch:
         self.repeats: dict[int, str] = {}
         self.known: dict[tuple[str, str], NewEvent] = {}
         self.replays: dict[int, Recorded] = {}
+        self.expected: dict[str, datetime | None] = {}
         self.refused: list[RefusedWrite] = []
 
     def prepare(self) -> None:
@@ -112,10 +113,10 @@ class _Batch:
                 self.refused.append(RefusedWrite(index=index, error=name, detail=str(error), field=at))
 
     def _prepare(self, index: int, write: Write) -> None:
-        fact = _fact(write, None)
+        check_path(write.path)
         known = self.known.get(self._key(write)) if write.source_id is not None else None
         if known is not None:
-            _check_same(known, write, fact)
+            _check_same(known, write)
             if isinstance(known, Recorded):
                 self.replays[index] = known
             else:
@@ -179,26 +180,38 @@ class _Batch:
     def commit(self) -> tuple[RecordedBatch, list[Recorded]]:
         """Append, fold into the rows, and say what each write led to."""
         recorded = append_all(self.tx, self.events, self.ids) if self.events else []
-        accepted: dict[int, AcceptedWrite] = {}
         for event in recorded:
             before = self.states[event.workspace or ""]
-            after = evolve(before, event, policy_of(before, self.policies))
-            self.states[after.workspace] = after
-            if event.id in self.index_of:
-                accepted[self.index_of[event.id]] = _accepted(event)
+            self.states[before.workspace] = evolve(before, event, policy_of(before, self.policies))
         save(self.tx, [self.states[name] for name in sorted({e.workspace or "" for e in recorded})], self.policies)
-        accepted = {index: self._dated(write) for index, write in accepted.items()}
+        accepted = {self.index_of[event.id]: self._accepted(event) for event in recorded if event.id in self.index_of}
         by_id = {write.id: write for write in accepted.values()}
         accepted |= {index: replace(by_id[event], replayed=True) for index, event in self.repeats.items()}
         accepted |= dict(self._replayed())
         return RecordedBatch(accepted=accepted, refused=self.refused), recorded
 
-    def _dated(self, write: AcceptedWrite) -> AcceptedWrite:
-        """Add when the write's restart is due, with everything that came together taken in."""
-        state = self.states[write.workspace]
-        if write.action is Action.RECORD:
-            return write
-        return replace(write, due_at=expected_at(state, policy_of(state, self.policies)))
+    def _accepted(self, event: Recorded, *, replayed: bool = False) -> AcceptedWrite:
+        """Return the answer for a write that is stored, once everything that came together is folded."""
+        data, workspace = event.data, event.workspace or ""
+        if not isinstance(data, FileWritten) or data.decision is None:
+            raise TypeError(f"{event.type} {event.id} is not a write that this version recorded")
+        settled = replayed and event.position <= self.states[workspace].settled_to
+        return AcceptedWrite(
+            id=event.id,
+            workspace=workspace,
+            position=event.position,
+            action=data.action,
+            decision=data.decision,
+            due_at=None if settled or data.action is Action.RECORD else self._expected_at(workspace),
+            replayed=replayed,
+        )
+
+    def _expected_at(self, workspace: str) -> datetime | None:
+        """Return when the workspace's restart is due; worked out once for all its writes."""
+        if workspace not in self.expected:
+            state = self.states[workspace]
+            self.expected[workspace] = expected_at(state, policy_of(state, self.policies))
+        return self.expected[workspace]
 
     def _replayed(self) -> Iterator[tuple[int, AcceptedWrite]]:
         for index, event in self.replays.items():
@@ -206,9 +219,7 @@ class _Batch:
             if stored is None or not isinstance(event.data, FileWritten):
                 continue
             self.states[stored.state.workspace] = stored.state
-            pending = event.position > stored.state.settled_to and event.data.action is not Action.RECORD
-            answer = replace(_accepted(event), replayed=True)
-            yield index, self._dated(answer) if pending else answer
+            yield index, self._accepted(event, replayed=True)
 
 
 def record_writes(
@@ -260,11 +271,10 @@ def _announce(recorded: Sequence[Recorded], answer: RecordedBatch, batches: Sequ
         announce_writes(events, decision.value, by_id[events[-1].id].due_at, batches[0].states[workspace])
 
 
-def _fact(write: Write, policy: Policy | None) -> FileWritten:
+def _fact(write: Write, policy: Policy) -> FileWritten:
     """Return the fact; the policy's first matching rule decides its action and numbers."""
-    check_path(write.path)
     path, encoded = escape_path(write.path)
-    rule = policy.rule_for(path) if policy else None
+    rule = policy.rule_for(path)
     return FileWritten(
         path=path,
         op=write.op,
@@ -278,31 +288,16 @@ def _fact(write: Write, policy: Policy | None) -> FileWritten:
     )
 
 
-def _check_same(known: NewEvent, write: Write, fact: FileWritten) -> None:
-    data = known.data
+def _check_same(known: NewEvent, write: Write) -> None:
+    data, path = known.data, escape_path(write.path)[0]
     same = (
         isinstance(data, FileWritten)
         and known.workspace == write.workspace
-        and (data.path, data.op, data.digest, data.size) == (fact.path, fact.op, fact.digest, fact.size)
+        and (data.path, data.op, data.digest, data.size) == (path, write.op, write.digest, write.size)
         and known.occurred_at == write.occurred_at
     )
     if not same:
         raise KeyReused(f"id {write.source_id!r} was used before for another write; use a new id")
-
-
-def _accepted(event: Recorded) -> AcceptedWrite:
-    data = event.data
-    if not isinstance(data, FileWritten) or data.decision is None:
-        raise TypeError(f"{event.type} {event.id} is not a write that this version recorded")
-    return AcceptedWrite(
-        id=event.id,
-        workspace=event.workspace or "",
-        position=event.position,
-        action=data.action,
-        decision=data.decision,
-        due_at=None,
-        replayed=False,
-    )
 
 
 def _decision(before: WorkspaceState, data: FileWritten) -> WriteDecision:

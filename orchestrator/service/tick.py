@@ -17,7 +17,7 @@ from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import BrokerUnavailable, Unavailable
 from orchestrator.ports import Doorbell, EventStore, Ids, Transaction
 from orchestrator.service.announce import announce
-from orchestrator.service.append import Author, carry_out, policy_of
+from orchestrator.service.append import BY_ITSELF, carry_out, policy_of
 
 _log = structlog.get_logger("orchestrator")
 
@@ -110,7 +110,7 @@ def fold_if_due(
     files = 0
     if _may_fold(state, policies, tx.now):
         files = tx.count_paths(state.workspace, state.from_position, state.last_position)
-    return carry_out(tx, state, cmd.Tick(restart_id=ids.new("rst"), files=files), Author(), ids, policies)
+    return carry_out(tx, state, cmd.Tick(restart_id=ids.new("rst"), files=files), BY_ITSELF, ids, policies)
 
 
 def _may_fold(state: WorkspaceState, policies: Policies, now: datetime) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -29,6 +29,20 @@ from orchestrator.verifications import StoredVerification
 _WRITER_WAITS_S = 5.0
 
 
+class _OneWriter:
+    """The lock of everybody who writes; whoever waits for it too long is told so."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=_WRITER_WAITS_S):
+            raise StorageUnavailable(f"other writers kept the store for {_WRITER_WAITS_S:g} s; try again")
+
+    def __exit__(self, *raised: object) -> None:
+        self._lock.release()
+
+
 class MemoryEventStore:
     """``EventStore`` in this process' memory. Safe for use by many threads: one writes, any number read."""
 
@@ -36,7 +50,7 @@ class MemoryEventStore:
         self._clock = clock or HostClock()
         self._log = MemoryLog()
         self._content = Content()
-        self._writer = threading.Lock()
+        self._writing = _OneWriter()
 
     def write(
         self, workspaces: Collection[str] = (), *, skip_locked: bool = False
@@ -56,7 +70,7 @@ class MemoryEventStore:
 
     @contextmanager
     def _transaction(self, wanted: Callable[[Content], Collection[str]]) -> Iterator[Transaction]:
-        with self._writing():
+        with self._writing:
             try:
                 transaction = MemoryTransaction(self._log, self._content, wanted(self._content), self._clock.now())
                 yield transaction
@@ -66,23 +80,13 @@ class MemoryEventStore:
             finally:
                 self._log.truncate(self._content.length)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        if not self._writer.acquire(timeout=_WRITER_WAITS_S):
-            raise StorageUnavailable(f"other writers kept the store for {_WRITER_WAITS_S:g} s; try again")
-        try:
-            yield
-        finally:
-            self._writer.release()
-
-    @contextmanager
-    def read(self) -> Iterator[Reader]:
+    def read(self) -> AbstractContextManager[Reader]:
         """Open a reading transaction."""
-        yield MemoryReader(self._log, self._content, self._clock)
+        return nullcontext(MemoryReader(self._log, self._content, self._clock))
 
     def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> set[str]:
         """Renew leases, given as workspace -> (fence, lease in ms); return the workspaces still held."""
-        with self._writing():
+        with self._writing:
             now = self._content.store_time(self._clock.now())
             renewed = {}
             for name, (fence, lease_ms) in held.items():
@@ -94,12 +98,12 @@ class MemoryEventStore:
 
     def ticked(self) -> None:
         """Note that a tick ended now."""
-        with self._writing():
+        with self._writing:
             self._content = replace(self._content, last_tick_at=self._clock.now())
 
     def save_counters(self, counters: Counters, *, expected_position: int) -> bool:
         """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
-        with self._writing():
+        with self._writing:
             if self._content.kept(LOG_SUMS).position != expected_position:
                 return False
             self._content = replace(self._content, counters={**self._content.counters, LOG_SUMS: counters})
@@ -107,7 +111,7 @@ class MemoryEventStore:
 
     def save_verification(self, found: StoredVerification, *, expected_position: int | None) -> bool:
         """Keep a verification if the kept one still is at ``expected_position``; return whether it was."""
-        with self._writing():
+        with self._writing:
             kept = self._content.verification
             if (None if kept is None else kept.position) != expected_position:
                 return False
@@ -116,7 +120,7 @@ class MemoryEventStore:
 
     def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:
         """Add newer writes to the kept counts if those still are at ``expected_position``; return whether they were."""
-        with self._writing():
+        with self._writing:
             if self._content.kept(FILE_COUNTS).position != expected_position:
                 return False
             kept = dict(self._content.files)
@@ -130,7 +134,7 @@ class MemoryEventStore:
 
     def forget_answers(self, before: datetime) -> int:
         """Delete idempotency answers remembered before that instant; return how many."""
-        with self._writing():
+        with self._writing:
             kept = {key: value for key, value in self._content.answers.items() if value.at >= before}
             forgotten = len(self._content.answers) - len(kept)
             self._content = replace(self._content, answers=kept)
@@ -138,18 +142,18 @@ class MemoryEventStore:
 
     def save_checkpoint(self, checkpoint: StoredCheckpoint, tiles: Sequence[Tile]) -> None:
         """Store a checkpoint and the tiles that it changed. Raises ``Conflict`` for a second one."""
-        with self._writing():
+        with self._writing:
             self._content = replace(self._content, sealed=self._content.sealed.with_checkpoint(checkpoint, tiles))
 
     def mark_exported(self, tree_size: int) -> None:
         """Note that every sink has the checkpoints up to that size."""
-        with self._writing():
+        with self._writing:
             exported = self._content.sealed.with_exported(tree_size, self._clock.now())
             self._content = replace(self._content, sealed=exported)
 
     def note_seal_failure(self, reason: str) -> None:
         """Count a seal or an export that failed, and keep why."""
-        with self._writing():
+        with self._writing:
             self._content = replace(self._content, sealed=self._content.sealed.with_failure(reason))
 
     def check(self, *, reads_only: bool = False) -> None:

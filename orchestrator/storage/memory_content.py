@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -57,4 +57,4 @@ def with_lease(stored: StoredWorkspace, until: datetime) -> StoredWorkspace:
         return stored
     changed = msgspec.structs.replace
     renewed = changed(restart, cycle=changed(restart.cycle, lease_until=until))
-    return replace(stored, state=changed(stored.state, restart=renewed))
+    return changed(stored, state=changed(stored.state, restart=renewed))

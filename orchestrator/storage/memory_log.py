@@ -8,6 +8,7 @@ from datetime import datetime
 
 from orchestrator.domain.events import CycleStarted, Recorded
 from orchestrator.errors import Conflict
+from orchestrator.ports import StoredEvent
 
 
 class MemoryLog:
@@ -19,7 +20,7 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self._events: list[Recorded] = []
-        self._texts: list[str] = []
+        self._stored: list[StoredEvent] = []
         self._positions: dict[str, list[int]] = {}
         self._unique: dict[tuple[str, object, object], int] = {}
 
@@ -30,19 +31,20 @@ class MemoryLog:
         """Return the event at a position."""
         return self._events[position - 1]
 
-    def text(self, position: int) -> str:
-        """Return the canonical text of the data of the event at a position."""
-        return self._texts[position - 1]
+    def stored(self, position: int) -> StoredEvent:
+        """Return the event at a position as a database would keep it."""
+        return self._stored[position - 1]
 
-    def add(self, event: Recorded, text: str) -> None:
-        """Append an event and its data's canonical text. Raises ``Conflict`` where something unique is taken."""
+    def add(self, event: Recorded, stored: StoredEvent) -> None:
+        """Append an event, also as it is kept. Raises ``Conflict`` where something unique is taken."""
         keys = _unique_keys(event)
-        taken = [key for key in keys if key in self._unique]
-        if taken:
-            raise Conflict(f"another transaction took {taken[0]!r} first; read again and decide again")
+        for key in keys:
+            if key in self._unique:
+                raise Conflict(f"another transaction took {key!r} first; read again and decide again")
         self._events.append(event)
-        self._texts.append(text)
-        self._unique |= dict.fromkeys(keys, event.position)
+        self._stored.append(stored)
+        for key in keys:
+            self._unique[key] = event.position
         if event.workspace is not None:
             self._positions.setdefault(event.workspace, []).append(event.position)
 
@@ -50,7 +52,7 @@ class MemoryLog:
         """Take back everything above ``length``."""
         while len(self._events) > length:
             event = self._events.pop()
-            self._texts.pop()
+            self._stored.pop()
             for key in _unique_keys(event):
                 del self._unique[key]
             if event.workspace is not None:

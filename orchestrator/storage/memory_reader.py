@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from datetime import datetime
 from itertools import islice
 
@@ -27,7 +27,7 @@ from orchestrator.storage.lookups import HOLDING
 from orchestrator.storage.memory_inquiries import MemoryInquiries
 from orchestrator.storage.memory_seals import MemorySeals
 from orchestrator.storage.reader import waived_by
-from orchestrator.storage.rows import fleet_of, spelled_workspace, stored_event_of
+from orchestrator.storage.rows import fleet_of, spelled_workspace
 from orchestrator.verifications import StoredVerification, Verified
 
 
@@ -89,7 +89,7 @@ class MemoryReader(MemoryInquiries):
 
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as a database would keep it."""
-        return [stored_event_of(event, self._log.text(event.position)) for event in self.events(wanted)]
+        return [self._log.stored(event.position) for event in self.events(wanted)]
 
     def workspace_rows(self, after: str, limit: int) -> dict[str, str]:
         """Return a page of workspaces as a database would keep them."""
@@ -104,7 +104,7 @@ class MemoryReader(MemoryInquiries):
         """Return a workspace's decisions as they are kept, from a version on, in their order."""
         found = self._log.between(1, self._content.length, workspace)
         later = (event for event in found if event.version is not None and event.version >= from_version)
-        return [stored_event_of(event, self._log.text(event.position)) for event in islice(later, limit)]
+        return [self._log.stored(event.position) for event in islice(later, limit)]
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
@@ -168,18 +168,20 @@ class MemoryReader(MemoryInquiries):
     def due_workspaces(self, limit: int) -> list[str]:
         """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""
         now = self._content.store_time(self._clock.now())
-        due = {name: min(_tick_instants(stored), default=None) for name, stored in self._content.workspaces.items()}
-        oldest_first = sorted((at, name) for name, at in due.items() if at is not None and at <= now)
+        rows = self._content.workspaces.items()
+        due = ((min(instants), name) for name, stored in rows if (instants := _tick_instants(stored)))
+        oldest_first = sorted(pair for pair in due if pair[0] <= now)
         return [name for _, name in oldest_first[:limit]]
 
     def ready_workspaces(self, limit: int, *, except_fleets: Collection[str] = ()) -> list[str]:
         """Return workspaces that a worker may start now, the longest ready first."""
         now = self._content.store_time(self._clock.now())
-        states = {name: stored.state for name, stored in self._content.workspaces.items()}
         longest_first = sorted(
-            (state.ready_at, name)
-            for name, state in states.items()
-            if state.ready_at is not None and state.ready_at <= now and fleet_of(state) not in except_fleets
+            (ready_at, name)
+            for name, stored in self._content.workspaces.items()
+            if (ready_at := stored.state.ready_at) is not None
+            and ready_at <= now
+            and fleet_of(stored.state) not in except_fleets
         )
         return [name for _, name in longest_first[:limit]]
 
@@ -219,14 +221,13 @@ class MemoryReader(MemoryInquiries):
         return self._content.last_tick_at
 
 
-def _tick_instants(stored: StoredWorkspace) -> Iterator[datetime]:
-    """Yield the instants at which the tick has something to do."""
+def _tick_instants(stored: StoredWorkspace) -> list[datetime]:
+    """Return the instants at which the tick has something to do."""
     hold, cycle = stored.state.hold, stored.state.cycle
     instants = (stored.due_at, hold.until if hold else None, cycle.lease_until if cycle else None)
-    return (at for at in instants if at is not None)
+    return [at for at in instants if at is not None]
 
 
-def _instants(stored: StoredWorkspace) -> Iterator[datetime]:
-    yield from _tick_instants(stored)
-    if stored.state.ready_at is not None:
-        yield stored.state.ready_at
+def _instants(stored: StoredWorkspace) -> list[datetime]:
+    ready_at = stored.state.ready_at
+    return _tick_instants(stored) if ready_at is None else [*_tick_instants(stored), ready_at]

@@ -16,7 +16,7 @@ from orchestrator.errors import Conflict
 from orchestrator.ports import Running, StoredAnswer, StoredWorkspace
 from orchestrator.storage.memory_content import Content, Remembered
 from orchestrator.storage.memory_log import MemoryLog
-from orchestrator.storage.rows import fleet_of, recorded, sourced
+from orchestrator.storage.rows import fleet_of, recorded, sourced, stored_event_of
 from orchestrator.storage.transaction import check_held
 
 
@@ -27,10 +27,9 @@ class MemoryTransaction:
         self._log = log
         self._base = self._draft = content
         self._named = frozenset(held)
-        self._locked = tuple(sorted(name for name in held if name in content.workspaces))
         self.failure: Conflict | None = None
         self.now = content.store_time(clock)
-        self.clock_behind_ms = (self.now - clock) // timedelta(milliseconds=1)
+        self.clock_behind_ms = 0 if self.now is clock else (self.now - clock) // timedelta(milliseconds=1)
 
     def committed(self) -> Content:
         """Return the content with this transaction's changes."""
@@ -45,7 +44,7 @@ class MemoryTransaction:
 
     def locked(self) -> Sequence[str]:
         """Return the ids of the rows this transaction holds, in order."""
-        return self._locked
+        return tuple(sorted(name for name in self._named if name in self._base.workspaces))
 
     def policies(self) -> Policies:
         """Return the stored policy layers, as they are at this instant."""
@@ -58,7 +57,7 @@ class MemoryTransaction:
             text = encode_data(event.data)  # what could not be stored elsewhere is refused here too
             added.append(recorded(sourced(event), position=len(self._log) + 1, recorded_at=self.now))
             try:
-                self._log.add(added[-1], text)
+                self._log.add(added[-1], stored_event_of(added[-1], text))
             except Conflict as error:
                 self.failure = error
                 raise

@@ -4,8 +4,8 @@ violation."""
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
-import shutil
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +18,9 @@ from tests.chaos.production import ChaosProduction, own_servers
 from tests.chaos.report import Report, plain, report_of, summary_of
 from tests.chaos.small_disk import NoSmallDisk, SmallDisk, small_disk
 from tests.previous_version import NoHistory, check_out_previous
+from tests.servers.brokers import BROKERS, why_no_rabbitmq
+from tests.servers.programs import MissingServer
+from tests.servers.redis import RedisServer
 from tests.system.deployment import running
 from tests.system.fork_server import ForkServer
 
@@ -29,10 +32,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=2.0, help="how long to go on (2)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 31), help="which faults, in which order")
+    parser.add_argument("--broker", choices=BROKERS, default=RedisServer.name, help="which one is broken (redis)")
     parser.add_argument("--json", type=Path, help="a file for all figures")
     wanted = parser.parse_args()
-    say(f"seed {wanted.seed}, {wanted.minutes:g} minutes")
-    report = chaos(wanted.seed, wanted.minutes)
+    say(f"seed {wanted.seed}, {wanted.minutes:g} minutes, {wanted.broker}")
+    try:
+        report = chaos(wanted.seed, wanted.minutes, wanted.broker)
+    except MissingServer as missing:
+        say(str(missing))
+        return 2
     if wanted.json:
         wanted.json.write_bytes(plain(report))
     for problem in report.violations:
@@ -43,10 +51,13 @@ def main() -> int:
     return 1 if report.violations else 0
 
 
-def chaos(seed: int, minutes: float) -> Report:
-    """Run a campaign on servers and processes of its own, and leave nothing of them behind."""
-    found = shutil.which("rabbitmq-server")
-    not_run = [f"RabbitMQ: {'this lane knows Redis only' if found else 'there is no rabbitmq-server on the PATH'}"]
+def chaos(seed: int, minutes: float, broker: str) -> Report:
+    """Run a campaign on servers and processes of its own, and leave nothing of them behind.
+
+    Raises ``MissingServer`` where the broker is not installed.
+    """
+    without = why_no_rabbitmq(os.environ)
+    not_run = [f"RabbitMQ: {without}"] if without else []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="chaos-")))
         folder.chmod(0o755)  # the database on the small disk runs as another user than root
@@ -54,11 +65,11 @@ def chaos(seed: int, minutes: float) -> Report:
         stack.callback(forks.close)
         more: dict[str, Fault] = {}
         if minutes >= _LONG_FROM_MINUTES:
-            more["redis stopped for a minute"] = Fault("redis", broker_away_for_a_minute)
+            more[f"{broker} stopped for a minute"] = Fault("broker", broker_away_for_a_minute)
         disk = _disk(stack, folder / "disk", not_run)
         if disk is not None:
             more["postgres on a full disk"] = full_disk(disk)
-        servers = stack.enter_context(own_servers(folder, disk))
+        servers = stack.enter_context(own_servers(disk, broker=broker))
         production = ChaosProduction(folder, servers, forks=forks)
         try:
             more["an older worker"] = older_worker(check_out_previous(folder / "older"))

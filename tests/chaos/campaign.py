@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from tests.chaos.chores import frequent_chores
-from tests.chaos.faults import ANY, FAULTS, Fault, last
+from tests.chaos.faults import ANY, Fault, faults_of, last
 from tests.chaos.judge import Verdict, judge
 from tests.chaos.production import ChaosProduction
 from tests.chaos.writers import Writers
@@ -41,7 +41,7 @@ class Campaign:
     ) -> None:
         """``more`` are the faults that only this machine allows."""
         self._production, self._seed, self._say = production, seed, say
-        self.faults: dict[str, Fault] = {**FAULTS, **more}
+        self.faults: dict[str, Fault] = {**faults_of(production.servers.broker.name), **more}
         self.figures = Figures()
         self._first = sorted(self.faults)
         random.Random(seed).shuffle(self._first)
@@ -49,7 +49,7 @@ class Campaign:
     def run(self, *, minutes: float) -> None:
         """Play rounds until the time is over, or until one was violated."""
         until = time.monotonic() + 60 * minutes
-        with frequent_chores(self._production.servers.redis.url, "seal", "count_files", "verify", every_s=1.0):
+        with frequent_chores(self._production.servers.broker.url, "seal", "count_files", "verify", every_s=1.0):
             while time.monotonic() < until and not self.figures.verdict.problems:
                 self._round()
 

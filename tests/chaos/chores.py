@@ -6,9 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kombu.exceptions import KombuError
-
-from workers.app import CHORE_TASK, create_celery
+from workers.app import BROKER_ERRORS, CHORE_TASK, create_celery
 
 
 @contextmanager
@@ -21,7 +19,7 @@ def frequent_chores(broker_url: str, *names: str, every_s: float = 0.5) -> Itera
             for name in names:
                 try:
                     celery.send_task(CHORE_TASK, args=(name,), expires=5, retry=False)
-                except (KombuError, OSError):
+                except BROKER_ERRORS:
                     continue
 
     asking = threading.Thread(target=ask, name="chores", daemon=True)

@@ -36,7 +36,7 @@ def chaos(forks: ForkServer) -> Iterator[ChaosProduction]:
             disk = stack.enter_context(small_disk(folder / "disk"))
         except NoSmallDisk:
             disk = None  # the test that needs it says so
-        servers = stack.enter_context(own_servers(folder, disk))
+        servers = stack.enter_context(own_servers(disk))
         yield stack.enter_context(running(ChaosProduction(folder, servers, forks=forks)))
 
 

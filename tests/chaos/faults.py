@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tests.chaos.crashes import CRASHES, carry_out
 from tests.chaos.production import ARGUMENTS, ChaosProduction
 from tests.chaos.proxy import Mode
+from tests.servers.rabbitmq import RabbitServer
 from tests.system.deployment import LEASE_S
 from tests.system.doubled_bells import doubled_bells
 from tests.waiting import wait_until
@@ -145,27 +146,42 @@ def _freeze_database(production: ChaosProduction, chance: random.Random) -> None
 
 def _flush_broker(production: ChaosProduction, chance: random.Random) -> None:
     for _ in range(chance.randrange(1, 30)):
-        production.servers.redis.flush()
+        production.servers.broker.flush()
         last(chance.uniform(0, 0.1))
 
 
 def _freeze_broker(production: ChaosProduction, chance: random.Random) -> None:
-    production.servers.redis.pause()
+    production.servers.broker.pause()
     last(chance.uniform(0.5, 4.0))
-    production.servers.redis.resume()
+    production.servers.broker.resume()
 
 
 def _stop_broker(production: ChaosProduction, chance: random.Random) -> None:
-    production.servers.redis.stop()
+    production.servers.broker.stop()
     last(chance.uniform(0.5, 4.0))
-    production.servers.redis.start()
+    production.servers.broker.start()
+
+
+def _kill_broker(production: ChaosProduction, chance: random.Random) -> None:
+    production.servers.broker.kill()
+    last(chance.uniform(0.0, 2.0))
+    production.servers.broker.start()
+
+
+def _delete_queue(production: ChaosProduction, chance: random.Random) -> None:
+    """What an operator may do by mistake: the queue goes, and workers that consume from it are told."""
+    broker = production.servers.broker
+    assert isinstance(broker, RabbitServer)
+    for _ in range(chance.randrange(1, 4)):
+        broker.delete_queue()
+        last(chance.uniform(0.1, 1.0))
 
 
 def broker_away_for_a_minute(production: ChaosProduction, chance: random.Random) -> None:
     """Longer than any wait of a client of it."""
-    production.servers.redis.stop()
+    production.servers.broker.stop()
     last(60)
-    production.servers.redis.start()
+    production.servers.broker.start()
 
 
 def _second_beat(production: ChaosProduction, chance: random.Random) -> None:
@@ -177,11 +193,11 @@ def _second_beat(production: ChaosProduction, chance: random.Random) -> None:
 
 def _double_bells(production: ChaosProduction, chance: random.Random) -> None:
     workspaces = [f"ws-{number}" for number in range(1, 40)]
-    with doubled_bells(production.servers.redis.url, chance.sample(workspaces, 4), every_s=0.02):
+    with doubled_bells(production.servers.broker.url, chance.sample(workspaces, 4), every_s=0.02):
         last(chance.uniform(0.5, 2.0))
 
 
-FAULTS: Mapping[str, Fault] = {
+_FAULTS: Mapping[str, Fault] = {
     **{f"{name} ends at a crash point": Fault(name, _crash(name)) for name in ARGUMENTS},
     **{f"{name} killed": Fault(name, _kill(name)) for name in ARGUMENTS},
     **{f"{name} frozen": Fault(name, _freeze(name)) for name in ARGUMENTS},
@@ -192,19 +208,28 @@ FAULTS: Mapping[str, Fault] = {
         ANY, lambda production, chance: carry_out(production, CRASHES)
     ),
     "two beats": Fault("beats", _second_beat),
-    "every bell doubled": Fault("redis", _double_bells),
+    "every bell doubled": Fault("broker", _double_bells),
     "postgres stopped immediately": Fault("postgres", _stop_database),
     "postgres killed": Fault("postgres", _kill_database),
     "postgres frozen": Fault("postgres", _freeze_database),
-    "redis flushed": Fault("redis", _flush_broker),
-    "redis frozen": Fault("redis", _freeze_broker),
-    "redis stopped": Fault("redis", _stop_broker),
-    **{f"connections to {part} cut": Fault(f"to {part}", _cut(part)) for part in ("api", "postgres", "redis")},
-    **{
-        f"{part} behind a proxy: {mode.value}": Fault(f"to {part}", _proxy(part, mode))
-        for part in ("api", "postgres", "redis")
-        for mode in Mode
-        if mode is not Mode.PASS
-    },
 }
-"""By name. Some more exist only where the machine allows them: see ``tests.chaos.campaign``."""
+
+
+def faults_of(broker: str) -> dict[str, Fault]:
+    """Return all faults by name, those of the broker with its name. What only some machines allow comes on top."""
+    called = {"api": "api", "postgres": "postgres", "broker": broker}
+    only_here = {"rabbitmq killed": _kill_broker, "rabbitmq's queue deleted": _delete_queue}
+    return {
+        **_FAULTS,
+        f"{broker} flushed": Fault("broker", _flush_broker),
+        f"{broker} frozen": Fault("broker", _freeze_broker),
+        f"{broker} stopped": Fault("broker", _stop_broker),
+        **{name: Fault("broker", inject) for name, inject in only_here.items() if broker == RabbitServer.name},
+        **{f"connections to {name} cut": Fault(f"to {part}", _cut(part)) for part, name in called.items()},
+        **{
+            f"{name} behind a proxy: {mode.value}": Fault(f"to {part}", _proxy(part, mode))
+            for part, name in called.items()
+            for mode in Mode
+            if mode is not Mode.PASS
+        },
+    }

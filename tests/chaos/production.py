@@ -22,9 +22,11 @@ from orchestrator.errors import Unavailable
 from orchestrator.storage.opening import open_store
 from tests.chaos.proxy import Mode, Proxy, proxy_to
 from tests.chaos.small_disk import SmallDisk
+from tests.servers.broker import BrokerServer
+from tests.servers.brokers import new_broker
 from tests.servers.postgres import READER, PostgresServer, as_login, new_postgres
 from tests.servers.process import LOOPBACK, free_port
-from tests.servers.programs import find_postgres, find_redis, runnable
+from tests.servers.programs import find_postgres, runnable
 from tests.servers.redis import RedisServer
 from tests.system.deployment import Production
 from tests.system.fork_server import ForkServer
@@ -43,24 +45,25 @@ class Servers:
     """
 
     postgres: PostgresServer
-    redis: RedisServer
+    broker: BrokerServer
     to_postgres: Proxy
-    to_redis: Proxy
+    to_broker: Proxy
     disk: SmallDisk | None = None
 
 
 @contextmanager
-def own_servers(folder: Path, disk: SmallDisk | None = None) -> Iterator[Servers]:
-    """Run PostgreSQL (durable, as an operator has it; on ``disk`` if there is one) and Redis."""
-    redis = RedisServer(find_redis(os.environ), folder)
+def own_servers(disk: SmallDisk | None = None, *, broker: str = RedisServer.name) -> Iterator[Servers]:
+    """Run PostgreSQL (durable, as an operator has it; on ``disk`` if there is one) and a broker.
+
+    Raises ``MissingServer`` where that broker is not installed.
+    """
     with ExitStack() as stack:
-        redis.start()
-        stack.callback(redis.stop)
+        rings = stack.enter_context(new_broker(broker))
         programs = stack.enter_context(runnable(find_postgres(os.environ)))
         within, settings = (disk.folder, SmallDisk.SETTINGS) if disk else (None, ())
         postgres = stack.enter_context(new_postgres(programs, durable=True, within=within, settings=settings))
-        to_postgres, to_redis = (stack.enter_context(proxy_to(server.port)) for server in (postgres, redis))
-        yield Servers(postgres, redis, to_postgres, to_redis, disk)
+        to_postgres, to_broker = (stack.enter_context(proxy_to(server.port)) for server in (postgres, rings))
+        yield Servers(postgres, rings, to_postgres, to_broker, disk)
 
 
 class ChaosProduction(Production):
@@ -75,7 +78,7 @@ class ChaosProduction(Production):
         self._database = servers.postgres.create_database()
         through = [
             _through(servers.postgres.url(self._database), servers.to_postgres),
-            _through(servers.redis.url, servers.to_redis),
+            _through(servers.broker.url, servers.to_broker),
         ]
         super().__init__(folder, database_url=through[0], broker_url=through[1], forks=forks)
         self.kills: Counter[tuple[str, str]] = Counter()
@@ -106,7 +109,7 @@ class ChaosProduction(Production):
 
     @property
     def proxies(self) -> dict[str, Proxy]:
-        return {"api": self.to_api, "postgres": self.servers.to_postgres, "redis": self.servers.to_redis}
+        return {"api": self.to_api, "postgres": self.servers.to_postgres, "broker": self.servers.to_broker}
 
     # Ends and beginnings of processes
 
@@ -150,7 +153,7 @@ class ChaosProduction(Production):
         self.await_serving()
 
     def _mend_servers(self) -> None:
-        for server in (self.servers.postgres, self.servers.redis):
+        for server in (self.servers.postgres, self.servers.broker):
             if server.running:
                 server.resume()
             else:

@@ -24,6 +24,7 @@ class Report(msgspec.Struct, kw_only=True):
     commit: str
     seed: int
     minutes: float
+    broker: str
     rounds: int
     operations: int
     acknowledged: int
@@ -61,6 +62,7 @@ def report_of(
         commit=commit(),
         seed=seed,
         minutes=minutes,
+        broker=production.servers.broker.name,
         rounds=campaign.figures.rounds,
         operations=verdict.operations,
         acknowledged=verdict.acknowledged,
@@ -128,7 +130,8 @@ def summary_of(report: Report) -> str:
         for name, by in report.kills.items()
     )
     return (
-        f"chaos: seed {report.seed}, {report.minutes:g} min, {report.rounds} rounds; kills: {kills or 'none'}; "
+        f"chaos: seed {report.seed}, {report.minutes:g} min on {report.broker}, {report.rounds} rounds; "
+        f"kills: {kills or 'none'}; "
         f"crash points {len(report.crash_points_hit)} of {report.crash_points}; {report.operations} operations, "
         f"{report.acknowledged} acknowledged, {report.lost} lost, {report.doubled} doubled, {report.unknown} of "
         f"unknown outcome ({report.unknown_stored} of them stored), {report.resolved} resolved by another try; "

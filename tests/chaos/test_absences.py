@@ -54,7 +54,7 @@ def test_without_any_beat_writes_are_stored_and_readyz_says_so_and_its_return_re
     production.end("beat")
     answers = [production.write(workspace, "a", "b")[-1] for workspace in workspaces]
 
-    url, broker = as_login(production.direct_url, APP), production.servers.redis.url
+    url, broker = as_login(production.direct_url, APP), production.servers.broker.url
     with served(url, broker_url=broker, tick="100ms", ready=False) as api:  # and records no floor of its own
         found = wait_until(lambda: late_beat(api.get("/readyz")), what="/readyz says that there is no beat")
         assert api.http.get("/readyz").status_code == 200, "writes are stored: it is degraded, not away"

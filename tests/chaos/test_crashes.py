@@ -23,7 +23,7 @@ def test_the_plan_has_every_crash_point() -> None:
 def test_ended_at_every_crash_point_nothing_is_lost_or_doubled(chaos: ChaosProduction) -> None:
     workspaces = chaos.round_of(8, random.Random(4))
     writers = Writers(chaos.url, workspaces, seed=4, name="crashes")
-    with writers.at_work(), frequent_chores(chaos.servers.redis.url, "seal", every_s=0.2):
+    with writers.at_work(), frequent_chores(chaos.servers.broker.url, "seal", every_s=0.2):
         carry_out(chaos, CRASHES)
         chaos.heal()
         healed_at = chaos.now()
@@ -32,7 +32,7 @@ def test_ended_at_every_crash_point_nothing_is_lost_or_doubled(chaos: ChaosProdu
 
     assert verdict.problems == []
     assert chaos.kills.keys() >= {(name, point) for name, points in CRASHES.items() for point in points}
-    assert verdict.acknowledged > 100
+    assert verdict.acknowledged > 50, "hardly anything was written meanwhile"
     events, _, _, wrong = judge_whole_log(chaos)
     assert wrong == []
     assert events > verdict.acknowledged

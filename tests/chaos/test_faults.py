@@ -89,7 +89,7 @@ def test_a_flushed_redis_loses_nothing(production: ChaosProduction) -> None:
         production.write(workspace, "a", "b")
 
     def flushed_until_covered() -> bool:
-        production.servers.redis.flush()
+        production.servers.broker.flush()
         return not any(production.state(workspace).pending for workspace in workspaces)
 
     wait_until(flushed_until_covered, what="all are covered, whatever was flushed", every_s=0.05, timeout_s=30)
@@ -122,7 +122,7 @@ def test_a_redis_that_is_away_delays_restarts_and_nothing_else(production: Chaos
 def test_every_message_sent_twice_doubles_nothing(production: ChaosProduction) -> None:
     production.run("beat-2", "beat")
     workspaces = [production.register(delay="100ms", policy={"min_interval": "400ms"}) for _ in range(4)]
-    with doubled_bells(production.servers.redis.url, workspaces) as rung:
+    with doubled_bells(production.servers.broker.url, workspaces) as rung:
         for round_ in (1, 2):
             for workspace in workspaces:
                 production.write(workspace, "a", "b", "c")
@@ -261,7 +261,7 @@ def worker_of(production: ChaosProduction, cycle: ev.CycleStarted) -> Orchestrat
 
 @contextmanager
 def _redis_away(production: ChaosProduction, fault: str) -> Iterator[None]:
-    redis, proxy = production.servers.redis, production.servers.to_redis
+    redis, proxy = production.servers.broker, production.servers.to_broker
     if fault == "stopped":
         redis.stop()
         yield

@@ -90,7 +90,7 @@ def foreign(victim: str) -> dict[str, bytes]:
 @pytest.fixture
 def queue(chaos: ChaosProduction) -> Iterator[redis.Redis]:
     """The broker, past the proxy; all is healed afterwards."""
-    with redis.Redis.from_url(chaos.servers.redis.url) as client:
+    with redis.Redis.from_url(chaos.servers.broker.url) as client:
         yield client
         client.delete(QUEUE)
     chaos.heal()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 from tests.proof.page import page
 from tests.proof.runs import NoFigures, read_runs
+from tests.servers.brokers import why_no_rabbitmq
 
 _ROOT = Path(__file__).parents[2]
 _PAGE = _ROOT / "docs" / "proof.md"
@@ -43,12 +45,17 @@ def main(args: Sequence[str]) -> int:
     return code
 
 
+def _on_rabbitmq(minutes: float) -> tuple[str, ...]:
+    return ("chaos", "--broker", "rabbitmq", "--minutes", str(minutes))
+
+
 def run_lanes(folder: Path, *, seeds: int, minutes: float) -> int:
     """Run the lanes one after the other, each writing its figures; return 1 if one of them found something."""
     lanes = {
         "sim-": ("simulation", "--seeds", f"0-{seeds - 1}"),
         "mutants": ("simulation", "--mutants"),
-        "chaos-": ("chaos", "--minutes", str(minutes)),
+        "chaos-redis": ("chaos", "--minutes", str(minutes)),
+        **({} if why_no_rabbitmq(os.environ) else {"chaos-rabbitmq": _on_rabbitmq(minutes)}),
         "fuzz-": ("fuzz", "--minutes", str(minutes)),
     }
     found = 0

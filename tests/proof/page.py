@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 
-from tests.proof.runs import Figures, Runs, commits, counted, seed_ranges, total
+from tests.proof.runs import Figures, Runs, broker_of, commits, counted, seed_ranges, total
 
 _HEAD = """\
 # What was tried
@@ -15,10 +15,16 @@ acknowledged is lost, never two live cycles of a workspace, spacing, coverage, b
 [faults.md](faults.md) says fault by fault what must come of it, and which test tries that.
 """
 
+_BROKERS = {"redis": "PostgreSQL and Redis", "rabbitmq": "PostgreSQL and RabbitMQ"}
+
 
 def page(runs: Runs, made_on: date) -> str:
     """Return the page as Markdown."""
-    parts = (_simulated(runs.simulations), _mutants(runs.mutants), _processes(runs.chaos), _attacked(runs.fuzz))
+    by_broker: dict[str, list[Figures]] = {}
+    for run in runs.chaos:
+        by_broker.setdefault(broker_of(run), []).append(run)
+    processes = (_processes(broker, by_broker[broker]) for broker in _BROKERS if broker in by_broker)
+    parts = (_simulated(runs.simulations), _mutants(runs.mutants), *processes, _attacked(runs.fuzz))
     lines = [line for part in parts for line in (*part, "")]
     return f"{_HEAD}Runs up to {made_on.isoformat()}.\n\n" + "\n".join(lines).rstrip() + "\n"
 
@@ -92,8 +98,8 @@ def _text(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
 
 
-def _processes(runs: Sequence[Figures]) -> Iterator[str]:
-    """Real processes on real PostgreSQL and Redis."""
+def _processes(broker: str, runs: Sequence[Figures]) -> Iterator[str]:
+    """Real processes on a real PostgreSQL and a real broker."""
     worst = max(runs, key=lambda run: run["staleness_s"])
     kills: Counter[str] = Counter()
     for run in runs:
@@ -101,9 +107,9 @@ def _processes(runs: Sequence[Figures]) -> Iterator[str]:
             kills[process] += sum(ways.values())
     staleness = f"{worst['staleness_s']:.1f} s, {worst['staleness_bound_s']:.1f} s"
     hit = {point for run in runs for point in run["crash_points_hit"]}
-    yield "## Real processes"
+    yield f"## Real processes, on {_BROKERS[broker]}"
     seeds = ", ".join(str(run["seed"]) for run in runs)
-    yield f"`./dev chaos --minutes N --seed S`, commit {commits(runs)}, seed {seeds}."
+    yield f"`./dev chaos --broker {broker} --minutes N --seed S`, commit {commits(runs)}, seed {seeds}."
     yield ""
     yield from _table(
         ("figure", "value"),

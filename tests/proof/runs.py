@@ -44,6 +44,11 @@ def _read(folder: Path, pattern: str) -> list[Any]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob(pattern))]
 
 
+def broker_of(run: Figures) -> str:
+    """Return which broker a run of chaos broke. The first runs knew one only, and do not name it."""
+    return str(run.get("broker", "redis"))
+
+
 def total(runs: Iterable[Figures], name: str) -> Any:
     """Return the sum of one figure."""
     return sum(run[name] for run in runs)

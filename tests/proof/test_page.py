@@ -83,6 +83,17 @@ def test_a_broken_promise_is_on_the_page(folder: Path) -> None:
     assert "- VIOLATION: a write is gone" in written(folder)
 
 
+def test_each_broker_has_a_table_of_its_own_and_runs_of_one_are_added_up(folder: Path) -> None:
+    for seed in (8, 9):
+        put(folder / f"chaos-rabbitmq-{seed}.json", CHAOS | {"broker": "rabbitmq", "seed": seed, "not_run": []})
+    on_redis, on_rabbitmq = written(folder).partition("## Bad input")[0].split("## Real processes, on ")[1:]
+    assert on_redis.startswith("PostgreSQL and Redis\n`./dev chaos --broker redis ")
+    assert "| rounds of faults | 9 |" in on_redis
+    assert on_rabbitmq.startswith("PostgreSQL and RabbitMQ\n`./dev chaos --broker rabbitmq ")
+    assert "seed 8, 9." in on_rabbitmq
+    assert "| rounds of faults | 18 |" in on_rabbitmq
+
+
 def test_a_missing_lane_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "mutants.json").unlink()
     assert main(["--from", str(folder), "--output", str(folder / "proof.md")]) == 2

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
 
@@ -17,7 +18,6 @@ from tests.waiting import wait_until
 
 LOOPBACK = "127.0.0.1"
 _PORTS_TO_TRY = 5
-_START_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 20.0
 
 
@@ -51,6 +51,7 @@ class ServerProcess(ABC):
 
     stop_signal: signal.Signals
     run_as: User = {}  # noqa: RUF012 (never changed)
+    starts_within_s = 20.0
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,6 +62,10 @@ class ServerProcess(ABC):
     @abstractmethod
     def command(self) -> list[str]:
         """Return the command line that serves ``self.port``."""
+
+    def environment(self) -> Mapping[str, str] | None:
+        """Return the variables of the process; None: those of the tests."""
+        return None
 
     @abstractmethod
     def answers(self) -> bool:
@@ -115,6 +120,7 @@ class ServerProcess(ABC):
             process = subprocess.Popen(
                 self.command(),
                 cwd=self.folder,
+                env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -124,7 +130,7 @@ class ServerProcess(ABC):
         self._process = process
         wait_until(
             lambda: process.poll() is not None or self.answers(),
-            timeout_s=_START_TIMEOUT_S,
+            timeout_s=self.starts_within_s,
             what=f"{type(self).__name__} answers on port {port}",
         )
         return process.poll() is None

@@ -1,7 +1,8 @@
-"""Where the tests' PostgreSQL and Redis programs come from (DESIGN section 8.5).
+"""Where the tests' PostgreSQL, Redis and RabbitMQ programs come from (DESIGN section 8.5).
 
 In this order: what TEST_POSTGRES_BIN (a folder) or TEST_REDIS_BIN (a program) names,
-the PATH, wheels of the ``dev`` group. TEST_SERVERS=wheels leaves the PATH out. The
+the PATH, wheels of the ``dev`` group. TEST_SERVERS=wheels leaves the PATH out. RabbitMQ
+(TEST_RABBITMQ_BIN, the PATH) has no wheel, so it alone may be missing. The
 wheels are never imported: their files are looked up, because importing one of them
 warns and its manager changes the system.
 """
@@ -61,16 +62,9 @@ def find_postgres(environ: Mapping[str, str]) -> PostgresPrograms:
 
 def find_redis(environ: Mapping[str, str]) -> Path:
     """Return the first ``redis-server`` or ``valkey-server`` in the order above. Raises ``MissingServer``."""
-    named = environ.get("TEST_REDIS_BIN")
-    if named:
-        if not os.access(named, os.X_OK):
-            raise MissingServer(f"TEST_REDIS_BIN={named} is not a program that can be run")
-        return Path(named)
-    if environ.get("TEST_SERVERS") != "wheels":
-        for name in ("redis-server", "valkey-server"):
-            found = shutil.which(name, path=environ.get("PATH"))
-            if found:
-                return Path(found)
+    installed = _named_or_on_path(environ, "TEST_REDIS_BIN", "redis-server", "valkey-server")
+    if installed is not None:
+        return installed
     for wheel in REDIS_WHEELS:
         program = _in_wheel(wheel, "redis-server")
         if program is not None:
@@ -80,6 +74,33 @@ def find_redis(environ: Mapping[str, str]) -> Path:
         f"{sys.version_info.major}.{sys.version_info.minor} and this machine. "
         "Install one (apt-get install redis-server) or name it in TEST_REDIS_BIN."
     )
+
+
+def find_rabbitmq(environ: Mapping[str, str]) -> Path:
+    """Return ``rabbitmq-server`` itself, in the order above. Raises ``MissingServer`` where there is none.
+
+    What Debian puts on the PATH is a wrapper that becomes another user, with that one's home and cookie.
+    """
+    found = _named_or_on_path(environ, "TEST_RABBITMQ_BIN", "rabbitmq-server")
+    if found is None:
+        wheels = environ.get("TEST_SERVERS") == "wheels"
+        left_out = " (TEST_SERVERS=wheels leaves it out)" if wheels else ""
+        raise MissingServer(f"there is no rabbitmq-server on the PATH{left_out}, and TEST_RABBITMQ_BIN names none")
+    behind = found.resolve()
+    beside = behind.with_name("rabbitmq-server")
+    return beside.resolve() if behind.name == "rabbitmq-script-wrapper" and beside.exists() else behind
+
+
+def _named_or_on_path(environ: Mapping[str, str], variable: str, *programs: str) -> Path | None:
+    named = environ.get(variable)
+    if named:
+        if not os.access(named, os.X_OK):
+            raise MissingServer(f"{variable}={named} is not a program that can be run")
+        return Path(named)
+    if environ.get("TEST_SERVERS") == "wheels":
+        return None
+    found = (shutil.which(program, path=environ.get("PATH")) for program in programs)
+    return next((Path(program) for program in found if program), None)
 
 
 @contextmanager

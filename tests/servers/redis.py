@@ -7,12 +7,14 @@ from pathlib import Path
 
 import redis
 
-from tests.servers.process import LOOPBACK, ServerProcess
+from tests.servers.broker import BrokerServer
+from tests.servers.process import LOOPBACK
 
 
-class RedisServer(ServerProcess):
+class RedisServer(BrokerServer):
     """Nothing is kept on disk: a stop loses the queues, which the product has to bear."""
 
+    name = "redis"
     stop_signal = signal.SIGTERM
 
     def __init__(self, program: Path, folder: Path) -> None:

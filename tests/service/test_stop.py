@@ -17,13 +17,15 @@ from orchestrator.errors import ExecutionCancelled
 from orchestrator.executor_port import Order, Receipt
 from orchestrator.ports import EventStore
 from orchestrator.service import drain
+from orchestrator.service.append import Author
 from orchestrator.service.drain import Drainer
 from orchestrator.service.lease import HeldLease, LeaseBook
+from orchestrator.service.operate import Operator
 from tests.history import History
 from tests.service.away import away
 from tests.service.test_drain import queue
 from tests.service.test_drain_together import queue as queue_now
-from tests.service.world import Scripted, drainer, events
+from tests.service.world import IDS, Scripted, drainer, events
 from tests.waiting import wait_until
 
 
@@ -85,6 +87,22 @@ def test_a_cycle_that_does_not_is_given_back(history: History) -> None:
     assert restart.spent == 0
     history.clock.at = history.clock.at.replace(microsecond=1)
     assert drainer(history.store, Scripted()).drain() == 1
+
+
+def test_a_removal_ends_a_cycle_of_this_process_before_anything_else_is_told(history: History) -> None:
+    queue(history, "ws", "other")
+    gate, stopped = Gate(), []
+    worker = drainer(history.store, Scripted(act=gate.act))
+    operator = Operator(
+        history.store, IDS, on_removed=lambda workspace: stopped.append(not worker.leases.held()[0].stop.is_set())
+    )
+    operator.tell_first(worker.leases.stop)
+    with draining(worker):
+        assert gate.inside.wait(10)
+        [running] = [lease.workspace for lease in worker.leases.held()]
+        operator.change(running, cmd.Remove(reason="gone"), Author(actor="me"))
+    assert stopped == [False]
+    assert len(events(history.store, ev.LateResultRejected)) == 1
 
 
 def test_a_stop_between_claim_and_act_does_nothing(history: History) -> None:
@@ -166,6 +184,8 @@ def test_the_book_drops_only_what_it_was_given() -> None:
     old, new = lease(1), lease(2)
     book.take(old)
     book.take(new)
+    assert old.stop.is_set(), "its cycle may still be at work in another slot of this process"
+    assert not new.stop.is_set()
     book.drop(old)
     assert book.held() == [new]
     assert book.renew_every_s() == pytest.approx(0.6)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from enum import Enum
+from datetime import datetime
+from enum import StrEnum
 from functools import partial
 from random import Random
 from typing import NamedTuple
 
 from orchestrator.errors import BrokerUnavailable
+from orchestrator.ports import StoredWorkspace
 from tests.simulation.boundaries import boundaries_of
 from tests.simulation.database import Striking
 from tests.simulation.faults import Fault
@@ -20,7 +22,7 @@ _LOOKS_AGAIN = SECOND // 5
 _THINNED_MOST = 16
 
 
-class Task(Enum):
+class Task(StrEnum):
     """What a message asks a worker to do."""
 
     TICK = "tick"
@@ -138,3 +140,14 @@ class Beats:
             except BrokerUnavailable:
                 pass  # beat logs it; the next tick is sent as planned
         self.arm()
+
+
+def instant_of(row: StoredWorkspace) -> datetime | None:
+    """Return when a tick has something to do for a workspace, on the database's clock."""
+    state = row.state
+    instants = [at for at in (row.due_at, state.ready_at) if at is not None]
+    if state.hold is not None and state.hold.until is not None:
+        instants.append(state.hold.until)
+    if state.cycle is not None:
+        instants.append(state.cycle.lease_until)
+    return min(instants) if instants else None

@@ -25,11 +25,15 @@ _AWAY = 2 * SECOND
 
 @dataclass(frozen=True, kw_only=True)
 class Killing:
-    """A cycle whose worker was killed, when that was by the database's time, and the lease it was given."""
+    """A cycle whose worker was killed, when that was by the database's time, and the lease it was given.
+
+    ``stopped``: it was asked to stop instead, and gives back what its grace does not see the end of.
+    """
 
     cycle: str
     at: datetime
     lease_ms: int
+    stopped: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +92,16 @@ def _kill_one(world: World, workspace: str, policy: Policy, until: int) -> Killi
     ends = until + (policy.max_wait_ms + policy.min_interval_ms) * SECOND // 1000
     while hub.now < ends:
         hub.run(hub.now + _LOOK)
-        cycle = next((state.cycle for state in world.states() if state.workspace == workspace), None)
+        state = world.state(workspace)
+        cycle = None if state is None else state.cycle
         worker = next((one for one in world.workers if cycle is not None and one.process.name == cycle.worker), None)
         if cycle is not None and worker is not None and not worker.process.dead:
-            killing = Killing(cycle=cycle.id, at=world.store_time(), lease_ms=policy.lease_ms)
-            world.kill(worker.process, _AWAY)
+            stopped = len(world.workers) > 1 and Random(f"{world.plan.seed} calm stop").random() < 0.5
+            killing = Killing(cycle=cycle.id, at=world.store_time(), lease_ms=policy.lease_ms, stopped=stopped)
+            if stopped:
+                world.stop(worker)
+            else:
+                world.kill(worker.process, _AWAY)
             return killing
     return None
 

@@ -20,6 +20,8 @@ from tests.simulation.planting import planted
 from tests.simulation.run import Outcome, simulate
 
 _TOGETHER = 50
+_COLLECTED_TOGETHER = 10
+"""The garbage of so many runs is collected at once. Fifty at once took 76 MB instead of 66, and no less time."""
 _HOUR = 3600 * SECOND
 
 
@@ -130,7 +132,7 @@ def run_seeds(seeds: Sequence[int], mutant: str | None = None) -> Figures:
     with planted(plant), _without_collector():
         for number, seed in enumerate(seeds, 1):
             figures.take(seed, simulate(draw_plan(seed)))
-            if number % _TOGETHER == 0:
+            if number % _COLLECTED_TOGETHER == 0:
                 gc.collect()
     figures.processor_s = time.process_time() - begun
     return figures

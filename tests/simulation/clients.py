@@ -88,10 +88,10 @@ class Clients:
 
     def __post_init__(self) -> None:
         self._operator = Operator(self.store, self.ids)
-        self._kinds: dict[str, Callable[[Action, Random], None]] = {
+        self.kinds: dict[str, Callable[[Action, Random], None]] = {
             "write": self._write,
-            "manual": self._request,
-            "mutation": self._request,
+            "manual": self.request,
+            "mutation": self.request,
             "probe": self._probe,
             "hold": self._hold,
             "cancel": self._cancel,
@@ -106,7 +106,7 @@ class Clients:
 
         def work() -> None:
             self.hub.wait(late)
-            self._kinds[action.kind](action, Random(action.draw))
+            self.kinds[action.kind](action, Random(action.draw))
 
         self.hub.spawn(self.process, work, action.kind)
 
@@ -151,7 +151,8 @@ class Clients:
         else:
             self.write(action.workspace, paths, patient=False)
 
-    def _request(self, action: Action, rng: Random) -> None:
+    def request(self, action: Action, rng: Random) -> None:
+        """Ask for a restart, of the trigger that the action's kind names."""
         command = cmd.RequestRestart(trigger=ev.Trigger(action.kind), reason="asked for")
         request = self._key()
         self.requested[action.workspace] += 1

@@ -7,8 +7,8 @@ meanwhile, and wait for what it holds, or pass it over. A frozen holder is rolle
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -46,13 +46,18 @@ class DatabaseClock:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self.offset = 0
+        self._shown, self._instant = 0, EPOCH
 
     def now(self) -> datetime:
-        return EPOCH + timedelta(microseconds=self._hub.now + self.offset)
+        at = self._hub.now + self.offset
+        if at != self._shown:  # it is looked at some three times at each instant
+            self._shown, self._instant = at, EPOCH + timedelta(microseconds=at)
+        return self._instant
 
     def time_of(self, at: datetime) -> int:
         """Return when, in the run's time, the clock will show that instant."""
-        return (at - EPOCH) // timedelta(microseconds=1) - self.offset
+        since = at - EPOCH
+        return (since.days * 86_400 + since.seconds) * SECOND + since.microseconds - self.offset
 
 
 class Locks:
@@ -68,10 +73,16 @@ class Locks:
 
     def acquire(self, name: str) -> None:
         """Wait for a lock, for 5 s at most. Raises ``StorageUnavailable``."""
-        hub = self._hub
-        thread, ends = hub.current, hub.now + _LOCK_WAITS
+        thread = self._hub.current
         if thread is None:
             raise RuntimeError("only a simulated thread can lock")
+        if name in self._holders:
+            self._wait_for(name, thread)
+        self._holders[name] = thread
+
+    def _wait_for(self, name: str, thread: Thread) -> None:
+        hub = self._hub
+        ends = hub.now + _LOCK_WAITS
         while name in self._holders:
             waiting = self._waiting.setdefault(name, [])
             waiting.append(thread)
@@ -80,7 +91,6 @@ class Locks:
                 waiting.remove(thread)
             if not woken:
                 raise StorageUnavailable("another transaction kept a lock for 5 s; try again")
-        self._holders[name] = thread
 
     def release(self, names: Collection[str]) -> None:
         for name in names:
@@ -99,6 +109,8 @@ class SimulatedStore:
         self.world = world
         self.committed = committed
         """Told which workspaces a commit may have changed; None: any."""
+        self.renewed: Callable[[Mapping[str, tuple[int, int]], Collection[str]], None] = lambda held, kept: None
+        """Told of the leases that were to be renewed, and of those that were."""
         self.away = False
 
     def write(
@@ -115,6 +127,7 @@ class SimulatedStore:
     def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> set[str]:
         def renew() -> set[str]:
             kept = self.memory.renew_leases(held)
+            self.renewed(held, kept)
             self.committed(held)
             return kept
 
@@ -158,21 +171,16 @@ class SimulatedStore:
         """Carry out one statement that commits by itself, in the name of whoever called the caller."""
         begin, committed = boundaries_of(sys._getframe(2).f_code, operation)
         self.cross(begin)
-        with self._locked([*names, APPEND]):
-            done = change()
-        self.answer(committed)
-        return done
-
-    @contextmanager
-    def _locked(self, names: Sequence[str]) -> Iterator[None]:
         held: list[str] = []
         try:
-            for name in names:
+            for name in (*names, APPEND):
                 self.locks.acquire(name)
                 held.append(name)
-            yield
+            done = change()
         finally:
             self.locks.release(held)
+        self.answer(committed)
+        return done
 
     def cross(self, boundary: Boundary) -> None:
         """Come to the begin of something. Raises ``StorageUnavailable`` before it has any effect."""
@@ -189,11 +197,11 @@ class SimulatedStore:
 class _Read(AbstractContextManager[Reader]):
     def __init__(self, store: SimulatedStore) -> None:
         self._store = store
-        self._inner = store.memory.read()
 
     def __enter__(self) -> Reader:
         (begin,) = boundaries_of(sys._getframe(1).f_code, "read")
         self._store.cross(begin)
+        self._inner = self._store.memory.read()
         return self._inner.__enter__()
 
     def __exit__(

@@ -57,7 +57,7 @@ def detect(name: str, first: int, most: int, finds: int = FINDS) -> Detection:
             if findings:
                 gaps.append(seed - last)
                 last = seed
-                promises.update({finding.promise for finding in findings})
+                promises.update(sorted({finding.promise for finding in findings}))
                 example = example or findings[0].text
                 if len(gaps) == finds:
                     break

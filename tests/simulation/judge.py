@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
 
 from orchestrator.audit.replay import Difference
-from orchestrator.audit.verify.lines import Envelope, Unreadable, microseconds, parse_instant
+from orchestrator.audit.verify.lines import Unreadable, microseconds, parse_instant
 from orchestrator.audit.verify.report import Promise
 from orchestrator.audit.verify.verifier import Verifier
 from orchestrator.ports import StoredEvent
@@ -48,6 +48,19 @@ class Evidence:
     written: Mapping[str, int]
     """Writes that clients reported, by workspace: each counts once, however often it was reported."""
     requested: Mapping[str, int]
+    seen: Sequence[tuple[str, str]]
+    """What was seen to be wrong while the run went on: the promise, and a sentence."""
+    verifier: Verifier
+    """Has taken every event in turn, as they were committed."""
+    unreadable: Unreadable | None
+    told_wrongly: Sequence[str]
+    """What the product tells people of the past, and the log does not bear out."""
+    deadlines: Mapping[str, tuple[int, int]]
+    limits: Mapping[str, tuple[int, int]]
+    permanent: Collection[str]
+    survivors: Collection[str]
+    """Workers that lived until the end, and had nothing left to do."""
+    held_too_long: Sequence[str]
     running_most: int | None
     raised: Sequence[tuple[str, str, Exception]]
     logged: Sequence[str]
@@ -72,6 +85,7 @@ class Cycle(msgspec.Struct):
     fence: int
     to_position: int = 0
     shadow: bool = False
+    reason: str = ""
 
 
 _decode_cycle = msgspec.json.Decoder(Cycle).decode
@@ -79,7 +93,7 @@ _decode_cycle = msgspec.json.Decoder(Cycle).decode
 
 def judge(evidence: Evidence) -> list[Finding]:
     """Return every promise that was broken."""
-    checks = (_raised, _log, _replayed, _acknowledged, _capacity, _ledger, _liveness, _calm)
+    checks = (_raised, _log, _seen, _replayed, _acknowledged, _capacity, _ledger, _results, _liveness, _calm)
     return [finding for check in checks for finding in check(evidence)]
 
 
@@ -93,20 +107,33 @@ def _raised(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _log(evidence: Evidence) -> Iterator[Finding]:
-    verifier = Verifier(tick_us=evidence.tick)
+    verifier = evidence.verifier
     calm_from = evidence.calm.position if evidence.calm is not None else sys.maxsize
-    try:
-        for event in evidence.events:
-            verifier.take(Envelope(*msgspec.structs.astuple(event)))
+    if evidence.unreadable is not None:
+        verifier.unreadable(evidence.unreadable)
+    else:
         verifier.finish()
-    except Unreadable as error:
-        verifier.unreadable(error)
     for found in verifier.findings.kept:
         if found.promise in (Promise.L1, Promise.L2) and min(found.positions, default=0) <= calm_from:
             continue  # late under faults is no violation
         yield Finding(found.promise.value, f"{found.workspace} at {found.positions}: {found.text}")
     if verifier.sums().imbalance:
         yield Finding("S2", f"the ledger is out of balance by {verifier.sums().imbalance}")
+
+
+def _seen(evidence: Evidence) -> Iterator[Finding]:
+    for promise, text in evidence.seen:
+        yield Finding(promise, text)
+    for text in evidence.told_wrongly:
+        yield Finding("history", text)
+    for name in evidence.held_too_long:
+        yield Finding("hold", f"{name} is still held, though that was to end by itself")
+    for cycle, (at, deadline) in evidence.deadlines.items():
+        if cycle in evidence.limits:
+            began, timeout = evidence.limits[cycle]
+            if deadline < began + timeout or deadline > at + timeout:
+                told = f"{(deadline - began) / 1e6:.1f} s after its start, with a cycle_timeout of {timeout / 1e6:g} s"
+                yield Finding("deadline", f"{cycle} is to end {told}")
 
 
 def _replayed(evidence: Evidence) -> Iterator[Finding]:
@@ -150,6 +177,10 @@ def _calm(evidence: Evidence) -> Iterator[Finding]:
         cycle = _decode_cycle(event.data).cycle
         if killing is None or cycle != killing.cycle:
             yield Finding("L2", f"{cycle} is abandoned at {event.position}, though its worker lives")
+            continue
+        if killing.stopped:
+            if _decode_cycle(event.data).reason != "shutdown":
+                yield Finding("shutdown", f"{cycle} is left to its lease by a worker that was asked to stop")
             continue
         late = parse_instant(event.recorded_at) - microseconds(killing.at) - killing.lease_ms * 1_000 - evidence.tick
         if late > _SLACK:
@@ -204,6 +235,27 @@ def _ledger(evidence: Evidence) -> Iterator[Finding]:
         if cycle is not None and not cycle.shadow and not any(act.log >= cycle.to_position for act in acts[name]):
             text = f"{name} covers up to {cycle.to_position}, and no act of it came after that was written"
             yield Finding("coverage", text)
+
+
+def _results(evidence: Evidence) -> Iterator[Finding]:
+    """What a worker that lived on was told by an executor is in the log: as the cycle's end, or as too late (S3)."""
+    workers, recorded = {}, set()
+    for event in evidence.events:
+        if event.type in ("CycleStarted", "CycleFailed", "CycleAbandoned", "CycleSucceeded", "LateResultRejected"):
+            data = msgspec.json.decode(bytes(event.data))
+            if event.type == "CycleStarted":
+                workers[data["cycle"]] = data["worker"]
+            elif event.type != "CycleAbandoned" or data["reason"] == "shutdown":
+                recorded.add(data["cycle"])
+            if (
+                event.type == "CycleFailed"
+                and data["cycle"] in evidence.permanent
+                and data["error_kind"] != "permanent"
+            ):
+                yield Finding("S4", f"{data['cycle']} failed for good, and is recorded as {data['error_kind']}")
+    for cycle in sorted({act.cycle for act in evidence.acts} - recorded):
+        if workers.get(cycle) in evidence.survivors:
+            yield Finding("S3", f"the result of {cycle} came back to {workers[cycle]}, and no event records it")
 
 
 def _cycles(events: Sequence[StoredEvent]) -> tuple[dict[str, Cycle], dict[str, int]]:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.simulation import mutants_of_answers as answers
 from tests.simulation import mutants_of_decisions as decisions
+from tests.simulation import mutants_of_numbers as numbers
 from tests.simulation import mutants_of_service as service
 from tests.simulation.planting import Plant
 
@@ -76,6 +78,101 @@ MUTANTS: dict[str, Mutant] = {
     "policy-keeps-due": Mutant(
         plant=service.policy_keeps_due, breaks="a change of policy leaves open windows as they were"
     ),
+    "hold-never-ends": Mutant(
+        plant=numbers.hold_never_ends, breaks="a hold outlasts its end until somebody releases it"
+    ),
+    "hold-ends-with-cycle": Mutant(
+        plant=numbers.hold_ends_with_cycle, breaks="the end of a cycle ends the hold as well, before its time"
+    ),
+    "manual-wakes-no-retry": Mutant(
+        plant=numbers.manual_wakes_no_retry, breaks="a manual request waits for the back-off of a retry"
+    ),
+    "manual-waits-for-backoff": Mutant(
+        plant=numbers.manual_waits_for_backoff, breaks="a cycle that fails lets a manual request wait for its back-off"
+    ),
+    "backoff-uncapped": Mutant(plant=numbers.backoff_uncapped, breaks="a retry waits longer than retry_backoff_max"),
+    "backoff-doubled-at-once": Mutant(
+        plant=numbers.backoff_doubled_at_once, breaks="the first retry waits twice its back-off"
+    ),
+    "permanent-error-retried": Mutant(
+        plant=numbers.permanent_error_retried, breaks="an error that cannot heal is tried again"
+    ),
+    "late-result-unrecorded": Mutant(
+        plant=numbers.late_result_unrecorded, breaks="a result that came too late leaves no trace"
+    ),
+    "shutdown-counts": Mutant(plant=numbers.shutdown_counts, breaks="a worker that stops uses up an attempt"),
+    "shutdown-waits": Mutant(
+        plant=numbers.shutdown_waits, breaks="a cycle that was given back waits before it goes on"
+    ),
+    "spacing-from-end": Mutant(plant=numbers.spacing_from_end, breaks="min_interval counts from the end of a cycle"),
+    "ties-go-to-the-last": Mutant(
+        plant=numbers.ties_go_to_the_last, breaks="of two causes at one instant the wrong one is told"
+    ),
+    "rule-quiet-ends-first": Mutant(
+        plant=numbers.rule_quiet_ends_first, breaks="the quiet that ends first counts, not the one that ends last"
+    ),
+    "mode-read-at-queue": Mutant(
+        plant=numbers.mode_read_at_queue, breaks="a change to shadow reaches only the next restart"
+    ),
+    "retry-keeps-range": Mutant(
+        plant=numbers.retry_keeps_range, breaks="a retry leaves out what came since the attempt before"
+    ),
+    "fence-kept-by-retry": Mutant(
+        plant=numbers.fence_kept_by_retry, breaks="a retry starts under the fence of the attempt before"
+    ),
+    "settle-from-start": Mutant(
+        plant=numbers.settle_from_start, breaks="probes are believed too early after a long cycle"
+    ),
+    "give-ups-never-reset": Mutant(
+        plant=numbers.give_ups_never_reset, breaks="a success does not end the doubling of a give-up's back-off"
+    ),
+    "registered-anew": Mutant(
+        plant=numbers.registered_anew, breaks="a workspace that comes back begins again with fence 1"
+    ),
+    "id-order-cursor": Mutant(
+        plant=answers.id_order_cursor, breaks="writes that commit out of the order of their ids are passed over"
+    ),
+    "fleet-limit-ignored": Mutant(
+        plant=answers.fleet_limit_ignored, breaks="more cycles of a fleet run than max_concurrent"
+    ),
+    "fleet-limit-off-by-one": Mutant(
+        plant=answers.fleet_limit_off_by_one, breaks="one cycle more of a fleet runs than max_concurrent"
+    ),
+    "lease-renewed-for-ever": Mutant(
+        plant=answers.lease_renewed_for_ever, breaks="an executor that hangs keeps its workspace for ever"
+    ),
+    "lease-of-another-renewed": Mutant(
+        plant=answers.lease_of_another_renewed, breaks="a worker that lost its lease renews its successor's"
+    ),
+    "lease-renewed-for-longer": Mutant(
+        plant=answers.lease_renewed_for_longer, breaks="a renewal gives another lease than the policy's"
+    ),
+    "overtaken-works-on": Mutant(
+        plant=answers.overtaken_works_on, breaks="a cycle that its own process overtakes is not told to stop"
+    ),
+    "stop-cancels-nothing": Mutant(
+        plant=answers.stop_cancels_nothing, breaks="a worker that stops leaves its cycles to their leases"
+    ),
+    "deadline-too-late": Mutant(plant=answers.deadline_too_late, breaks="a cycle may take longer than cycle_timeout"),
+    "files-counted-short": Mutant(plant=answers.files_counted_short, breaks="a restart counts too few files"),
+    "decision-told-wrong": Mutant(
+        plant=answers.decision_told_wrong, breaks="a write is answered that it was folded, and opened a window"
+    ),
+    "history-keeps-given-up-open": Mutant(
+        plant=answers.history_keeps_given_up_open, breaks="history calls a given-up restart unsettled"
+    ),
+    "batch-saves-one-row": Mutant(
+        plant=answers.batch_saves_one_row, breaks="of a batch over several workspaces one row is saved"
+    ),
+    "replay-answered-anew": Mutant(
+        plant=answers.replay_answered_anew, breaks="a repeated write gets another answer than the first time"
+    ),
+    "keys-shared-by-actors": Mutant(
+        plant=answers.keys_shared_by_actors, breaks="one caller gets the answer to another's key"
+    ),
+    "end-recorded-once": Mutant(
+        plant=service.end_recorded_once, breaks="a result is lost where the database is away when a cycle ends"
+    ),
     "no-check-before-act": Mutant(
         plant=service.no_check_before_act,
         breaks="a cycle that was told to stop acts all the same",
@@ -86,12 +183,6 @@ MUTANTS: dict[str, Mutant] = {
         plant=service.lost_lease_works_on,
         breaks="a cycle whose lease is lost is not told so",
         equivalent="Its act carries a fence that has been overtaken and is refused; its result is recorded as late. "
-        "Being told earlier only frees the slot sooner.",
-    ),
-    "end-recorded-once": Mutant(
-        plant=service.end_recorded_once,
-        breaks="the end of a cycle is not recorded again after an error",
-        equivalent="A cycle whose end is not recorded is the same as one whose worker died after the act: its lease "
-        "passes, it is abandoned and tried again. At-least-once holds; only time is lost, within the bound of L2.",
+        "Being told earlier frees the slot sooner; where an executor compares no fence, it is all there is.",
     ),
 }

@@ -15,7 +15,7 @@ from tests.simulation.boundaries import ALL
 from tests.simulation.faults import AT_BOUNDARIES, AT_TIMES, OF_EXECUTORS, OF_MESSAGES, Fault
 from tests.simulation.hub import SECOND
 from tests.simulation.policies import draw_layers, draw_policy
-from tests.simulation.work import Action, draw_work
+from tests.simulation.work import Action, draw_special_work, draw_work
 
 MINUTE = 60 * SECOND
 SHORTEST = 30 * MINUTE
@@ -84,6 +84,7 @@ def draw_plan(seed: int, off: frozenset[str] = frozenset()) -> Plan:
     faults = Random(f"{seed} faults")
     strikes = _strikes(faults, length)
     actions, rewrites = draw_work(Random(f"{seed} work"), names, length)
+    special = draw_special_work(Random(f"{seed} special"), names, length)
     policies = Random(f"{seed} policies")
     plan = Plan(
         seed=seed,
@@ -96,7 +97,7 @@ def draw_plan(seed: int, off: frozenset[str] = frozenset()) -> Plan:
         running_most=shape.choice((None, None, None, 1, 2)),
         tick=SECOND,
         beats=shape.choice((1, 1, 2)),
-        actions=actions,
+        actions=tuple(sorted((*actions, *special), key=lambda action: action.at)),
         rewrites=rewrites,
         chance=faults.choice((0.0, 0.002, 0.006, 0.015, 0.04)),
         shares=_shares(faults, AT_BOUNDARIES, 0.6),

@@ -34,7 +34,10 @@ class Planting:
 
     def effect(self, kind: type[ev.EventData], planted: Any) -> None:
         """Replace what an event of that type does to a workspace's state."""
-        table: MutableMapping[type[ev.EventData], Any] = evolve._DECISIONS
+        self.entry(evolve._DECISIONS, kind, planted)
+
+    def entry(self, table: MutableMapping[Any, Any], kind: type[ev.EventData], planted: Any) -> None:
+        """Replace what a table has for an event of that type."""
         original = table[kind]
         table[kind] = planted
         self._undo.append(lambda: table.__setitem__(kind, original))

@@ -17,6 +17,7 @@ from tests.simulation.hub import SECOND, Hub
 from tests.simulation.judge import Evidence, Finding, judge
 from tests.simulation.plan import SHORTEST, Plan
 from tests.simulation.stand_ins import simulated
+from tests.simulation.told import wrongly_told
 from tests.simulation.world import World
 
 _CLIENTS_END = 1200 * SECOND
@@ -97,7 +98,14 @@ def _heal(world: World, healing: Healing) -> None:
 
 
 def _held(world: World) -> list[str]:
-    return [state.workspace for state in world.states() if state.hold is not None]
+    """Return what somebody must release; the other holds end by themselves."""
+    return [state.workspace for state in world.states() if state.hold is not None and state.hold.until is None]
+
+
+def _held_too_long(world: World) -> list[str]:
+    latest = world.store_time() - timedelta(microseconds=world.plan.tick + _SLACK)
+    holds = {state.workspace: state.hold.until for state in world.states() if state.hold is not None}
+    return [name for name, until in holds.items() if until is not None and until < latest]
 
 
 def _bound(world: World) -> int:
@@ -110,7 +118,9 @@ def _bound(world: World) -> int:
     rest_ms, works_ms, waits_ms = 0, 0, 0
     for state in world.states():
         policy = policy_of(state, policies)
-        known = [at for at in (state.next_try_at, state.ready_at) if at is not None]
+        released_at = state.hold.until if state.hold is not None else None
+        ready_at = state.restart.ready_at if state.restart is not None else None
+        known = [at for at in (state.next_try_at, ready_at, released_at) if at is not None]
         rest_ms = max([rest_ms, *((at - now) // timedelta(milliseconds=1) for at in known)])
         if state.cycle is not None:
             works_ms = max(works_ms, policy.cycle_timeout_ms, policy.lease_ms)
@@ -141,6 +151,7 @@ def _judged(world: World, healing: Healing) -> Outcome:
     hub = world.hub
     with world.store.memory.read() as reader:
         events = reader.stored_events(EventFilter(limit=1_000_000))
+        wrong = list(wrongly_told(reader, events))
     evidence = Evidence(
         events=events,
         acks=world.clients.acks,
@@ -149,6 +160,18 @@ def _judged(world: World, healing: Healing) -> Outcome:
         differences=list(world.differences.values()),
         written=world.clients.written,
         requested=world.clients.requested,
+        seen=[
+            *((promise, text) for (promise, _), text in world.seen.items()),
+            *(("S3", text) for text in world.outside.untold),
+        ],
+        verifier=world.watch.verifier,
+        unreadable=world.watch.unreadable,
+        told_wrongly=wrong,
+        deadlines=world.outside.deadlines,
+        limits=world.watch.limits,
+        permanent=world.outside.permanent,
+        survivors=world.survivors,
+        held_too_long=_held_too_long(world),
         running_most=world.plan.running_most,
         logged=world.logged,
         raised=[(thread.process.name, thread.name, error) for thread, error in hub.raised],

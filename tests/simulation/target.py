@@ -6,6 +6,7 @@ which nothing of the product reads: it is evidence.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -22,7 +23,7 @@ from orchestrator.executor_port import Order, Readiness, Receipt
 from tests.simulation.boundaries import BOUNDARIES, Boundary
 from tests.simulation.database import Striking
 from tests.simulation.faults import Fault
-from tests.simulation.hub import SECOND, Hub
+from tests.simulation.hub import SECOND, Hub, Process
 from workers.executors.act_ledger import MemoryActLedger
 
 _HANG = 600 * SECOND
@@ -49,6 +50,12 @@ class Outside:
     refused: int = 0
     ready: dict[str, int] = field(default_factory=dict)
     """By cycle: how long the log was when its workspace was seen ready."""
+    deadlines: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By cycle: when it came to its act, and until when it may take, both in microseconds."""
+    untold: list[str] = field(default_factory=list)
+    """Cycles that worked on beside their successor in the same process, and were not told to stop."""
+    permanent: set[str] = field(default_factory=set)
+    """Cycles that were told that trying again cannot help."""
 
 
 class SimulatedExecutor:
@@ -77,6 +84,7 @@ class SimulatedExecutor:
         self.healthy_takes = SECOND // 10
         """How long a restart takes after the healing."""
         self._seen: dict[str, Readiness] = {}
+        self._inside: dict[Process | None, list[Order]] = defaultdict(list)
 
     def normalise(self, target: Mapping[str, Any]) -> dict[str, Any]:
         return dict(target)
@@ -89,12 +97,27 @@ class SimulatedExecutor:
         return seen
 
     def restart(self, order: Order) -> Receipt:
+        """Restart; within one process whoever is overtaken in it has been told to stop by then."""
+        inside = self._inside[self._hub.current.process if self._hub.current is not None else None]
+        for other in inside:
+            if other.workspace == order.workspace and not other.stop.wait(0):
+                self._outside.untold.append(f"{order.cycle} acts while {other.cycle} is at work beside it, and untold")
+        inside.append(order)
+        try:
+            return self._restart(order)
+        finally:
+            inside.remove(order)
+
+    def _restart(self, order: Order) -> Receipt:
         begin, done = _RESTART
+        deadline = round(order.deadline_s * SECOND)
+        self._outside.deadlines.setdefault(order.cycle, (self._hub.now, deadline))
         self._cross(begin)  # between the worker's last check and the act: only the fence protects from here on
         misfortune = self._misfortune()
         if misfortune is Fault.TRANSIENT:
             raise TransientError("busy")
         if misfortune is Fault.PERMANENT:
+            self._outside.permanent.add(order.cycle)
             raise PermanentError("no such container")
         if misfortune is Fault.RAISES:
             raise ValueError("a plug-in's own error\nwith its second line")

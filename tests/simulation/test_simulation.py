@@ -103,6 +103,8 @@ def test_a_run_lasts_at_least_half_an_hour_with_three_workspaces_and_a_fault() -
         *("no-re-stamp", "pending-cleared-at-start", "no-claim-check", "coverage-fixed-at-finish", "no-lease-rescue"),
         *("retry-skips-act", "backoff-ignored", "leading-edge-drops-tail", "ids-forgotten", "no-max-wait"),
         *("rescued-late", "folded-late", "leases-not-renewed"),
+        *("fleet-limit-off-by-one", "late-result-unrecorded", "lease-of-another-renewed", "keys-shared-by-actors"),
+        *("hold-never-ends", "history-keeps-given-up-open", "backoff-uncapped", "end-recorded-once"),
     ],
 )
 def test_a_planted_defect_is_found(name: str) -> None:

@@ -23,6 +23,7 @@ class Action:
 
 
 OPERATIONS = ("manual", "mutation", "probe", "hold", "cancel", "remove", "register", "policy", "exit")
+SPECIAL = ("again", "batch", "hurry")
 
 
 def draw_work(rng: Random, names: tuple[str, ...], length: int) -> tuple[tuple[Action, ...], dict[str, int]]:
@@ -41,6 +42,18 @@ def draw_work(rng: Random, names: tuple[str, ...], length: int) -> tuple[tuple[A
             actions.append(Action(at=rng.randrange(length), kind=kind, workspace=name, draw=rng.randrange(1 << 30)))
     timely = (action for action in actions if action.at < length)
     return tuple(sorted(timely, key=lambda action: action.at)), rewrites
+
+
+def draw_special_work(rng: Random, names: tuple[str, ...], length: int) -> tuple[Action, ...]:
+    """Return what sticklers do, in a third of the runs: drawn apart, so that it leaves all other work as it is."""
+    if rng.random() > 0.35:
+        return ()
+    return tuple(
+        Action(at=rng.randrange(length), kind=kind, workspace=rng.choice(names), draw=rng.randrange(1 << 30))
+        for kind in SPECIAL
+        if rng.random() < 0.7
+        for _ in range(rng.choice((1, 3)))
+    )
 
 
 def _write(rng: Random, name: str, at: int, size: int = 1) -> Action:

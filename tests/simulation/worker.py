@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from orchestrator.executor_port import Executor
 from orchestrator.ports import Doorbell, EventStore, Ids
@@ -55,19 +56,27 @@ class Worker:
         )
         self._renewer = LeaseRenewer(wiring.store, self._drainer.leases)
         self._ticker = Ticker(wiring.store, wiring.doorbell, wiring.ids, self._drainer, tick_s=wiring.tick / SECOND)
+        self._works: dict[Task, Callable[[], object]] = {
+            Task.TICK: self._ticker.tick,
+            Task.DRAIN: self._drainer.drain,
+            Task.FORGET: self._ticker.forget_answers,
+        }
         self._renewer.start()
 
     def take(self, task: Task) -> bool:
         """Take a message if a thread is free; a frozen worker takes it too, and finds it when it wakes up."""
-        drainer = self._drainer
-        if self.process.dead or self._stopping or drainer is None:
+        if self.process.dead or self._stopping or self._drainer is None:
             return False
         if self._busy >= self._wiring.slots + _EXTRA_THREADS:
             return False
         self._busy += 1
-        works = {Task.TICK: self._ticker.tick, Task.DRAIN: drainer.drain, Task.FORGET: self._ticker.forget_answers}
-        self._hub.spawn(self.process, lambda: self._carry_out(works[task]), task.value)
+        self._hub.spawn(self.process, partial(self._carry_out, self._works[task]), task.value)
         return True
+
+    @property
+    def idle(self) -> bool:
+        """True while it lives, and no thread of it has anything to do."""
+        return not self.process.dead and self._busy == 0
 
     def _carry_out(self, work: Callable[[], object]) -> None:
         try:

@@ -12,9 +12,9 @@ from orchestrator.audit.replay import Difference, replay
 from orchestrator.domain.policy import Policy, PolicyPatch
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import BrokerUnavailable
-from orchestrator.ports import EventFilter, StoredWorkspace
+from orchestrator.ports import EventFilter
 from orchestrator.service.change_policy import record_floor
-from tests.simulation.broker import Beats, Broker, Message, SimulatedDoorbell, Task
+from tests.simulation.broker import Beats, Broker, Message, SimulatedDoorbell, Task, instant_of
 from tests.simulation.clients import Clients, Servers
 from tests.simulation.database import SimulatedStore
 from tests.simulation.fate import Fate
@@ -22,7 +22,9 @@ from tests.simulation.faults import Fault
 from tests.simulation.hub import SECOND, Hub, Process
 from tests.simulation.plan import Plan, Strike
 from tests.simulation.policies import FLEETS
+from tests.simulation.sticklers import Sticklers
 from tests.simulation.target import Outside, SimulatedExecutor
+from tests.simulation.watch import Watch
 from tests.simulation.work import Action
 from tests.simulation.worker import Wiring, Worker
 
@@ -52,10 +54,15 @@ class World:
         self._told, self._compared = 0, 0
         self.logged: list[str] = []
         self.differences: dict[str, Difference] = {}
+        self.seen: dict[tuple[str, str], str] = {}
+        self.watch = Watch(plan.tick, self._broken)
+        self.survivors: set[str] = set()
         self.ids = CountedIds()
         self._draws = Random(f"{plan.seed} world")
         self.store = SimulatedStore(hub, self.fate, self._committed)
+        self.store.renewed = self.watch.renewed
         self._instants: dict[str, datetime | None] = {}
+        self._earliest: datetime | None = None
         self.outside = Outside()
         self.rewrites = dict(plan.rewrites)
         self.executor = SimulatedExecutor(
@@ -74,6 +81,7 @@ class World:
         self.beats = Beats(hub, self.broker, plan.tick, phases, self._next_instant)
         self.servers = Servers(hub, Random(f"{plan.seed} servers"))
         self.clients = Clients(hub, Random(f"{plan.seed} clients"), self.servers, self.store, self.ids)
+        Sticklers(self.clients, plan.names, self._broken)
         self.wiring = Wiring(
             store=self.store,
             doorbell=SimulatedDoorbell(hub, self.fate, self.broker),
@@ -90,8 +98,13 @@ class World:
     def states(self) -> list[WorkspaceState]:
         """Return the workspaces as they stand."""
         with self.store.memory.read() as reader:
-            rows = [reader.workspace(name) for name in self._instants]
-            return [row.state for row in rows if row is not None]
+            return [row.state for name in self._instants if (row := reader.workspace(name)) is not None]
+
+    def state(self, name: str) -> WorkspaceState | None:
+        """Return one workspace as it stands."""
+        with self.store.memory.read() as reader:
+            row = reader.workspace(name)
+            return None if row is None else row.state
 
     def store_time(self) -> datetime:
         """Return the time that a decision made now would be recorded at."""
@@ -103,6 +116,10 @@ class World:
         """Kill a process and count it; it is started anew when ``away`` is over."""
         self.struck(Fault.WORKER_KILLED, process.name)
         self._kill(process, away)
+
+    def stop(self, worker: Worker) -> None:
+        worker.stop()
+        self.hub.call_at(self.hub.now + 16 * SECOND, lambda: self._replace(worker.process))
 
     def log_length(self) -> int:
         with self.store.memory.read() as reader:
@@ -168,13 +185,23 @@ class World:
 
     # Instants at which a tick has something to do
 
+    def _broken(self, promise: str, what: str, text: str) -> None:
+        self.seen.setdefault((promise, what), text)
+
     def _committed(self, names: Collection[str] | None) -> None:
+        changed = False
         with self.store.memory.read() as reader:
-            for name in self._instants if names is None else names:
+            written = self._instants if names is None else names
+            self.watch.committed(reader, written, self.hub.now, all_rows=names is None)
+            for name in written:
                 row = reader.workspace(name)
                 if row is not None:
-                    self._instants[name] = _instant_of(row)
-        self.beats.arm()
+                    at = instant_of(row)
+                    changed = changed or at != self._instants.get(name)
+                    self._instants[name] = at
+        if changed:  # as long as the instants stand, the ticks that serve them do too
+            self._earliest = min((at for at in self._instants.values() if at is not None), default=None)
+            self.beats.arm()
         if names is None and self._compared < _COMPARES_MOST:
             self.compare_rows()
         if self.fate.story is not None:
@@ -193,8 +220,7 @@ class World:
             self.differences.setdefault(difference.id, difference)
 
     def _next_instant(self) -> int | None:
-        known = [at for at in self._instants.values() if at is not None]
-        return self.store.clock.time_of(min(known)) if known else None
+        return None if self._earliest is None else self.store.clock.time_of(self._earliest)
 
     # Faults at times
 
@@ -218,9 +244,7 @@ class World:
         if fault is Fault.WORKER_KILLED:
             self._kill_if_alive(self.workers[strike.of % len(self.workers)].process, amount)
         elif fault is Fault.WORKER_STOPPED:
-            worker = self.workers[strike.of % len(self.workers)]
-            worker.stop()
-            hub.call_at(hub.now + 16 * SECOND, lambda: self._replace(worker.process))
+            self.stop(self.workers[strike.of % len(self.workers)])
         elif fault is Fault.WORKER_FROZEN:
             hub.freeze(self.workers[strike.of % len(self.workers)].process, amount)
         elif fault is Fault.SERVER_KILLED:
@@ -267,18 +291,9 @@ class World:
         self.beats.arm()
 
     def end(self) -> None:
-        """Kill everything that is left."""
+        """Kill everything that is left; note who had lived until now and has nothing left to do."""
+        self.survivors = {worker.process.name for worker in self.workers if worker.idle}
         for process in [*(worker.process for worker in self.workers), *self.servers.processes, self.clients.process]:
             self.hub.kill(process)
         self.hub.run(self.hub.now)
-
-
-def _instant_of(row: StoredWorkspace) -> datetime | None:
-    """Return when a tick has something to do for a workspace, on the database's clock."""
-    state = row.state
-    instants = [row.due_at, state.ready_at]
-    if state.hold is not None:
-        instants.append(state.hold.until)
-    if state.cycle is not None:
-        instants.append(state.cycle.lease_until)
-    return min((at for at in instants if at is not None), default=None)
+        self.hub.close()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from orchestrator.errors import BrokerUnavailable
 from workers.app import create_celery
 from workers.doorbell import CeleryDoorbell
 
@@ -27,8 +28,11 @@ def doubled_bells(broker_url: str, workspaces: Sequence[str], *, every_s: float 
     def ring() -> None:
         while not over.wait(every_s):
             for workspace in workspaces:
-                doorbell.ring(workspace)
-                doorbell.ring(workspace)
+                try:
+                    doorbell.ring(workspace)
+                    doorbell.ring(workspace)
+                except BrokerUnavailable:
+                    continue  # its connection is cut, or of a broker that was restarted: the next one is new
                 rung.count += 2
 
     ringing = threading.Thread(target=ring)

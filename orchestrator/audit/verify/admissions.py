@@ -7,9 +7,11 @@ import msgspec
 from orchestrator.audit.verify import event_data as data_of
 from orchestrator.audit.verify.judge import Judge
 from orchestrator.audit.verify.ledger import Layer, Workspace
-from orchestrator.audit.verify.lines import Envelope
+from orchestrator.audit.verify.lines import Envelope, microseconds, spell_instant
 from orchestrator.audit.verify.report import Promise
 
+_SYSTEM = "system"
+"""The actor of what the product does by itself."""
 _registered = msgspec.json.Decoder(data_of.Registered).decode
 _held = msgspec.json.Decoder(data_of.Held).decode
 _reason = msgspec.json.Decoder(data_of.Reason).decode
@@ -26,14 +28,20 @@ def registered(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> 
 
 def held(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> None:
     """Take a hold; one that replaces another goes on."""
-    _held(event.data)
+    until = _held(event.data).until
     workspace.held_position = event.position
+    workspace.held_until = None if until is None else microseconds(until)
 
 
 def released(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> None:
-    """Take the end of a hold."""
+    """Take the end of a hold: the tick ends one only when its ``until`` has passed, a person at any time."""
     _reason(event.data)
-    workspace.held_position = 0
+    until = workspace.held_until
+    if event.actor == _SYSTEM and workspace.held_position and (until is None or at < until):
+        ends = "never ends by itself" if until is None else f"lasts until {spell_instant(until)}"
+        text = f"a hold that {ends} is released at {spell_instant(at)}, and by nobody"
+        judge.broken(Promise.S5, workspace, (workspace.held_position, event.position), text)
+    workspace.held_position, workspace.held_until = 0, None
     workspace.floor = at
 
 
@@ -53,7 +61,7 @@ def removed(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> Non
             judge.cycle_ends(at)
         workspace.restart = None
     workspace.registered = False
-    workspace.held_position = 0
+    workspace.held_position, workspace.held_until = 0, None
     workspace.next_try_at, workspace.give_ups = None, 0
     workspace.waivable, workspace.waivable_at = workspace.last_pending, at
 

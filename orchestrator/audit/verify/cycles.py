@@ -197,8 +197,27 @@ def failed(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> None
         text = f"cycle {data.cycle} fails and is to be retried, though no attempt is left"
         judge.broken(Promise.S4, workspace, (restart.position, event.position), text)
     restart.ready_at = at if data.retry_at is None else microseconds(data.retry_at)
+    if data.retry_at is not None:
+        _check_backoff(judge, workspace, restart, data, event.position, at)
     restart.ready_position = event.position
     restart.limit = None
+
+
+def _check_backoff(
+    judge: Judge, workspace: Workspace, restart: Restart, data: data_of.CycleFailed, position: int, at: int
+) -> None:
+    """S4: a retry waits no longer than its back-off, and not at all while a manual request waits."""
+    in_force = judge.policies.in_force(workspace)
+    if in_force is None or restart.adopted:
+        return
+    first_ms, most_ms = in_force.numbers.retry_backoff_ms, in_force.numbers.retry_backoff_max_ms
+    if first_ms is None or most_ms is None:
+        return
+    longest_ms = 0 if workspace.manual_at is not None else min(most_ms, first_ms * 2 ** min(restart.spent - 1, 40))
+    if not at <= restart.ready_at <= at + longest_ms * _MS:
+        waits = (restart.ready_at - at) / 1e6
+        text = f"cycle {data.cycle} is to be retried after {waits:g} s; its back-off is {longest_ms / 1e3:g} s at most"
+        judge.broken(Promise.S4, workspace, (restart.position, position), text)
 
 
 def abandoned(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> None:

@@ -25,8 +25,11 @@ class PolicyPatch(msgspec.Struct, frozen=True, omit_defaults=True):
     settle_ms: int | None = None
     cycle_timeout_ms: int | None = None
     max_attempts: int | None = None
+    retry_backoff_ms: int | None = None
+    retry_backoff_max_ms: int | None = None
     give_up_backoff_ms: int | None = None
     lease_ms: int | None = None
+    max_concurrent: int | None = None
     mode: Literal["live", "shadow"] | None = None
 
 

@@ -71,6 +71,8 @@ class Workspace(msgspec.Struct):
     policy: PolicyPatch = PolicyPatch()
     policy_position: int = 0
     held_position: int = 0
+    held_until: int | None = None
+    """When the hold ends by itself, at the latest; None: not before a person ends it."""
     fence: int = 0
     settled_to: int = 0
     settled_by: int = 0

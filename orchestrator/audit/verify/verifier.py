@@ -10,6 +10,7 @@ from orchestrator.audit.verify import admissions, cycles, event_data, liveness, 
 from orchestrator.audit.verify.judge import Judge
 from orchestrator.audit.verify.ledger import Ledger, Workspace
 from orchestrator.audit.verify.lines import Envelope, Unreadable, parse_instant
+from orchestrator.audit.verify.policies import Policies
 from orchestrator.audit.verify.report import Findings, Promise, Sums
 
 Handler = Callable[[Judge, Workspace, Envelope, int], None]
@@ -68,6 +69,11 @@ class Verifier:
         self._instant = ""
         self._ids: set[str] = set()
         self._older_ids: set[str] = set()
+
+    @property
+    def policies(self) -> Policies:
+        """Return what says which numbers are in force at the event that was taken last."""
+        return self._judge.policies
 
     def take(self, event: Envelope, line: int | None = None) -> None:
         """Check the next event. Raises ``Unreadable`` for one whose type or data is not of this product."""

@@ -154,6 +154,20 @@ def test_s4_a_retry_before_its_instant(log: Log) -> None:
     assert broken(verify(log.encode())) == {S4: [(17, 18)]}
 
 
+def test_s4_a_retry_that_waits_longer_than_its_backoff(log: Log) -> None:
+    log.data("retry", "CycleFailed")["retry_at"] = instant(126)
+
+    assert broken(verify(log.encode())) == {S4: [(15, 17), (17, 18)]}
+
+
+def test_s5_a_hold_that_nobody_ends_before_its_time(log: Log) -> None:
+    released = log.of("held", "WorkspaceReleased")
+    released["actor"] = "system"
+    held = log.of("held", "WorkspaceHeld")
+
+    assert broken(verify(log.encode())) == {S5: [(held["position"], released["position"])]}
+
+
 def test_s4_a_restart_that_nobody_asked_for_within_min_interval(log: Log) -> None:
     """It is queued before its due too, since the due instant keeps min_interval."""
     log.of("manual", "RestartRequested")["data"]["trigger"] = "mutation"
