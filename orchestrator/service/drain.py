@@ -12,7 +12,7 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.errors import Unavailable
 from orchestrator.executor_port import Executor, Order
-from orchestrator.ports import EventStore, Ids
+from orchestrator.ports import EventFilter, EventStore, Ids
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
 from orchestrator.service.claim import Claim, Claimer
@@ -27,6 +27,13 @@ _RECORD_AT_STOP_S = 5.0
 """How long cycles that were cancelled may take to end and to be recorded."""
 _HUNG_AFTER_S = 30.0
 """An executor that is still at work so long after its deadline hangs; its lease is left to run out."""
+
+
+_RECORDED_AS: Mapping[type, type[ev.EventData]] = {
+    cmd.Success: ev.CycleSucceeded,
+    cmd.Failure: ev.CycleFailed,
+    Cancelled: ev.CycleAbandoned,
+}
 
 
 class Slots:
@@ -178,9 +185,11 @@ class Drainer:
 
         If we are closed before it is back, the lease passes and the cycle is rescued elsewhere.
         """
+        tried = False
         while True:
             try:
-                self._finish(claim, result)
+                if not (tried and self._is_recorded(claim, result)):
+                    self._finish(claim, result)
                 return
             except Unavailable as error:
                 _log.warning("cycle.end_not_recorded", cycle=claim.started.cycle, error=str(error))
@@ -189,6 +198,20 @@ class Drainer:
                 return
             if self._closed.wait(_RECORD_AGAIN_S):
                 return
+            tried = True
+
+    def _is_recorded(self, claim: Claim, result: cmd.Success | cmd.Failure | Cancelled) -> bool:
+        """Say whether an earlier try was committed and only its answer lost.
+
+        Recorded once more, a cycle that ended in time would be told to have come too late.
+        """
+        started = claim.started
+        types = (_RECORDED_AS[type(result)].type_name(), ev.LateResultRejected.type_name())
+        about = EventFilter(
+            after=started.to_position, workspace=claim.state.workspace, correlation_id=started.restart, types=types
+        )
+        with self._store.read() as reader:
+            return any(_is_own_end(event.data, started.cycle) for event in reader.events(about))
 
     def _finish(self, claim: Claim, result: cmd.Success | cmd.Failure | Cancelled) -> None:
         started, workspace = claim.started, claim.state.workspace
@@ -205,6 +228,13 @@ class Drainer:
             state, ended = carry_out(tx, stored.state, command, BY_ITSELF, self._ids, policies)
             _, folded = fold_if_due(tx, state, self._ids, policies)
         announce([*ended, *folded])
+
+
+def _is_own_end(data: ev.EventData, cycle: str) -> bool:
+    """Say whether the cycle's own worker recorded this: another one rescues a cycle, or removes its workspace."""
+    if isinstance(data, ev.CycleAbandoned):
+        return data.cycle == cycle and data.reason is ev.Abandonment.SHUTDOWN
+    return getattr(data, "cycle", None) == cycle
 
 
 def _lost(lease: HeldLease) -> cmd.Failure:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import cast
 
 import pytest
 from msgspec.structs import replace
@@ -12,9 +15,9 @@ from msgspec.structs import replace
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import PolicyPatch
-from orchestrator.errors import InvalidTarget, PermanentError, TransientError, UnknownOutcome
+from orchestrator.errors import InvalidTarget, PermanentError, StorageUnavailable, TransientError, UnknownOutcome
 from orchestrator.executor_port import Order, Readiness, Receipt
-from orchestrator.ports import EventStore
+from orchestrator.ports import EventStore, Transaction
 from orchestrator.service import execute
 from orchestrator.service.change_policy import change_policy
 from tests.history import START, History, TestClock
@@ -39,6 +42,25 @@ def queue(history: History, *workspaces: str, **policy: str) -> None:
     history.at(15 + len(workspaces))
     for name in workspaces:
         history.tick(name)
+
+
+@dataclass
+class AnswerLost:
+    """A store whose next commit is done, and its answer lost on the way."""
+
+    inner: EventStore
+    armed: bool = False
+
+    @contextmanager
+    def write(self, workspaces: Collection[str], *, skip_locked: bool = False) -> Iterator[Transaction]:
+        with self.inner.write(workspaces, skip_locked=skip_locked) as tx:
+            yield tx
+        if self.armed:
+            self.armed = False
+            raise StorageUnavailable("the connection was cut")
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
 
 
 def started(history: History) -> list[ev.CycleStarted]:
@@ -329,3 +351,46 @@ def test_the_cap_over_all_workers(history: History) -> None:
     history.start("a")
     assert drainer(history.store, Scripted(), running_most=1).drain() == 0
     assert drainer(history.store, Scripted(), running_most=2).drain() == 2
+
+
+def _fails(order: Order) -> Receipt:
+    raise PermanentError("no such container")
+
+
+@pytest.mark.parametrize(
+    ("act", "end"),
+    [(lambda order: Receipt(output="done"), ev.CycleSucceeded), (_fails, ev.CycleFailed)],
+    ids=["success", "failure"],
+)
+def test_an_end_whose_answer_is_lost_is_recorded_once(
+    history: History, act: Callable[[Order], Receipt], end: type[ev.EventData]
+) -> None:
+    """Recorded again it would be a late result of a cycle that had ended in time."""
+    queue(history, "ws")
+    store = AnswerLost(history.store)
+
+    def act_and_lose(order: Order) -> Receipt:
+        store.armed = True
+        return act(order)
+
+    drainer(cast("EventStore", store), Scripted(act=act_and_lose)).drain()
+
+    assert not store.armed
+    assert len(events(history.store, end)) == 1
+    assert events(history.store, ev.LateResultRejected) == []
+
+
+def test_a_late_result_whose_answer_is_lost_is_recorded_once(history: History) -> None:
+    queue(history, "ws")
+    store = AnswerLost(history.store)
+
+    def overtaken(order: Order) -> Receipt:
+        if order.fence == 1:
+            history.at(3_600)
+            history.tick("ws")  # its lease has passed
+            store.armed = True
+        return Receipt(output="done")
+
+    drainer(cast("EventStore", store), Scripted(act=overtaken)).drain()
+
+    assert [late.result for late in events(history.store, ev.LateResultRejected)] == ["succeeded"]

@@ -28,6 +28,7 @@ SITES: tuple[tuple[str, str], ...] = (
     ("claim.Claimer._ready", "read"),
     ("claim.Claimer._start", "write"),
     ("drain.Drainer._finish", "write"),
+    ("drain.Drainer._is_recorded", "read"),
     ("execute._act", "restart"),
     ("execute._await_ready", "probe"),
     ("execute.execute", "inspect"),

@@ -246,6 +246,8 @@ def _results(evidence: Evidence) -> Iterator[Finding]:
             if event.type == "CycleStarted":
                 workers[data["cycle"]] = data["worker"]
             elif event.type != "CycleAbandoned" or data["reason"] == "shutdown":
+                if data["cycle"] in recorded:
+                    yield Finding("S3", f"the result of {data['cycle']} is recorded again at {event.position}")
                 recorded.add(data["cycle"])
             if (
                 event.type == "CycleFailed"

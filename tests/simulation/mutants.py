@@ -173,6 +173,9 @@ MUTANTS: dict[str, Mutant] = {
     "end-recorded-once": Mutant(
         plant=service.end_recorded_once, breaks="a result is lost where the database is away when a cycle ends"
     ),
+    "end-recorded-twice": Mutant(
+        plant=service.end_recorded_twice, breaks="an end whose commit was not answered is recorded again, as a late one"
+    ),
     "no-check-before-act": Mutant(
         plant=service.no_check_before_act,
         breaks="a cycle that was told to stop acts all the same",

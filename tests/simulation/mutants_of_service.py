@@ -207,3 +207,7 @@ def end_recorded_once(planting: Planting) -> None:
             return
 
     planting.name(drain.Drainer, "_record", record)
+
+
+def end_recorded_twice(planting: Planting) -> None:
+    planting.name(drain.Drainer, "_is_recorded", lambda drainer, claimed, result: False)
