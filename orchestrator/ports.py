@@ -416,8 +416,11 @@ class EventStore(SealStore, VerificationStore, Protocol):
         """Delete idempotency answers remembered before that instant; return how many."""
         ...
 
-    def check(self) -> None:
-        """Raise ``StorageUnavailable`` or ``MigrationsPending`` unless the store can serve."""
+    def check(self, *, reads_only: bool = False) -> None:
+        """Raise ``StorageUnavailable`` or ``MigrationsPending`` unless the store can serve.
+
+        ``reads_only``: a database that takes no writes, such as a standby, is good enough.
+        """
         ...
 
     def close(self) -> None:

@@ -7,6 +7,8 @@
 - No results, no ETA, no countdown: due times live in the table.
 - ``polling_interval`` 0.05 s for ``memory://``: its default of 1.0 drowned at 13 tasks a second.
 - Cancelling long tasks at a lost connection concerns late-acked ones, of which there are none; False only warns.
+- ``expires`` is for brokers that drop what is too old by their own clock; workers do not look at it.
+- Beat's schedules count on monotonic time: a wall clock that was set back an hour stopped every tick for that hour.
 - ``socket_timeout``, ``read_timeout``, ``write_timeout``: without them one frozen broker blocks a publisher for 45 s
   (Redis) or for ever (RabbitMQ). ``max_retries`` there: without it kombu tries to connect for ever inside a publish.
 - No reduced prefetch after a lost connection: celery 5.7.0 restores it by ``basic.qos`` from the thread that takes a
@@ -18,10 +20,13 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from celery import Celery
 from celery.app.amqp import AMQP
+from celery.schedules import schedule
 from kombu import Connection
 from kombu.exceptions import ChannelError, KombuError
 from kombu.exceptions import ConnectionError as AmqpConnectionError
@@ -71,13 +76,33 @@ class SteadyConnection(Connection):
         """Connect, trying again as kombu does, but without waiting longer each time."""
         return super().ensure_connection(*args, **{"interval_start": 1, "interval_step": 0, **kwargs})
 
+    def get_transport_cls(self) -> Any:
+        """Return the transport's class: for Redis our own."""
+        found = super().get_transport_cls()
+        if found.__module__ != "kombu.transport.redis" or found.__name__ != "Transport":
+            return found
+        from workers.redis_transport import TolerantTransport  # not at the top: `up` need not wait for Redis's client
+
+        return TolerantTransport
+
 
 class _Amqp(AMQP):
     Connection = SteadyConnection
 
 
+def _every(seconds: float) -> schedule:
+    """Return a schedule that no step of the wall clock stops or hurries."""
+    began, began_s = datetime.now(UTC), time.monotonic()
+    return schedule(seconds, nowfun=lambda: began + timedelta(seconds=time.monotonic() - began_s))
+
+
 def _chore(name: str, every_s: float) -> dict[str, Any]:
-    return {"task": CHORE_TASK, "args": (name,), "schedule": every_s, "options": {"expires": min(60.0, every_s)}}
+    return {
+        "task": CHORE_TASK,
+        "args": (name,),
+        "schedule": _every(every_s),
+        "options": {"expires": min(60.0, every_s)},
+    }
 
 
 def create_celery(broker_url: str, *, tick_s: float, slots: int) -> Celery:
@@ -109,7 +134,7 @@ def create_celery(broker_url: str, *, tick_s: float, slots: int) -> Celery:
         beat_max_loop_interval=tick_s,
         timezone="UTC",
         beat_schedule={
-            "tick": {"task": TICK_TASK, "schedule": tick_s, "options": {"expires": max(2.0, 2 * tick_s)}},
+            "tick": {"task": TICK_TASK, "schedule": _every(tick_s), "options": {"expires": max(2.0, 2 * tick_s)}},
             **{name: _chore(name, every_s) for name, every_s in CHORES_EVERY_S.items()},
         },
     )

@@ -17,6 +17,7 @@ from celery.worker import WorkController
 from celery.worker.request import Request
 
 from orchestrator.crash_points import crash_point
+from workers.strict_consumer import StrictConsumer
 
 _log = structlog.get_logger("orchestrator")
 
@@ -45,6 +46,7 @@ class WorkerThread:
             app=app,
             hostname=name,
             pool_cls="threads",
+            consumer_cls=StrictConsumer,
             concurrency=app.conf.worker_concurrency,
             ready_callback=lambda consumer: self._ready.set(),
             without_gossip=True,

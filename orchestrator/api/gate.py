@@ -19,7 +19,7 @@ class Gate:
     async def pass_through(self) -> None:
         """Return if the database can serve. Raises ``StorageUnavailable`` or ``MigrationsPending``."""
         if not self._open:
-            await run_in_threadpool(self._store.check)
+            await run_in_threadpool(self._store.check, reads_only=True)  # a write is refused by its own statement
             self._open = True
 
     def close(self) -> None:

@@ -44,7 +44,7 @@ def reading(database_url: str | None, data: Path | None) -> Iterator[EventStore]
     if url.startswith("sqlite"):
         _check_file(url)
     try:
-        store.check()
+        store.check(reads_only=True)
         yield store
     finally:
         store.close()

@@ -31,10 +31,14 @@ _POSTGRES_CONNECTION = {
     "tcp_user_timeout": 10_000,
 }
 
+SQLITE_CONNECTIONS = 25
+POSTGRES_CONNECTIONS = 20
+"""How many one process has at most; who finds them all in use waits for 2 s. Leases have one more of their own."""
 
-def sqlite_engine(url: sa.URL, *, busy_timeout_ms: int = 5_000) -> sa.Engine:
+
+def sqlite_engine(url: sa.URL, *, busy_timeout_ms: int = 5_000, connections: int = SQLITE_CONNECTIONS) -> sa.Engine:
     """Return an engine that begins transactions itself: DEFERRED, or as the option ``sqlite_begin`` says."""
-    engine = sa.create_engine(url, poolclass=sa.QueuePool, pool_size=5, max_overflow=20, pool_timeout=2.0)
+    engine = sa.create_engine(url, poolclass=sa.QueuePool, pool_timeout=2.0, **_pool_of(connections, kept=5))
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, record: object) -> None:
@@ -50,7 +54,12 @@ def sqlite_engine(url: sa.URL, *, busy_timeout_ms: int = 5_000) -> sa.Engine:
     return engine
 
 
-def postgres_engine(url: sa.URL, *, answer_within_s: float = BoundedConnection.answer_within_s) -> sa.Engine:
+def postgres_engine(
+    url: sa.URL,
+    *,
+    answer_within_s: float = BoundedConnection.answer_within_s,
+    connections: int = POSTGRES_CONNECTIONS,
+) -> sa.Engine:
     """Return an engine whose sessions never wait without a bound: for a connection, a lock or an answer.
 
     ``?options=-c ...`` of the URL comes after these settings, so an operator's own word wins.
@@ -62,10 +71,9 @@ def postgres_engine(url: sa.URL, *, answer_within_s: float = BoundedConnection.a
         url,
         isolation_level="READ COMMITTED",
         connect_args={**_POSTGRES_CONNECTION, "options": " ".join(settings)},
-        pool_size=10,
-        max_overflow=10,
         pool_timeout=2.0,
         pool_pre_ping=True,
+        **_pool_of(connections, kept=10),
     )
 
     @event.listens_for(engine, "do_connect")
@@ -74,7 +82,19 @@ def postgres_engine(url: sa.URL, *, answer_within_s: float = BoundedConnection.a
         connection.answer_within_s = answer_within_s
         return connection
 
+    @event.listens_for(engine, "checkin")
+    def _forget_read_only(connection: BoundedConnection | None, record: object) -> None:
+        # After a reader SQLAlchemy asks for READ WRITE, which would overrule an operator's read-only database.
+        if connection is not None and not connection.closed:
+            connection.read_only = None
+
     return engine
+
+
+def _pool_of(connections: int, *, kept: int) -> dict[str, int]:
+    """Return a pool's size: of ``connections`` at most ``kept`` stay open while nobody uses them."""
+    kept = min(kept, connections)
+    return {"pool_size": kept, "max_overflow": connections - kept}
 
 
 def migration_engine(url: sa.URL) -> sa.Engine:

@@ -38,13 +38,14 @@ Locking = Callable[[Statements], SqlTransaction | None]
 class SqlEventStore(ABC):
     """The log, the workspaces' rows and the read models in one SQL database. Safe for use by many threads."""
 
-    def __init__(self, engine: sa.Engine, time: DatabaseTime) -> None:
-        self._engine = engine
+    def __init__(self, engine: sa.Engine, reserve: sa.Engine, time: DatabaseTime) -> None:
+        """``reserve`` has a connection for leases alone: slow readers that hold all others must not cost one."""
+        self._engine, self._reserve = engine, reserve
         self._time = time
 
     @abstractmethod
-    def _writing(self) -> AbstractContextManager[Statements]:
-        """Open a writing transaction: commit at the end, roll back at an error."""
+    def _writing(self, *, reserved: bool = False) -> AbstractContextManager[Statements]:
+        """Open a writing transaction: commit at the end, roll back at an error. ``reserved``: see ``__init__``."""
 
     @abstractmethod
     def _reading(self) -> AbstractContextManager[Statements]:
@@ -58,6 +59,10 @@ class SqlEventStore(ABC):
     def _check_settings(self, sql: Statements) -> None:
         """Raise ``StorageUnavailable`` where the database would not keep what it promised."""
 
+    @abstractmethod
+    def _check_writable(self, sql: Statements) -> None:
+        """Raise ``StorageUnavailable`` where the database takes no writes at all."""
+
     def write(
         self, workspaces: Collection[str] = (), *, skip_locked: bool = False
     ) -> AbstractContextManager[Transaction]:
@@ -70,10 +75,10 @@ class SqlEventStore(ABC):
         return self._transaction(lambda sql: self._hold_open_windows(sql, fleet))
 
     @contextmanager
-    def _changing(self) -> Iterator[Statements]:
+    def _changing(self, *, reserved: bool = False) -> Iterator[Statements]:
         """Open a writing transaction for what is beside the log: no append lock, no event."""
         crash_point("change.begin")
-        with self._writing() as sql:
+        with self._writing(reserved=reserved) as sql:
             yield sql
             crash_point("change.commit")
         crash_point("change.committed")
@@ -143,7 +148,7 @@ class SqlEventStore(ABC):
         """Renew leases, given as workspace -> (fence, lease in ms); return the workspaces still held."""
         if not held:
             return set()
-        with self._changing() as sql:
+        with self._changing(reserved=True) as sql:
             now: datetime = sql.run(sa.select(self._time.store_time())).scalar_one()
             # One row at a time and in id order: the order in which every transaction locks rows.
             return {workspace for workspace in sorted(held) if self._renew(sql, workspace, *held[workspace], now)}
@@ -199,16 +204,19 @@ class SqlEventStore(ABC):
         with self._changing() as sql:
             seals.note_failure(sql, reason)
 
-    def check(self) -> None:
+    def check(self, *, reads_only: bool = False) -> None:
         """Raise ``StorageUnavailable`` or ``MigrationsPending`` unless the store can serve."""
         with self._reading() as sql:
             sql.run(sa.select(1))
             self._check_settings(sql)
+            if not reads_only:
+                self._check_writable(sql)
             migrate.check_current(sql.connection)
 
     def close(self) -> None:
         """Release connections and files."""
         self._engine.dispose()
+        self._reserve.dispose()
 
 
 def _keep(sql: Statements, name: str, kept: Counters, expected_position: int) -> bool:

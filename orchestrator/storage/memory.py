@@ -156,7 +156,7 @@ class MemoryEventStore:
         with self._writing:
             self._content = replace(self._content, sealed=self._content.sealed.with_failure(reason))
 
-    def check(self) -> None:
+    def check(self, *, reads_only: bool = False) -> None:
         """Do nothing: memory is always there and has no migrations."""
 
     def close(self) -> None:

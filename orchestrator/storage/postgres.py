@@ -31,13 +31,14 @@ class PostgresEventStore(SqlEventStore):
 
     def __init__(self, url: str, *, answer_within_s: float = BoundedConnection.answer_within_s) -> None:
         engine = postgres_engine(database_url(url), answer_within_s=answer_within_s)
-        super().__init__(engine, ServerTime())
+        reserve = postgres_engine(database_url(url), answer_within_s=answer_within_s, connections=1)
+        super().__init__(engine, reserve, ServerTime())
         # One snapshot for all statements of a reader, as SQLite has it: sums and what they sum must agree.
         self._snapshots = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     @contextmanager
-    def _writing(self) -> Iterator[Statements]:
-        with own_errors(), self._engine.begin() as connection:
+    def _writing(self, *, reserved: bool = False) -> Iterator[Statements]:
+        with own_errors(), (self._reserve if reserved else self._engine).begin() as connection:
             yield Statements(connection)
 
     @contextmanager
@@ -57,3 +58,9 @@ class PostgresEventStore(SqlEventStore):
                 f"synchronous_commit is {mode!r} in this product's sessions, which loses acknowledged writes when the"
                 " server dies; take the setting away from the role or the database, or the pooler that changes it"
             )
+
+    def _check_writable(self, sql: Statements) -> None:
+        """Refuse a standby, and a database that was told to take no writes; this transaction only reads anyway."""
+        asks = "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'"
+        if sql.run(sa.text(asks)).scalar_one():
+            raise StorageUnavailable("the database is a standby or read-only: it serves reads and stores no write")

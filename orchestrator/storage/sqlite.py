@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from orchestrator.errors import StorageUnavailable
 from orchestrator.ports import Clock
 from orchestrator.storage.database_time import HostClock, HostTime
-from orchestrator.storage.engines import sqlite_engine
+from orchestrator.storage.engines import SQLITE_CONNECTIONS, sqlite_engine
 from orchestrator.storage.event_store import SqlEventStore
 from orchestrator.storage.statements import Statements, own_errors
 from orchestrator.storage.urls import database_url
@@ -31,17 +31,23 @@ class SqliteEventStore(SqlEventStore):
     """
 
     def __init__(self, url: str, clock: Clock | None = None, *, busy_timeout_ms: int = 5_000) -> None:
-        engine = sqlite_engine(database_url(url), busy_timeout_ms=busy_timeout_ms)
-        super().__init__(engine, HostTime(clock or HostClock()))
-        self._immediate = engine.execution_options(sqlite_begin="IMMEDIATE")
+        engine, reserve = (
+            sqlite_engine(database_url(url), busy_timeout_ms=busy_timeout_ms, connections=connections)
+            for connections in (SQLITE_CONNECTIONS, 1)
+        )
+        super().__init__(engine, reserve, HostTime(clock or HostClock()))
+        self._immediate = {
+            reserved: pool.execution_options(sqlite_begin="IMMEDIATE")
+            for reserved, pool in ((False, engine), (True, reserve))
+        }
         self._writer = threading.Lock()
 
     @contextmanager
-    def _writing(self) -> Iterator[Statements]:
+    def _writing(self, *, reserved: bool = False) -> Iterator[Statements]:
         if not self._writer.acquire(timeout=_WRITER_WAITS_S):
             raise StorageUnavailable(f"other writers of this process kept the database for {_WRITER_WAITS_S:g} s")
         try:
-            with own_errors(), self._immediate.begin() as connection:
+            with own_errors(), self._immediate[reserved].begin() as connection:
                 yield Statements(connection)
         finally:
             self._writer.release()
@@ -59,3 +65,6 @@ class SqliteEventStore(SqlEventStore):
         mode = sql.run(sa.text("PRAGMA journal_mode")).scalar_one()
         if mode != "wal":
             raise StorageUnavailable(f"SQLite runs in journal mode {mode!r}, not WAL; put the file on a local disk")
+
+    def _check_writable(self, sql: Statements) -> None:
+        """Do nothing: a file has no standby, and one that may not be written cannot have a write-ahead log."""

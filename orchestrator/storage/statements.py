@@ -21,6 +21,7 @@ statement anew at each use (measured: 240 instead of 60 us)."""
 
 _SCHEMA_MISSING = {"42P01", "42703"}  # undefined_table, undefined_column
 _REFUSED = {"42501"}  # insufficient_privilege
+_STANDBY = {"0A000"}  # feature_not_supported: what a standby answers to BEGIN READ WRITE
 _OUT_OF_TIME = "timestamp too"  # psycopg of `infinity` and of years that Python does not have
 _BYTES = "JSON cannot hold BLOB"  # SQLite's of a column of text or numbers into which somebody has put bytes
 _SCHEMA_MISSING_WORDS = ("no such table", "no such column", "has no column named")
@@ -121,7 +122,7 @@ def own_error(error: exc.SQLAlchemyError) -> OrchestratorError:
             f"this login may not do that: {said}; connect as the app's role, or grant it with `orchestrator migrate`"
         )
     plain = isinstance(error, exc.DatabaseError) and type(error) is exc.DatabaseError
-    if isinstance(error, _UNAVAILABLE) or plain or _OUT_OF_TIME in said:
+    if isinstance(error, _UNAVAILABLE) or plain or code in _STANDBY or _OUT_OF_TIME in said:
         return _unserved(said)
     raise error
 

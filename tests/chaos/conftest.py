@@ -38,3 +38,10 @@ def chaos(forks: ForkServer) -> Iterator[ChaosProduction]:
             disk = None  # the test that needs it says so
         servers = stack.enter_context(own_servers(disk))
         yield stack.enter_context(running(ChaosProduction(folder, servers, forks=forks)))
+
+
+@pytest.fixture
+def production(chaos: ChaosProduction) -> Iterator[ChaosProduction]:
+    """The shared deployment, whole again after each test."""
+    yield chaos
+    chaos.heal()

@@ -158,6 +158,8 @@ class ChaosProduction(Production):
                 server.resume()
             else:
                 server.start()
+        if self.servers.postgres.is_standby:
+            self.servers.postgres.promote()
 
     def await_serving(self, *, timeout_s: float = 30.0) -> None:
         """Wait until the API stores and a tick ends."""

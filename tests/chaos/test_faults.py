@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from orchestrator.domain import events as ev
 from tests.chaos.machine_faults import run_older
 from tests.chaos.production import ChaosProduction
 from tests.chaos.proxy import Mode
+from tests.chaos.steady_writer import check_accepted, pids_of, writing_all_the_while
 from tests.previous_version import NoHistory, check_out_previous
 from tests.system.client import Answer
 from tests.system.deployment import LEASE_S, TICK_S
@@ -27,14 +27,10 @@ from tests.waiting import wait_until
 SLACK_S = 3.0
 """What a busy machine may add to a bound."""
 
+PROMPT_S = 1.5
+"""Two writes on a busy machine; whoever waits for a broker that is away waits for seconds."""
+
 NotRun = Callable[[str], None]
-
-
-@pytest.fixture
-def production(chaos: ChaosProduction) -> Iterator[ChaosProduction]:
-    """The shared deployment, whole again after each test."""
-    yield chaos
-    chaos.heal()
 
 
 def test_a_worker_killed_in_mid_restart_goes_on_elsewhere_within_lease_and_tick(production: ChaosProduction) -> None:
@@ -110,8 +106,11 @@ def test_a_redis_that_is_away_delays_restarts_and_nothing_else(production: Chaos
     production.await_running(running_one)
 
     with _redis_away(production, fault):
+        began_s = time.monotonic()
         answers = production.write(workspace, "b", "c")
+        assert time.monotonic() - began_s < PROMPT_S, "the API must not wait for the broker"
         assert production.client.http.get("/livez").status_code == 200
+        wait_until(lambda: "broker" in _degraded_by(production), what="/readyz says so", every_s=0.1)
         meanwhile = production.settled(running_one, restarts=1)
 
     history = production.settled(workspace, restarts=1, timeout_s=30)
@@ -141,7 +140,7 @@ def test_a_postgres_stopped_in_mid_ingest_is_503_meanwhile_and_everything_recove
     production.write(running_one, "a")
     production.await_running(running_one)
 
-    with _writing_all_the_while(production, workspace) as answered:
+    with writing_all_the_while(production, workspace) as answered:
         wait_until(lambda: len(answered.accepted) > 20, what="writes are accepted")
         production.servers.postgres.stop_immediately()
         wait_until(lambda: answered.refused, what="a write is refused")
@@ -151,7 +150,7 @@ def test_a_postgres_stopped_in_mid_ingest_is_503_meanwhile_and_everything_recove
         before = len(answered.accepted)
         wait_until(lambda: len(answered.accepted) > before, what="writes are accepted again", timeout_s=20)
 
-    history = _check_accepted(production, workspace, answered)
+    history = check_accepted(production, workspace, answered)
     assert history.pending == []
     production.settled(running_one, restarts=1)
     assert pids_of(production) == pids, "a process did not live through it"
@@ -170,7 +169,7 @@ def test_a_full_disk_is_503_and_takes_nothing_that_was_acknowledged(
         disk.fill()
         return bool(answered.refused)
 
-    with _writing_all_the_while(production, workspace) as answered:
+    with writing_all_the_while(production, workspace) as answered:
         wait_until(lambda: len(answered.accepted) > 5, what="writes are accepted")
         wait_until(full, what="a write is refused", timeout_s=30)
         disk.free()
@@ -178,7 +177,7 @@ def test_a_full_disk_is_503_and_takes_nothing_that_was_acknowledged(
         before = len(answered.accepted)
         wait_until(lambda: len(answered.accepted) > before, what="writes are accepted again", timeout_s=20)
 
-    assert _check_accepted(production, workspace, answered).pending == []
+    assert check_accepted(production, workspace, answered).pending == []
     assert pids_of(production) == pids, "a process did not live through it"
 
 
@@ -247,15 +246,17 @@ def _at_rest(production: ChaosProduction, workspace: str) -> History:
     return production.history(workspace)
 
 
+def _degraded_by(production: ChaosProduction) -> list[str]:
+    """Return what /readyz finds wrong while it still says that writes are stored."""
+    answer = production.client.http.get("/readyz")
+    assert answer.status_code == 200, answer.text
+    return [name for name, check in answer.json()["checks"].items() if not check["ok"]]
+
+
 def worker_of(production: ChaosProduction, cycle: ev.CycleStarted) -> OrchestratorProcess:
     """The process that runs a cycle."""
     pid = int(cycle.worker.rpartition(":")[2])
     return next(process for process in production.processes.values() if process.pid == pid)
-
-
-def pids_of(production: ChaosProduction) -> dict[str, int]:
-    """What runs now, to show that nothing was restarted."""
-    return {name: process.pid for name, process in production.processes.items() if process.alive}
 
 
 @contextmanager
@@ -291,44 +292,3 @@ def _check_replays(
         assert answer.json()["replayed"] is True
     history = production.settled(workspace, restarts=1)
     assert [write.id for write in history.writes] == [stored.id]
-
-
-class _Answered:
-    def __init__(self) -> None:
-        self.accepted: list[Answer] = []
-        self.refused: list[httpx2.Response] = []
-
-
-@contextmanager
-def _writing_all_the_while(production: ChaosProduction, workspace: str) -> Iterator[_Answered]:
-    """Write one after the other in a thread, and keep every answer."""
-    answered, over = _Answered(), threading.Event()
-
-    def write() -> None:
-        number = 0
-        while not over.wait(0.01):
-            number += 1
-            body = {"path": f"f{number}", "id": f"{workspace}-{number}"}
-            response = production.client.http.post(f"/v1/workspaces/{workspace}/writes", json=body)
-            if response.status_code == 202:
-                answered.accepted.append(response.json())
-            else:
-                answered.refused.append(response)
-
-    with ThreadPoolExecutor(1) as writer:
-        writing = writer.submit(write)
-        try:
-            yield answered
-        finally:
-            over.set()
-            writing.result(30)
-
-
-def _check_accepted(production: ChaosProduction, workspace: str, answered: _Answered) -> History:
-    """Trouble was a 503 that says when to come back; what was accepted is stored, and covered."""
-    wait_until(lambda: not production.state(workspace).pending, what="everything is covered", timeout_s=30)
-    history = production.settled(workspace, restarts=len(production.history(workspace).queued))
-    assert {response.status_code for response in answered.refused} == {503}
-    assert all("retry-after" in response.headers for response in answered.refused)
-    assert {answer["id"] for answer in answered.accepted} <= {write.id for write in history.writes}
-    return history

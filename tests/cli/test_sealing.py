@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from orchestrator.audit.seal import seal_next
+from orchestrator.bootstrap import TimeOrderedIds
+from orchestrator.service.record import AutoRegistration, Write, record_writes
 from orchestrator.storage.opening import open_store
 from tests.audit.sealing import SIGNING
 from tests.cli.conftest import Recorded, Run
@@ -107,3 +111,32 @@ def test_keys_are_made_rotated_and_shown(tmp_path: Path, run: Run) -> None:
     assert "PRIVATE" not in made.out + added.out + added.err + shown.out
     assert run("keys", "seal", "public", str(tmp_path / "nowhere")).code == 2
     assert run("keys", "seal").code == 2
+
+
+def test_a_database_restored_from_a_backup_does_not_hold_what_was_sealed_after_it(
+    keyed: Path, run: Run, recorded: Recorded
+) -> None:
+    """F35: the log ends before the checkpoint, and whoever kept that checkpoint outside is told so, loudly."""
+    file, backup, pubkey = keyed / "orchestrator.db", keyed / "backup.db", str(keyed / "seal.pub")
+    copy_database(file, backup)
+    with closing(open_store(f"sqlite:///{file}")) as store:
+        late = [Write(workspace="ws", path="later.py")]
+        record_writes(store, late, actor="me", ids=TimeOrderedIds(), auto=AutoRegistration())
+    assert run("audit", "checkpoint", "--seal", "--data", str(keyed)).code == 0
+    kept = keyed.parent / "kept.checkpoint"
+    assert run("audit", "checkpoint", "--data", str(keyed), "--output", str(kept)).code == 0
+    verify = ("audit", "verify", "--data", str(keyed), "--checkpoint", str(kept), "--pubkey", pubkey)
+    assert run(*verify).code == 0
+
+    copy_database(backup, file)
+
+    found = run(*verify, "--json")
+    verdicts = {item["promise"]: item["verdict"] for item in json.loads(found.out)["promises"]}
+    assert (found.code, verdicts["S8"]) == (1, "violated")
+    assert "the log ends" in run(*verify).out
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Back a database up, or restore it."""
+    with closing(sqlite3.connect(source)) as there, closing(sqlite3.connect(target)) as here:
+        there.backup(here)

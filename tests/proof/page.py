@@ -12,6 +12,7 @@ _HEAD = """\
 # What was tried
 Made by `./dev proof`, from the figures that the runs wrote; nothing here is typed by hand. In short: nothing
 acknowledged is lost, never two live cycles of a workspace, spacing, coverage, bounded staleness, whatever breaks.
+[faults.md](faults.md) says fault by fault what must come of it, and which test tries that.
 """
 
 _BROKERS = {"redis": "PostgreSQL and Redis", "rabbitmq": "PostgreSQL and RabbitMQ"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.chaos.faults import last
 from tests.chaos.production import ChaosProduction
 from tests.chaos.proxy import Mode
-from tests.chaos.test_faults import pids_of
+from tests.chaos.steady_writer import pids_of
 from tests.system.doubled_bells import doubled_bells
 from tests.waiting import wait_until
 from workers.app import HEARTBEAT_S

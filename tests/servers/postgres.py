@@ -73,6 +73,29 @@ class PostgresServer(ServerProcess):
         """End it as ``pg_ctl stop -m immediate`` does: no checkpoint, and the next start recovers from its log."""
         self._end(signal.SIGQUIT)
 
+    def demote(self) -> None:
+        """End it, and have the same cluster come back as a standby, which reads and takes no writes."""
+        self.stop_immediately()
+        self._standby_signal.touch()
+        if self.run_as:
+            os.chown(self._standby_signal, self.run_as["user"], self.run_as["group"])
+        self.start()
+
+    @property
+    def is_standby(self) -> bool:
+        """From ``demote`` to ``promote``."""
+        return self._standby_signal.exists()
+
+    @property
+    def _standby_signal(self) -> Path:
+        return self.folder / "data" / "standby.signal"
+
+    def promote(self) -> None:
+        """Make a standby the primary."""
+        with self.connect() as connection:
+            found = connection.execute("SELECT pg_promote(wait => true, wait_seconds => 20)").fetchone()
+        assert found == (True,), "the standby was not promoted"
+
     def create_database(self, template: str = "template1") -> str:
         """Return the name of a new database with what ``template`` holds; nobody may be connected to that."""
         name = f"test_{next(self._numbers)}"

@@ -160,7 +160,7 @@ class SimulatedStore:
     def note_seal_failure(self, reason: str) -> None:
         self._change("note_seal_failure", (), partial(self.memory.note_seal_failure, reason))
 
-    def check(self) -> None:
+    def check(self, *, reads_only: bool = False) -> None:
         if self.away:
             raise StorageUnavailable("the database is away")
 

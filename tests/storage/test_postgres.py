@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from orchestrator.errors import MigrationsPending, StorageUnavailable
 from orchestrator.ports import EventFilter, EventStore, StoredWorkspace
+from orchestrator.storage.engines import POSTGRES_CONNECTIONS
 from orchestrator.storage.postgres import APPEND_LOCK, PostgresEventStore
 from orchestrator.storage.urls import database_url
 from tests.conftest import PrivatePostgres
@@ -181,8 +182,10 @@ def test_a_writer_that_stalls_loses_its_session_and_lets_others_on(postgres_url:
 
 def test_a_database_that_only_reads(postgres_url: str) -> None:
     with opened(postgres_url, "default_transaction_read_only=on") as store:
-        with pytest.raises(StorageUnavailable, match="read-only"):
-            log(store, file_written())
+        for call in (store.check, lambda: log(store, file_written())):
+            with pytest.raises(StorageUnavailable, match="read-only"):
+                call()
+        store.check(reads_only=True)
         with store.read() as reader:
             assert reader.last_position() == 0
 
@@ -194,10 +197,11 @@ def test_commits_that_do_not_wait_for_the_disk_are_refused(postgres_url: str) ->
 
 def test_a_pool_that_is_used_up(postgres_url: str) -> None:
     with opened(postgres_url) as store, ExitStack() as busy:
-        for _ in range(20):
+        for _ in range(POSTGRES_CONNECTIONS):
             busy.enter_context(store.read()).last_position()
         with pytest.raises(StorageUnavailable):
             store.check()
+        assert store.renew_leases({"ws": (1, 1_000)}) == set(), "slow readers must not cost a worker its leases"
         busy.close()
         store.check()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from orchestrator.domain.restart_record import RestartState
 from orchestrator.errors import MigrationsPending, StorageUnavailable
 from orchestrator.ports import EventFilter, EventStore, Reader, RestartFilter, WorkspaceFilter
+from orchestrator.storage.engines import SQLITE_CONNECTIONS
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.sqlite import SqliteEventStore
 from orchestrator.storage.urls import database_url
@@ -77,6 +78,13 @@ def test_another_process_that_writes_for_too_long(store: SqliteEventStore, sqlit
         with store.read() as reader:
             assert reader.last_position() == 0
     log(store, file_written())
+
+
+def test_leases_are_renewed_while_readers_hold_every_connection(store: SqliteEventStore) -> None:
+    with ExitStack() as busy:
+        for _ in range(SQLITE_CONNECTIONS):
+            busy.enter_context(store.read()).last_position()
+        assert store.renew_leases({"ws": (1, 1_000)}) == set()
 
 
 def test_a_full_disk(sqlite_url: str) -> None:
