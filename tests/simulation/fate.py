@@ -9,7 +9,7 @@ from random import Random
 
 from tests.simulation.boundaries import Boundary
 from tests.simulation.faults import Fault
-from tests.simulation.hub import SECOND, Hub, Killed, Process
+from tests.simulation.hub import SECOND, Hub, Killed, Process, Thread
 from tests.simulation.plan import Plan
 
 _LOWEST_LATENCY, _HIGHEST_LATENCY, _SLOW_LATENCY = 200, 8_000, 2 * SECOND
@@ -43,12 +43,19 @@ class Fate:
     ) -> None:
         self._hub, self._killed, self.story = hub, killed, story
         self.tally = Tally()
-        self.healed = False
+        self._healed = False
+        self._delayed: dict[Thread, None] = {}
         self._fate, self._pace = Random(f"{plan.seed} fate"), Random(f"{plan.seed} pace")
         self._chance = plan.chance if plan.shares else 0.0
         self._kinds, self._weights = list(plan.shares), list(plan.shares.values())
         self._aims = {aim.boundary: aim for aim in plan.aims}
         self._crossed: Counter[int] = Counter()
+
+    def heal(self) -> None:
+        """Strike no more, and let go on what is delayed: a tick that comes a minute late would outlast the faults."""
+        self._healed = True
+        for thread in self._delayed:
+            self._hub.wake(thread)
 
     def struck(self, fault: Fault, where: str) -> None:
         """Count a fault, and tell of it."""
@@ -78,7 +85,7 @@ class Fate:
         if tally.crossings > _MOST_CROSSINGS:
             raise Runaway
         tally.interleaving = hash((tally.interleaving, process.index, number))
-        if self.healed:
+        if self._healed:
             self._hub.wait(_LOWEST_LATENCY)
             return None
         if number in self._aims:
@@ -112,9 +119,19 @@ class Fate:
             hub.wait(0)
             return None
         if fault is Fault.DELAY:
-            hub.wait(min(amount, _DELAYED_COMMIT_MOST) if boundary.stage == "commit" else amount)
+            self._delay(min(amount, _DELAYED_COMMIT_MOST) if boundary.stage == "commit" else amount)
             return None
         return fault
+
+    def _delay(self, amount: int) -> None:
+        thread = self._hub.current
+        if thread is None:
+            raise RuntimeError("nobody is delayed")
+        self._delayed[thread] = None
+        try:
+            self._hub.wait(amount)
+        finally:
+            del self._delayed[thread]
 
 
 _FITS = {

@@ -30,6 +30,15 @@ def first_seed() -> int:
     return int(name[:10], 16)
 
 
+KEPT = {560033420126: "a tick that was delayed for longer than the faults lasted made a calm restart late"}
+"""Seeds that once broke a promise, and what was wrong."""
+
+
+@pytest.mark.parametrize("seed", KEPT)
+def test_seeds_that_broke_a_promise_keep_it(seed: int) -> None:
+    assert simulate(draw_plan(seed)).findings == []
+
+
 @pytest.mark.parametrize("part", range(PARTS))
 def test_fresh_seeds_keep_every_promise(part: int) -> None:
     each = FRESH // PARTS

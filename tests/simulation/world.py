@@ -281,7 +281,8 @@ class World:
     def heal(self) -> None:
         """End every fault; what is dead comes back within a second, what is frozen goes on."""
         self.tell("HEALED")
-        self.fate.healed = self.beats.healed = self.executor.healed = True
+        self.fate.heal()
+        self.beats.healed = self.executor.healed = True
         self.store.away = self.broker.away = False
         self.broker.chances, self.beats.away_until, self.rewrites = {}, 0, {}
         for process in [worker.process for worker in self.workers] + self.servers.processes:
