@@ -1,4 +1,7 @@
-"""Make ``docs/proof.md``: run every lane for a while, or take the figures of runs that were made before."""
+"""Make ``docs/proof.md``: run every lane for a while, or take the figures of runs that were made before.
+
+The figures are kept beside the page, so that everyone can make it again from them.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tests.proof.page import page
 from tests.proof.runs import NoFigures, read_runs
 from tests.servers.brokers import why_no_rabbitmq
 
 _ROOT = Path(__file__).parents[2]
-_PAGE = _ROOT / "docs" / "proof.md"
+PAGE = _ROOT / "docs" / "proof.md"
+FIGURES = _ROOT / "docs" / "proof"
 
 
 def main(args: Sequence[str]) -> int:
@@ -25,21 +27,24 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument(
         "--from", dest="folder", type=Path, metavar="DIR", help="figures of earlier runs, as --keep leaves them"
     )
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the figures of the lanes there")
+    parser.add_argument(
+        "--keep", type=Path, default=FIGURES, metavar="DIR", help="where the lanes' go, else docs/proof"
+    )
     parser.add_argument("--seeds", type=int, default=2_000, metavar="N", help="seeds to simulate (2000)")
     parser.add_argument("--minutes", type=float, default=2.0, metavar="N", help="of chaos, and of bad input (2)")
-    parser.add_argument("--output", type=Path, default=_PAGE, metavar="FILE", help="else docs/proof.md")
+    parser.add_argument("--output", type=Path, default=PAGE, metavar="FILE", help="else docs/proof.md")
     wanted = parser.parse_args(args)
-    with TemporaryDirectory(prefix="proof-") as made:
-        folder, code = wanted.folder or wanted.keep or Path(made), 0
-        if wanted.folder is None:
-            folder.mkdir(parents=True, exist_ok=True)
-            code = run_lanes(folder, seeds=wanted.seeds, minutes=wanted.minutes)
-        try:
-            text = page(read_runs(folder), datetime.now(UTC).date())
-        except NoFigures as missing:
-            sys.stderr.write(f"./dev proof: {missing}\n")
-            return 2
+    folder, code = wanted.folder or wanted.keep, 0
+    if wanted.folder is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.json"):
+            old.unlink()
+        code = run_lanes(folder, seeds=wanted.seeds, minutes=wanted.minutes)
+    try:
+        text = page(read_runs(folder))
+    except NoFigures as missing:
+        sys.stderr.write(f"./dev proof: {missing}\n")
+        return 2
     wanted.output.write_text(text, encoding="utf-8")
     sys.stdout.write(f"written to {wanted.output}\n")
     return code

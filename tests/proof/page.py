@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import date
 
 from tests.proof.runs import Figures, Runs, broker_of, commits, counted, seed_ranges, total
 
 _HEAD = """\
 # What was tried
-Made by `./dev proof`, from the figures that the runs wrote; nothing here is typed by hand. In short: nothing
-acknowledged is lost, never two live cycles of a workspace, spacing, coverage, bounded staleness, whatever breaks.
+Made by `./dev proof` from the figures that the runs wrote ([proof/](proof)); nothing here is typed by hand.
+In short: nothing acknowledged is lost, never two live cycles of a workspace, spacing, coverage, bounded staleness,
+whatever breaks.
 [faults.md](faults.md) says fault by fault what must come of it, and which test tries that.
 """
 
 _BROKERS = {"redis": "PostgreSQL and Redis", "rabbitmq": "PostgreSQL and RabbitMQ"}
 
 
-def page(runs: Runs, made_on: date) -> str:
+def page(runs: Runs) -> str:
     """Return the page as Markdown."""
     by_broker: dict[str, list[Figures]] = {}
     for run in runs.chaos:
@@ -26,7 +26,7 @@ def page(runs: Runs, made_on: date) -> str:
     processes = (_processes(broker, by_broker[broker]) for broker in _BROKERS if broker in by_broker)
     parts = (_simulated(runs.simulations), _mutants(runs.mutants), *processes, _attacked(runs.fuzz))
     lines = [line for part in parts for line in (*part, "")]
-    return f"{_HEAD}Runs up to {made_on.isoformat()}.\n\n" + "\n".join(lines).rstrip() + "\n"
+    return f"{_HEAD}Runs up to {runs.newest}.\n\n" + "\n".join(lines).rstrip() + "\n"
 
 
 def _simulated(runs: Sequence[Figures]) -> Iterator[str]:
@@ -44,6 +44,10 @@ def _simulated(runs: Sequence[Figures]) -> Iterator[str]:
         (
             ("seeds", _sums(runs, "seeds")),
             ("virtual hours", f"{total(runs, 'virtual_hours'):,.0f}"),
+            (
+                "virtual hours a second of one processor",
+                f"{total(runs, 'virtual_hours') / total(runs, 'processor_s'):.0f}",
+            ),
             ("shortest run", f"{min(run['shortest_run_minutes'] for run in runs):g} virtual minutes"),
             ("events", _sums(runs, "events")),
             ("I/O boundaries crossed", _sums(runs, "crossings")),

@@ -25,6 +25,11 @@ class Runs:
     chaos: Sequence[Figures]
     fuzz: Sequence[Figures]
 
+    @property
+    def newest(self) -> str:
+        """Return the day of the newest run."""
+        return max(str(run.get("date", "")) for run in (*self.simulations, *self.chaos, *self.fuzz))
+
 
 def read_runs(folder: Path) -> Runs:
     """Read a folder's figures. Raises ``NoFigures`` where a kind is missing."""

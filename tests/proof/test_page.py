@@ -10,11 +10,22 @@ from typing import Any
 import pytest
 
 from tests.fuzz.__main__ import Report as FuzzReport
-from tests.proof.__main__ import main
+from tests.proof.__main__ import FIGURES, PAGE, main
+from tests.proof.page import page
+from tests.proof.runs import read_runs
 from tests.simulation.campaign import run_seeds
 
 CHAOS: dict[str, Any] = {
-    **{"commit": "c0ffee", "seed": 7, "minutes": 2.0, "rounds": 9, "operations": 50, "acknowledged": 40, "lost": 0},
+    **{
+        "commit": "c0ffee",
+        "date": "2026-11-22",
+        "seed": 7,
+        "minutes": 2.0,
+        "rounds": 9,
+        "operations": 50,
+        "acknowledged": 40,
+        "lost": 0,
+    },
     **{"doubled": 0, "unknown": 10, "unknown_stored": 3, "kills": {"api": {"kill -9": 2}, "beat": {"beat.fire": 1}}},
     **{"crash_points_hit": ["beat.fire"], "crash_points": 18, "faults": {"api killed": 2}, "swallowed_answers": 4},
     **{"staleness_s": 1.25, "staleness_bound_s": 7.3, "not_run": ["RabbitMQ: it is not here"], "violations": []},
@@ -46,7 +57,7 @@ MUTANTS: list[dict[str, Any]] = [
 def folder(tmp_path: Path) -> Path:
     """Figures of two runs of the simulator, which are real, and of the other lanes."""
     for first in (5, 6):
-        about = {"commit": "c0ffee", "first_seed": first, "last_seed": first}
+        about = {"commit": "c0ffee", "date": "2026-11-21", "first_seed": first, "last_seed": first}
         put(tmp_path / f"sim-{first}.json", about | run_seeds(range(first, first + 1)).plain())
     put(tmp_path / "mutants.json", MUTANTS)
     put(tmp_path / "chaos-7.json", CHAOS)
@@ -71,6 +82,7 @@ def test_runs_are_added_up_and_named(folder: Path) -> None:
     text = written(folder)
     runs = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("sim-*.json")]
     assert "commit `c0ffee`, seeds 5 to 6." in text
+    assert "Runs up to 2026-11-23." in text
     assert "| seeds | 2 |" in text
     assert f"| events | {sum(run['events'] for run in runs):,} |" in text
     assert "| promises broken | 0 |" in text
@@ -79,6 +91,10 @@ def test_runs_are_added_up_and_named(folder: Path) -> None:
     assert "| processes killed | 3 (api 2, beat 1) |" in text
     assert "- Not run: RabbitMQ: it is not here." in text
     assert "| executions of decoders | 1,200 |" in text
+
+
+def test_the_published_page_is_what_its_figures_say() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(read_runs(FIGURES)), "make it again: ./dev proof --from docs/proof"
 
 
 def test_a_broken_promise_is_on_the_page(folder: Path) -> None:
