@@ -12,7 +12,7 @@ import msgspec
 
 from orchestrator.audit.verify.event_data import PolicyPatch
 
-_FORMAT = "restart-orchestrator/verification@1"
+_FORMAT = "restart-orchestrator/verification@2"
 
 
 class Cycle(msgspec.Struct):
