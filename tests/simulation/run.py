@@ -123,11 +123,17 @@ def _bound(world: World) -> int:
         known = [at for at in (state.next_try_at, ready_at, released_at) if at is not None]
         rest_ms = max([rest_ms, *((at - now) // timedelta(milliseconds=1) for at in known)])
         if state.cycle is not None:
-            works_ms = max(works_ms, policy.cycle_timeout_ms, policy.lease_ms)
+            works_ms = max(works_ms, _may_work_ms(world, state.cycle.id, policy), policy.lease_ms)
             rest_ms = max(rest_ms, _longest_backoff_ms(state, policy))
         waits_ms = max(waits_ms, policy.min_interval_ms, policy.max_wait_ms, _RULES_MAX_WAIT_MS)
     behind = max(0, -world.store.clock.offset)
     return (rest_ms + works_ms + waits_ms) * SECOND // 1000 + behind + _SLACK
+
+
+def _may_work_ms(world: World, cycle: str, policy: Policy) -> int:
+    """Return the longest that an open cycle may take: a later change of policy does not move its deadline."""
+    _, timeout = world.watch.limits.get(cycle, (0, 0))
+    return max(policy.cycle_timeout_ms, timeout * 1000 // SECOND)
 
 
 def _longest_backoff_ms(state: WorkspaceState, policy: Policy) -> int:

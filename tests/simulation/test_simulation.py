@@ -31,7 +31,10 @@ def first_seed() -> int:
     return int(name[:10], 16)
 
 
-KEPT = {560033420126: "a tick that was delayed for longer than the faults lasted made a calm restart late"}
+KEPT = {
+    560033420126: "a tick that was delayed for longer than the faults lasted made a calm restart late",
+    1057273: "a cycle that hung was given the shorter cycle_timeout of a policy that had changed meanwhile",
+}
 """Seeds that once broke a promise, and what was wrong."""
 
 
