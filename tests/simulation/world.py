@@ -282,7 +282,8 @@ class World:
         """End every fault; what is dead comes back within a second, what is frozen goes on."""
         self.tell("HEALED")
         self.fate.heal()
-        self.beats.healed = self.executor.healed = True
+        self.executor.heal()
+        self.beats.healed = True
         self.store.away = self.broker.away = False
         self.broker.chances, self.beats.away_until, self.rewrites = {}, 0, {}
         for process in [worker.process for worker in self.workers] + self.servers.processes:
