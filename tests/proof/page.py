@@ -72,7 +72,7 @@ def _simulated(runs: Sequence[Figures]) -> Iterator[str]:
     )
     yield ""
     yield from (f"- seed {one['seed']}: {one['promise']}: {one['text']}" for one in broken[:20])
-    yield "Seeds that broke a promise in earlier runs, and why, are tests (`KEPT` in `tests/simulation/test_simulation.py`)."
+    yield "Seeds that once broke a promise, and why: `KEPT` in `tests/simulation/test_simulation.py`."
     yield from _counts("fault", counted(runs, "faults"))
 
 
