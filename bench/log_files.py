@@ -17,12 +17,12 @@ import sqlalchemy as sa
 from bench.virtual_fleet import VirtualFleet
 from bench.virtual_log import VirtualLog
 from bench.virtual_people import VirtualPeople
-from orchestrator.audit.file_counting import count_files
 from orchestrator.domain.encoding import format_instant
+from orchestrator.history.file_counting import count_files
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.opening import open_store
-from orchestrator.storage.rows import Row
-from orchestrator.storage.schema import (
+from orchestrator.storage.sql.rows import Row
+from orchestrator.storage.sql.schema import (
     counters,
     events,
     file_counts,

@@ -7,7 +7,7 @@ import resource
 import sys
 from contextlib import closing
 
-from orchestrator.audit.export import export
+from orchestrator.history.export import export
 from orchestrator.storage.opening import open_store
 
 

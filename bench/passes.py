@@ -13,9 +13,9 @@ from pathlib import Path
 
 from bench.ratios import Bar, LogIsNotGood, Ratio, Run
 from bench.statements import whole_log
-from orchestrator.audit.export import export
-from orchestrator.audit.replay import replay
-from orchestrator.ports import EventStore
+from orchestrator.history.export import export
+from orchestrator.history.replay import replay
+from orchestrator.ports.store import EventStore
 from orchestrator.storage.opening import open_store
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -13,12 +13,12 @@ import msgspec
 
 from bench.ratios import Bar, LogIsNotGood, Ratio, Run
 from bench.statements import DATA, change, whole_log
-from orchestrator.audit.export import export
-from orchestrator.audit.seal import Signing, seal_next
 from orchestrator.audit.verify.lines import read_lines
 from orchestrator.audit.verify.run import Verification
 from orchestrator.audit.verify.signed_note import make_key
-from orchestrator.ports import EventStore
+from orchestrator.history.export import export
+from orchestrator.ports.store import EventStore
+from orchestrator.sealing.seal import Signing, seal_next
 from orchestrator.storage.opening import open_store
 
 _TICK_US = 1_000_000

@@ -14,17 +14,17 @@ from typing import Any
 
 from bench.ratios import Bar, Ratio, Run
 from bench.statements import Cursor, asked, driver, look_up, send
-from orchestrator.audit.failures import failures
-from orchestrator.audit.fate import fate_of, fates_of
-from orchestrator.audit.hot_files import hot_files
-from orchestrator.audit.past import workspace_at
-from orchestrator.audit.staleness import staleness
-from orchestrator.audit.storms import storms
-from orchestrator.audit.summary import summary
-from orchestrator.audit.why import why
 from orchestrator.domain.encoding import parse_instant
-from orchestrator.inquiries import Scope
-from orchestrator.ports import EventFilter, EventStore, Reader, RestartFilter
+from orchestrator.history.failures import failures
+from orchestrator.history.fate import fate_of, fates_of
+from orchestrator.history.hot_files import hot_files
+from orchestrator.history.past import workspace_at
+from orchestrator.history.staleness import staleness
+from orchestrator.history.storms import storms
+from orchestrator.history.summary import summary
+from orchestrator.history.why import why
+from orchestrator.ports.inquiries import Scope
+from orchestrator.ports.store import EventFilter, EventStore, Reader, RestartFilter
 from orchestrator.storage.opening import open_store
 
 MOST = 6.0

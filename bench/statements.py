@@ -16,8 +16,8 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from orchestrator.ports import EventStore, Reader
-from orchestrator.storage.schema import events
+from orchestrator.ports.store import EventStore, Reader
+from orchestrator.storage.sql.schema import events
 from orchestrator.storage.urls import SQLITE, database_url
 
 COLUMNS = ", ".join(f'"{column.name}"' for column in events.columns)

@@ -16,12 +16,13 @@ from orchestrator.domain.decide import decide
 from orchestrator.domain.due import due
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.policy import Action, Policies, Policy, PolicyLayer, PolicyPatch
-from orchestrator.domain.restart_record import RestartRecord, project, restart_of
+from orchestrator.domain.policy_in_force import policy_in_force
+from orchestrator.domain.restart_projection import RestartProjection, project, restart_of
 from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.ports import StoredWorkspace
-from orchestrator.service.append import Author, policy_of
-from orchestrator.storage import rows
+from orchestrator.ports.store import StoredWorkspace
+from orchestrator.service.append import Author
+from orchestrator.storage.sql import rows
 
 START = datetime(2024, 1, 8, 6, 0, tzinfo=UTC)
 """Long past, so that no clock finds the log in its future."""
@@ -67,7 +68,7 @@ class VirtualLog:
         self.now = START
         self.count = self.position = 0
         self.states: dict[str, WorkspaceState] = {}
-        self.restarts: dict[str, RestartRecord] = {}
+        self.restarts: dict[str, RestartProjection] = {}
         self.layers: dict[str, PolicyLayer] = {}
         self._in_force: dict[str, Policy] = {}
         self._waiting: dict[str, dict[str, int]] = {}
@@ -85,7 +86,7 @@ class VirtualLog:
         """Return the numbers in force for a workspace."""
         found = self._in_force.get(workspace)
         if found is None:
-            found = self._in_force[workspace] = policy_of(self.state(workspace), Policies(layers=self.layers))
+            found = self._in_force[workspace] = policy_in_force(self.state(workspace), Policies(layers=self.layers))
         return found
 
     def waiting_files(self, workspace: str) -> int:

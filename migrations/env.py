@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import context
 
 from orchestrator.storage.engines import migration_engine
-from orchestrator.storage.schema import metadata
+from orchestrator.storage.sql.schema import metadata
 from orchestrator.storage.urls import SQLITE, database_url
 
 

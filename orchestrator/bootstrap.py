@@ -14,24 +14,23 @@ import uuid_utils
 from celery import Celery
 
 from orchestrator import crash_points
-from orchestrator.audit.seal import Signing
-from orchestrator.audit.sealer import Sealer
-from orchestrator.checkpoint_sinks import FolderSink, WebhookSink
 from orchestrator.errors import UnknownExecutor
-from orchestrator.executor_port import Executor
-from orchestrator.ports import EventStore
-from orchestrator.seal_keys import make_key_file, read_keys
-from orchestrator.seals import Sink
+from orchestrator.ports.executor import Executor
+from orchestrator.ports.sealing import Sink
+from orchestrator.ports.store import EventStore
+from orchestrator.sealing.keys import make_key_file, read_keys
+from orchestrator.sealing.seal import Signing
+from orchestrator.sealing.sealer import Sealer
+from orchestrator.sealing.sinks import FolderSink, WebhookSink
 from orchestrator.service.drain import Drainer
 from orchestrator.service.operate import Operator
 from orchestrator.service.record import AutoRegistration
 from orchestrator.settings import Settings
-from orchestrator.storage.postgres import PostgresEventStore
-from orchestrator.storage.sqlite import SqliteEventStore
+from orchestrator.storage.opening import open_store
 from workers.app import check_broker, create_celery
 from workers.doorbell import CeleryDoorbell
 from workers.executors import available
-from workers.process_supervisor import ProcessSupervisor
+from workers.supervision.supervisor import ProcessSupervisor
 
 SLOTS_EMBEDDED = 4
 SLOTS = 16
@@ -63,11 +62,6 @@ class Services:
     def check_broker(self) -> None:
         """Raise ``BrokerUnavailable`` unless the broker answers."""
         check_broker(self.celery)
-
-
-def open_store(url: str) -> EventStore:
-    """Return the store behind a database URL; nothing is connected yet."""
-    return SqliteEventStore(url) if url.startswith("sqlite") else PostgresEventStore(url)
 
 
 def open_services(

@@ -10,9 +10,9 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import ErrorKind, Recorded, Trigger
 from orchestrator.domain.policy import Policy, parse_policy
 from orchestrator.domain.state import Registration, WorkspaceState
-from orchestrator.ports import EventStore
+from orchestrator.ports.store import EventStore
 from orchestrator.service.append import Author, carry_out
-from orchestrator.service.change_policy import record_floor
+from orchestrator.service.change_policy import note_floor
 from orchestrator.service.operate import Operator
 from orchestrator.service.record import AcceptedWrite, AutoRegistration, Write, record_writes
 from orchestrator.service.tick import look_at
@@ -52,7 +52,7 @@ class History:
     author: str = "local:ann"
 
     def __post_init__(self) -> None:
-        record_floor(self.store, self.ids, Policy())
+        note_floor(self.store, self.ids, Policy())
 
     @property
     def operator(self) -> Operator:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.audit.replay import replay
-from orchestrator.ports import EventStore
+from orchestrator.history.replay import replay
+from orchestrator.ports.store import EventStore
 
 
 def check_replay(store: EventStore) -> None:

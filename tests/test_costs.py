@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from orchestrator.bootstrap import TimeOrderedIds
 from orchestrator.domain.commands import RequestRestart
 from orchestrator.domain.events import Trigger
-from orchestrator.ports import EventStore, RestartFilter
+from orchestrator.ports.store import EventStore, RestartFilter
 from orchestrator.service.append import Author
 from orchestrator.service.operate import Operator
 from orchestrator.service.record import AutoRegistration, Write, record_writes

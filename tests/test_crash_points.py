@@ -18,10 +18,10 @@ import pytest
 from orchestrator import crash_points
 from orchestrator.crash_points import KILLED, POINTS, VARIABLE, Named, arm, crash_point
 from orchestrator.errors import InvalidInput
-from orchestrator.ports import Counters, EventStore
-from orchestrator.seals import StoredCheckpoint
+from orchestrator.ports.sealing import StoredCheckpoint
+from orchestrator.ports.store import Counters, EventStore
+from orchestrator.ports.verification import StoredVerification
 from orchestrator.storage.opening import open_store
-from orchestrator.verifications import StoredVerification
 from tests.storage.samples import file_written, log
 from tests.waiting import wait_until
 

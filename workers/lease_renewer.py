@@ -9,7 +9,7 @@ import time
 import structlog
 
 from orchestrator.errors import Unavailable
-from orchestrator.ports import EventStore
+from orchestrator.ports.store import EventStore
 from orchestrator.service.lease import LeaseBook
 
 _log = structlog.get_logger("orchestrator")

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 import structlog
 from celery import Celery
 
-from orchestrator.audit.file_counting import count_files
 from orchestrator.crash_points import crash_point
 from orchestrator.errors import Unavailable
-from orchestrator.ports import Doorbell, EventStore, Ids
+from orchestrator.history.file_counting import count_files
+from orchestrator.ports.store import Doorbell, EventStore, Ids
 from orchestrator.service.drain import Drainer
 from orchestrator.service.tick import Looked, look
 from workers.app import CHORE_TASK, DRAIN_TASK, TICK_TASK

@@ -9,24 +9,24 @@ from importlib.metadata import version
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse
 
-from orchestrator.api import (
+from orchestrator.api.protocol import hosts
+from orchestrator.api.protocol.gate import Gate, need_database
+from orchestrator.api.protocol.openapi import install_openapi
+from orchestrator.api.protocol.problems import install_problems
+from orchestrator.api.protocol.request_context import RequestContext
+from orchestrator.api.routes import (
     exports,
     fates,
     health,
-    hosts,
+    history,
     ingest,
     metrics,
     operate,
     policies,
     proofs,
-    queries,
-    questions,
+    reports,
     stream,
 )
-from orchestrator.api.gate import Gate, need_database
-from orchestrator.api.openapi import install_openapi
-from orchestrator.api.problems import install_problems
-from orchestrator.api.request_context import RequestContext
 from orchestrator.api.tail import LogTail
 from orchestrator.bootstrap import Services
 
@@ -51,7 +51,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.tail = LogTail(services.store)
     app.state.streams = stream.OpenStreams()
     app.state.health = health.Health(services)
-    for room in (stream, ingest, fates, operate, queries, questions, exports, policies, proofs):
+    for room in (stream, ingest, fates, operate, history, reports, exports, policies, proofs):
         app.include_router(room.router, dependencies=[Depends(need_database)])
     for router in (health.router, metrics.router, index):
         app.include_router(router)

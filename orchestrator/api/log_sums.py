@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action
-from orchestrator.ports import Backlog, Counters, EventFilter, EventStore, Reader
-from orchestrator.seals import SealState
-from orchestrator.verifications import Verified
+from orchestrator.ports.sealing import SealState
+from orchestrator.ports.store import Backlog, Counters, EventFilter, EventStore, Reader
+from orchestrator.ports.verification import Verified
 
 DURATION_BOUNDS_MS = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000)
 LATENESS_BOUNDS_MS = (50, 100, 250, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 300_000)
@@ -28,7 +28,7 @@ _MS = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Snapshot:
+class LogState:
     """One state of the database: sums of the log up to ``position``, and what waits at that same state."""
 
     position: int
@@ -47,7 +47,7 @@ class Snapshot:
         return accepted - settled - self.backlog.pending_writes
 
 
-def take_snapshot(store: EventStore) -> Snapshot:
+def log_state(store: EventStore) -> LogState:
     """Return the sums and the backlog of one state. Raises ``StorageUnavailable``.
 
     A long tail (the first scrape of an old database) is folded in chunks that are kept, so that a
@@ -61,7 +61,7 @@ def take_snapshot(store: EventStore) -> Snapshot:
             sums.fold(min(newest, kept.position + _CHUNK))
             found = sums.counters()
             if found.position == newest:
-                snapshot = Snapshot(
+                state = LogState(
                     position=newest,
                     sums=found.sums,
                     backlog=reader.backlog(),
@@ -72,7 +72,7 @@ def take_snapshot(store: EventStore) -> Snapshot:
         if found.position - kept.position >= SAVE_FROM:
             store.save_counters(found, expected_position=kept.position)
         if found.position == newest:
-            return snapshot
+            return state
 
 
 class LogSums:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Request
 
-from orchestrator.api.names import NAME_PATTERN
+from orchestrator.api.protocol.names import NAME_PATTERN
 from orchestrator.bootstrap import Services
 from orchestrator.service.append import Author
 

@@ -8,7 +8,7 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 
 from orchestrator.errors import Unavailable
-from orchestrator.ports import EventStore
+from orchestrator.ports.store import EventStore
 
 LOOK_EVERY_S = 0.15
 LOOK_AGAIN_S = 1.0

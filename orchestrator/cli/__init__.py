@@ -10,8 +10,21 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import act, demo, export, keys, policy, processes, questions, read, replay, seal, verify, watching
-from orchestrator.cli.output import emit, fail, note
+from orchestrator.cli.commands import (
+    act,
+    demo,
+    export,
+    keys,
+    policy,
+    processes,
+    proofs,
+    read,
+    replay,
+    reports,
+    verify,
+    watch,
+)
+from orchestrator.cli.terminal.output import emit, fail, note
 from orchestrator.errors import OrchestratorError
 from orchestrator.logs import configure_logs
 
@@ -39,20 +52,20 @@ app.command("hold")(act.hold)
 app.command("release")(act.release)
 app.command("cancel")(act.cancel)
 app.command("register")(act.register)
-app.command("watch")(watching.watch)
+app.command("watch")(watch.watch)
 app.command("workspaces")(read.workspaces)
 app.command("restarts")(read.restarts)
 app.command("why")(read.why_command)
 app.command("tail")(read.tail)
 app.command("replay")(replay.replay_command)
 app.command("demo")(demo.demo)
-export.app.command("summary")(questions.summary_command)
-export.app.command("storms")(questions.storms_command)
-export.app.command("hot-files")(questions.hot_files_command)
-export.app.command("failures")(questions.failures_command)
+export.app.command("summary")(reports.summary_command)
+export.app.command("storms")(reports.storms_command)
+export.app.command("hot-files")(reports.hot_files_command)
+export.app.command("failures")(reports.failures_command)
 app.add_typer(policy.app, name="policy", help="Show, change or check the numbers that decide when.")
-export.app.command("checkpoint")(seal.checkpoint_command)
-export.app.command("evidence")(seal.evidence_command)
+export.app.command("checkpoint")(proofs.checkpoint_command)
+export.app.command("evidence")(proofs.evidence_command)
 app.add_typer(keys.app, name="keys", help="The keys that sign the log's checkpoints.")
 export.app.command("verify")(verify.verify_command)
 app.add_typer(export.app, name="audit", help="What an auditor takes away.")

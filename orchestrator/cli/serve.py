@@ -8,13 +8,13 @@ from collections.abc import Callable
 import structlog
 
 from orchestrator.api.app import create_app
-from orchestrator.audit.periodic_verifier import PeriodicVerifier
+from orchestrator.audit.periodic_run import PeriodicVerification
 from orchestrator.bootstrap import Services, build_drainer, build_sealer, open_services
 from orchestrator.cli.http_server import HttpServer
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
 from orchestrator.errors import InvalidInput, Unavailable
 from orchestrator.logs import configure_logs
-from orchestrator.service.change_policy import record_floor
+from orchestrator.service.change_policy import note_floor
 from orchestrator.service.drain import Drainer
 from orchestrator.settings import Settings
 from orchestrator.storage.migrate import upgrade
@@ -38,7 +38,7 @@ class WorkerParts:
         tick_s = services.settings.tick_ms / 1000
         self._ticker = Ticker(services.store, services.doorbell, services.ids, self.drainer, tick_s=tick_s)
         self._renewer = LeaseRenewer(services.store, self.drainer.leases)
-        self._verifier = PeriodicVerifier(services.store)
+        self._verifier = PeriodicVerification(services.store)
         self._sealer = build_sealer(services.store, services.settings)
         if self._sealer is None:
             _log.warning("seal.off", why="ORCHESTRATOR_SEAL_KEY names no key", harm="nothing proves the log")
@@ -125,7 +125,7 @@ def run_migrate(settings: Settings) -> int:
     services = open_services(settings)
     try:
         upgrade(settings.url, Roles(app=settings.app_role, reader=settings.reader_role))
-        layer = record_floor(services.store, services.ids, settings.floor)
+        layer = note_floor(services.store, services.ids, settings.floor)
     except Unavailable as error:
         raise InvalidInput(f"cannot migrate: {error}") from error
     finally:

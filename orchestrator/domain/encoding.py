@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from orchestrator.domain.events import EVENT_TYPES, EventData
-from orchestrator.domain.restart_record import RestartRecord
+from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.domain.upcast import upcast
 from orchestrator.errors import Unreadable
@@ -113,22 +113,24 @@ def decode_state(text: str | bytes, *, lease_until: datetime | None) -> Workspac
     return msgspec.convert(plain, WorkspaceState)
 
 
-def decode_record(plain: Mapping[str, Any]) -> RestartRecord:
+def decode_projection(plain: Mapping[str, Any]) -> RestartProjection:
     """Return a restart's read model from plain values."""
-    return msgspec.convert(plain, RestartRecord, strict=False)  # SQLite's booleans are 0 and 1
+    return msgspec.convert(plain, RestartProjection, strict=False)  # SQLite's booleans are 0 and 1
 
 
-_LISTED_RECORD = msgspec.json.Decoder(
+_LISTED_PROJECTION = msgspec.json.Decoder(
     msgspec.defstruct(
-        "ListedRecord", [(field.name, field.type) for field in msgspec.structs.fields(RestartRecord)], array_like=True
+        "ListedProjection",
+        [(field.name, field.type) for field in msgspec.structs.fields(RestartProjection)],
+        array_like=True,
     ),
     strict=False,
 )
 
 
-def decode_listed_record(text: str) -> RestartRecord:
+def decode_listed_projection(text: str) -> RestartProjection:
     """Return a restart's read model from a JSON list of its fields' values, in their order."""
-    return msgspec.convert(_LISTED_RECORD.decode(text), RestartRecord, from_attributes=True)
+    return msgspec.convert(_LISTED_PROJECTION.decode(text), RestartProjection, from_attributes=True)
 
 
 def to_plain(value: Any) -> Any:

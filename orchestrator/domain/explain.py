@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from orchestrator.domain.durations import format_duration
 from orchestrator.domain.events import Cause, Kind, Trigger
-from orchestrator.domain.restart_record import RestartRecord, RestartState
+from orchestrator.domain.restart_projection import RestartProjection, RestartState
 
 _LONGEST_REASON = 200
 _SHORT_WAIT_MS = 2_000
@@ -85,7 +85,7 @@ class RestartFacts:
     hold in force now. ``ended_by`` and ``end_reason`` name a cancellation.
     """
 
-    record: RestartRecord
+    record: RestartProjection
     first_write_at: datetime | None
     last_write_at: datetime | None
     actors: int
@@ -158,7 +158,7 @@ def _pending(facts: FateFacts) -> str:
     return f"it is taken into the next restart, once {facts.restart or 'the running cycle'} has ended"
 
 
-def _opening(record: RestartRecord) -> str:
+def _opening(record: RestartProjection) -> str:
     reload = record.kind is Kind.RELOAD
     if record.shadow and record.state is RestartState.SUCCEEDED:
         return f"Would have been {'reloaded' if reload else 'restarted'} (shadow mode: nothing was executed)"

@@ -11,11 +11,12 @@ from orchestrator.domain.decide import decide
 from orchestrator.domain.due import due, window_due
 from orchestrator.domain.events import ClockRegressed, EventData, NewEvent, Recorded, RestartQueued
 from orchestrator.domain.evolve import evolve
-from orchestrator.domain.policy import DEFAULT_FLEET, Policies, Policy, PolicyPatch
-from orchestrator.domain.restart_record import RestartRecord, project, restart_of
+from orchestrator.domain.policy import Policies, Policy
+from orchestrator.domain.policy_in_force import policy_in_force
+from orchestrator.domain.restart_projection import RestartProjection, project, restart_of
 from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.ports import Ids, StoredWorkspace, Transaction
+from orchestrator.ports.store import Ids, StoredWorkspace, Transaction
 from orchestrator.service.announce import announce
 
 SYSTEM = "system"
@@ -39,13 +40,6 @@ BY_ITSELF = Author()
 """The author of what no request asked for."""
 
 
-def policy_of(state: WorkspaceState, policies: Policies) -> Policy:
-    """Return the numbers in force for a workspace; those of fleet ``default`` while it was never registered."""
-    if state.registration is None:
-        return policies.in_force(DEFAULT_FLEET, PolicyPatch())
-    return policies.in_force(state.registration.fleet, state.registration.policy)
-
-
 def expected_at(state: WorkspaceState, policy: Policy) -> datetime | None:
     """Return when what waits is restarted as things stand: None while a hold has no end, or with nothing to do.
 
@@ -67,7 +61,7 @@ def carry_out(
     tx: Transaction, state: WorkspaceState, command: Command, author: Author, ids: Ids, policies: Policies
 ) -> tuple[WorkspaceState, list[Recorded]]:
     """Decide ``command``, append what it leads to, and return the new state with the recorded events."""
-    decided = decide(state, command, policy_of(state, policies), tx.now)
+    decided = decide(state, command, policy_in_force(state, policies), tx.now)
     return append(tx, state, decided, author, ids, policies)
 
 
@@ -85,7 +79,7 @@ def append(
     recorded = append_all(tx, _enveloped(state, decided, author, ids), ids)
     after, snapshots = state, []
     for event in recorded:
-        after = evolve(after, event, policy_of(after, policies))
+        after = evolve(after, event, policy_in_force(after, policies))
         if is_kept(event.data):
             snapshots.append(Snapshot(position=event.position, state=after))
     save(tx, [after], policies)
@@ -114,7 +108,7 @@ def save(tx: Transaction, states: Sequence[WorkspaceState], policies: Policies) 
     """Write rows, each with the instant at which its window is due under the policies given."""
     rows = []
     for state in states:
-        found = due(state, policy_of(state, policies))
+        found = due(state, policy_in_force(state, policies))
         rows.append(StoredWorkspace(state=state, due_at=found.at if found else None))
     tx.save(rows)
 
@@ -141,9 +135,9 @@ def _enveloped(state: WorkspaceState, decided: Sequence[EventData], author: Auth
     return events
 
 
-def _projected(tx: Transaction, state: WorkspaceState, recorded: Sequence[Recorded]) -> list[RestartRecord]:
+def _projected(tx: Transaction, state: WorkspaceState, recorded: Sequence[Recorded]) -> list[RestartProjection]:
     fleet = state.registration.fleet if state.registration else ""
-    records: dict[str, RestartRecord | None] = {}
+    records: dict[str, RestartProjection | None] = {}
     for event in recorded:
         restart = restart_of(event.data)
         if restart is not None:

@@ -12,12 +12,13 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.decide import may_start
 from orchestrator.domain.policy import Policies, Policy, PolicyPatch
+from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Unavailable
-from orchestrator.executor_port import Executor
-from orchestrator.ports import EventStore, Ids, Transaction
+from orchestrator.ports.executor import Executor
+from orchestrator.ports.store import EventStore, Ids, Transaction
 from orchestrator.service.announce import announce
-from orchestrator.service.append import BY_ITSELF, carry_out, policy_of
+from orchestrator.service.append import BY_ITSELF, carry_out
 
 _log = structlog.get_logger("orchestrator")
 
@@ -126,7 +127,7 @@ class Claimer:
                 return Refusal.BUSY, ""
             state, registration = stored.state, stored.state.registration
             policies = tx.policies()
-            policy = policy_of(state, policies)
+            policy = policy_in_force(state, policies)
             if registration is None or not may_start(state, policy, tx.now, cmd.Capacity()):
                 return Refusal.NOT_READY, ""
             capacity = self._capacity(tx, registration, policy)

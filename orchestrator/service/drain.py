@@ -11,8 +11,8 @@ import structlog
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.errors import Unavailable
-from orchestrator.executor_port import Executor, Order
-from orchestrator.ports import EventFilter, EventStore, Ids
+from orchestrator.ports.executor import Executor, Order
+from orchestrator.ports.store import EventFilter, EventStore, Ids
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
 from orchestrator.service.claim import Claim, Claimer

@@ -20,7 +20,7 @@ from orchestrator.errors import (
     TransientError,
     UnknownOutcome,
 )
-from orchestrator.executor_port import Executor, Order, Readiness, Receipt
+from orchestrator.ports.executor import Executor, Order, Readiness, Receipt
 
 _log = structlog.get_logger("orchestrator")
 

@@ -10,7 +10,7 @@ import msgspec
 
 from orchestrator.domain.encoding import canonical_json
 from orchestrator.errors import KeyReused
-from orchestrator.ports import StoredAnswer, Transaction
+from orchestrator.ports.store import StoredAnswer, Transaction
 
 AnswerT = TypeVar("AnswerT")
 

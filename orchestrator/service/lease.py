@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from orchestrator.ports import EventStore
+from orchestrator.ports.store import EventStore
 
 _log = structlog.get_logger("orchestrator")
 

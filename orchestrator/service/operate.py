@@ -8,12 +8,13 @@ from datetime import datetime
 
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
-from orchestrator.domain.restart_record import SETTLED, RestartRecord
+from orchestrator.domain.policy_in_force import policy_in_force
+from orchestrator.domain.restart_projection import SETTLED, RestartProjection
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Conflict, NotFound
-from orchestrator.ports import EventStore, Ids, StoredWorkspace, Transaction
+from orchestrator.ports.store import EventStore, Ids, StoredWorkspace, Transaction
 from orchestrator.service.announce import announce
-from orchestrator.service.append import BY_ITSELF, Author, append, carry_out, expected_at, policy_of
+from orchestrator.service.append import BY_ITSELF, Author, append, carry_out, expected_at
 from orchestrator.service.idempotency import AnswerT, RequestKey, once
 
 
@@ -79,7 +80,7 @@ class Operator:
         """Record a request for a restart. Raises ``NotFound``."""
 
         def answer(tx: Transaction, state: WorkspaceState, recorded: list[ev.Recorded]) -> RequestedRestart:
-            due_at = expected_at(state, policy_of(state, tx.policies()))
+            due_at = expected_at(state, policy_in_force(state, tx.policies()))
             return RequestedRestart(id=recorded[0].id, position=recorded[0].position, due_at=due_at)
 
         return self._carry_out(workspace, command, author, request, RequestedRestart, answer)
@@ -117,7 +118,7 @@ class Operator:
         return done
 
     def cancel(
-        self, record: RestartRecord, reason: str, author: Author, request: RequestKey | None = None
+        self, record: RestartProjection, reason: str, author: Author, request: RequestKey | None = None
     ) -> tuple[Done, bool]:
         """Cancel a queued or retrying restart; its range is waived. Raises ``Conflict``."""
 

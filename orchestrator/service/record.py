@@ -19,12 +19,13 @@ from orchestrator.domain.events import (
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.paths import check_path, escape_path
 from orchestrator.domain.policy import DEFAULT_FLEET, Action, Policies, Policy, PolicyPatch
+from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import KeyReused, NotFound, OrchestratorError
-from orchestrator.executor_port import Target
-from orchestrator.ports import EventStore, Ids, Transaction
+from orchestrator.ports.executor import Target
+from orchestrator.ports.store import EventStore, Ids, Transaction
 from orchestrator.service.announce import announce, announce_writes
-from orchestrator.service.append import append_all, expected_at, policy_of, save
+from orchestrator.service.append import append_all, expected_at, save
 from orchestrator.service.idempotency import RequestKey, once
 
 
@@ -127,7 +128,7 @@ class _Batch:
             id=self.ids.new("evt"),
             workspace=write.workspace,
             version=None,
-            data=self._decided(state, _fact(write, policy_of(state, self.policies))),
+            data=self._decided(state, _fact(write, policy_in_force(state, self.policies))),
             actor=self.actor,
             source=write.source,
             source_id=write.source_id,
@@ -182,7 +183,7 @@ class _Batch:
         recorded = append_all(self.tx, self.events, self.ids) if self.events else []
         for event in recorded:
             before = self.states[event.workspace or ""]
-            self.states[before.workspace] = evolve(before, event, policy_of(before, self.policies))
+            self.states[before.workspace] = evolve(before, event, policy_in_force(before, self.policies))
         save(self.tx, [self.states[name] for name in sorted({e.workspace or "" for e in recorded})], self.policies)
         accepted = {self.index_of[event.id]: self._accepted(event) for event in recorded if event.id in self.index_of}
         by_id = {write.id: write for write in accepted.values()}
@@ -210,7 +211,7 @@ class _Batch:
         """Return when the workspace's restart is due; worked out once for all its writes."""
         if workspace not in self.expected:
             state = self.states[workspace]
-            self.expected[workspace] = expected_at(state, policy_of(state, self.policies))
+            self.expected[workspace] = expected_at(state, policy_in_force(state, self.policies))
         return self.expected[workspace]
 
     def _replayed(self) -> Iterator[tuple[int, AcceptedWrite]]:

@@ -13,11 +13,12 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain.due import due
 from orchestrator.domain.events import Recorded
 from orchestrator.domain.policy import Policies
+from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import BrokerUnavailable, Unavailable
-from orchestrator.ports import Doorbell, EventStore, Ids, Transaction
+from orchestrator.ports.store import Doorbell, EventStore, Ids, Transaction
 from orchestrator.service.announce import announce
-from orchestrator.service.append import BY_ITSELF, carry_out, policy_of
+from orchestrator.service.append import BY_ITSELF, carry_out
 
 _log = structlog.get_logger("orchestrator")
 
@@ -117,7 +118,7 @@ def _may_fold(state: WorkspaceState, policies: Policies, now: datetime) -> bool:
     """Return whether a tick may queue a restart: now, or after the release or the rescue that it brings."""
     if state.hold is not None or (state.cycle is not None and state.cycle.lease_until <= now):
         return True
-    found = due(state, policy_of(state, policies))
+    found = due(state, policy_in_force(state, policies))
     return found is not None and found.at <= now
 
 

@@ -16,17 +16,18 @@ import sqlalchemy as sa
 from orchestrator.crash_points import crash_point
 from orchestrator.domain.encoding import canonical_json
 from orchestrator.errors import StorageUnavailable
-from orchestrator.inquiries import FILE_COUNTS, FileWrites
-from orchestrator.ports import LOG_SUMS, Counters, Reader, StoredWorkspace, Transaction
-from orchestrator.seals import StoredCheckpoint, Tile
-from orchestrator.storage import file_writes, migrate, rows, seals
-from orchestrator.storage.database_time import LAST_RECORDED_AT, DatabaseTime
-from orchestrator.storage.reader import TICK, SqlReader
-from orchestrator.storage.schema import Instant, counters, heartbeats, idempotency_keys, workspaces
-from orchestrator.storage.statements import Statements
-from orchestrator.storage.transaction import Instants, SqlTransaction
-from orchestrator.storage.verifications import save_verification
-from orchestrator.verifications import StoredVerification
+from orchestrator.ports.inquiries import FILE_COUNTS, FileWrites
+from orchestrator.ports.sealing import StoredCheckpoint, Tile
+from orchestrator.ports.store import LOG_SUMS, Counters, Reader, StoredWorkspace, Transaction
+from orchestrator.ports.verification import StoredVerification
+from orchestrator.storage import migrate
+from orchestrator.storage.sql import checkpoints, file_writes, rows
+from orchestrator.storage.sql.database_time import LAST_RECORDED_AT, DatabaseTime
+from orchestrator.storage.sql.reader import TICK, SqlReader
+from orchestrator.storage.sql.schema import Instant, counters, heartbeats, idempotency_keys, workspaces
+from orchestrator.storage.sql.statements import Statements
+from orchestrator.storage.sql.transaction import Instants, SqlTransaction
+from orchestrator.storage.sql.verification import save_verification
 
 _MOST_TRIES = 20
 _IDS_AT_ONCE = 10_000
@@ -192,17 +193,17 @@ class SqlEventStore(ABC):
     def save_checkpoint(self, checkpoint: StoredCheckpoint, tiles: Sequence[Tile]) -> None:
         """Store a checkpoint and the tiles that it changed, all or nothing. Raises ``Conflict`` for a second one."""
         with self._changing() as sql:
-            seals.insert_checkpoint(sql, checkpoint, tiles)
+            checkpoints.insert_checkpoint(sql, checkpoint, tiles)
 
     def mark_exported(self, tree_size: int) -> None:
         """Note that every sink has the checkpoints up to that size."""
         with self._changing() as sql:
-            seals.mark_exported(sql, tree_size, sql.run(sa.select(self._time.clock())).scalar_one())
+            checkpoints.mark_exported(sql, tree_size, sql.run(sa.select(self._time.clock())).scalar_one())
 
     def note_seal_failure(self, reason: str) -> None:
         """Count a seal or an export that failed, and keep why."""
         with self._changing() as sql:
-            seals.note_failure(sql, reason)
+            checkpoints.note_failure(sql, reason)
 
     def check(self, *, reads_only: bool = False) -> None:
         """Raise ``StorageUnavailable`` or ``MigrationsPending`` unless the store can serve."""

@@ -18,7 +18,7 @@ import migrations
 from orchestrator.errors import MigrationsPending
 from orchestrator.storage.engines import migration_engine
 from orchestrator.storage.privileges import NO_ROLES, Roles, check_roles, grant
-from orchestrator.storage.statements import own_errors
+from orchestrator.storage.sql.statements import own_errors
 from orchestrator.storage.urls import POSTGRESQL, database_url
 
 _ONE_AT_A_TIME = 0x726F_6D69_6772

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.ports import Clock, EventStore
+from orchestrator.ports.store import Clock, EventStore
 from orchestrator.storage.postgres import PostgresEventStore
 from orchestrator.storage.sqlite import SqliteEventStore
 from orchestrator.storage.urls import SQLITE, database_url

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 
 from orchestrator.errors import StorageUnavailable
 from orchestrator.storage.bounded_connection import BoundedConnection
-from orchestrator.storage.database_time import ServerTime
 from orchestrator.storage.engines import postgres_engine
 from orchestrator.storage.event_store import SqlEventStore
-from orchestrator.storage.statements import Statements, own_errors
+from orchestrator.storage.sql.database_time import ServerTime
+from orchestrator.storage.sql.statements import Statements, own_errors
 from orchestrator.storage.urls import database_url
 
 APPEND_LOCK = 7_311_423_940_867_843

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from orchestrator.errors import InvalidInput
-from orchestrator.storage.schema import checkpoints, events
+from orchestrator.storage.sql.schema import checkpoints, events
 from orchestrator.storage.urls import POSTGRESQL
 
 VERSIONS = "alembic_version"

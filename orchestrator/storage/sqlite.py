@@ -14,11 +14,11 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 
 from orchestrator.errors import StorageUnavailable
-from orchestrator.ports import Clock
-from orchestrator.storage.database_time import HostClock, HostTime
+from orchestrator.ports.store import Clock
 from orchestrator.storage.engines import SQLITE_CONNECTIONS, sqlite_engine
 from orchestrator.storage.event_store import SqlEventStore
-from orchestrator.storage.statements import Statements, own_errors
+from orchestrator.storage.sql.database_time import HostClock, HostTime
+from orchestrator.storage.sql.statements import Statements, own_errors
 from orchestrator.storage.urls import database_url
 
 _WRITER_WAITS_S = 5.0

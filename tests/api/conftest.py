@@ -16,8 +16,8 @@ from orchestrator.api.app import create_app
 from orchestrator.api.server import ApiServer, create_server
 from orchestrator.bootstrap import Services, build_drainer, open_services
 from orchestrator.errors import BrokerUnavailable
-from orchestrator.ports import EventFilter
-from orchestrator.service.change_policy import record_floor
+from orchestrator.ports.store import EventFilter
+from orchestrator.service.change_policy import note_floor
 from orchestrator.service.record import AutoRegistration
 from orchestrator.service.tick import look
 from orchestrator.settings import load_settings
@@ -84,7 +84,7 @@ def served(url: str, *, auto_register: str | None = None, ready: bool = True, **
     if auto_register:
         services = replace(services, auto=AutoRegistration(executor=auto_register))
     if ready:
-        record_floor(services.store, services.ids, services.settings.floor)
+        note_floor(services.store, services.ids, services.settings.floor)
     server = create_server(create_app(services))
     thread = threading.Thread(target=server.run, name="api")
     thread.start()

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from httpx2 import RemoteProtocolError
 
-from orchestrator.api import exports
-from orchestrator.audit import export as export_module
-from orchestrator.audit.export import exported
+from orchestrator.api.routes import exports
 from orchestrator.errors import StorageUnavailable
+from orchestrator.history import export as export_module
+from orchestrator.history.export import exported
 from tests.api.conftest import Api
 from tests.waiting import wait_until
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.api import health
+from orchestrator.api.routes import health
 from orchestrator.storage.migrate import upgrade
 from tests.api.conftest import Api, served
 from tests.conftest import PrivatePostgres

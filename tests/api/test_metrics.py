@@ -10,7 +10,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.api.log_sums import SAVE_FROM
-from orchestrator.audit.periodic_verifier import PeriodicVerifier
+from orchestrator.audit.periodic_run import PeriodicVerification
 from tests.api.conftest import Api, served
 
 Numbers = dict[str, float]
@@ -119,7 +119,7 @@ def test_what_the_periodic_verification_found(any_api: Api) -> None:
     any_api.write(path="a.py")
     assert not any(name.startswith("orchestrator_violations") for name in scrape(any_api))
 
-    PeriodicVerifier(any_api.services.store).run()
+    PeriodicVerification(any_api.services.store).run()
     found = scrape(any_api)
     assert found["orchestrator_violations_total{S1}"] == 0
     assert found["orchestrator_violations_total{log}"] == 0

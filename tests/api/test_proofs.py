@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orchestrator.api.health import seal_check
-from orchestrator.audit.seal import seal_next
+from orchestrator.api.routes.health import seal_check
 from orchestrator.audit.verify.checkpoint import open_checkpoint
 from orchestrator.audit.verify.evidence import verify_bundle
-from orchestrator.seals import SealState
+from orchestrator.ports.sealing import SealState
+from orchestrator.sealing.seal import seal_next
 from tests.api.conftest import Api
 from tests.api.test_metrics import scrape
 from tests.audit.sealing import KEY, SIGNING, checkpoints

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from orchestrator import bootstrap
 from orchestrator.api.app import create_app
-from orchestrator.api.stream import OpenStreams
+from orchestrator.api.routes.stream import OpenStreams
 from orchestrator.bootstrap import open_services
 from orchestrator.cli import http_server
 from orchestrator.cli.http_server import HttpServer

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.api import stream
+from orchestrator.api.routes import stream
 from tests.api.conftest import Api, served
 from tests.waiting import wait_until
 

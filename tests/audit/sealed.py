@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.audit.export import export
 from orchestrator.audit.verify import merkle, tiles
 from orchestrator.audit.verify.checkpoint import Checkpoint, sign_checkpoint
 from orchestrator.audit.verify.evidence import Exhibit, write_bundle
 from orchestrator.audit.verify.signed_note import make_key
-from orchestrator.ports import EventStore
+from orchestrator.history.export import export
+from orchestrator.ports.store import EventStore
 
 ORIGIN = "log.example.com"
 KEY = make_key(ORIGIN, b"k" * 32)

@@ -6,15 +6,15 @@ from base64 import b64decode
 from hashlib import sha256
 from itertools import pairwise
 
-from orchestrator.audit.canonical_line import canonical_line
-from orchestrator.audit.seal import Signing
-from orchestrator.audit.sealer import Sealer
 from orchestrator.audit.verify.checkpoint import Checkpoint, open_checkpoint
 from orchestrator.audit.verify.merkle import is_consistent, leaf_hash, root_of
 from orchestrator.audit.verify.signed_note import PublicKey, SigningKey, make_key
+from orchestrator.domain.canonical_line import canonical_line
 from orchestrator.errors import SinkUnavailable
-from orchestrator.ports import EventFilter, EventStore
-from orchestrator.seals import StoredCheckpoint
+from orchestrator.ports.sealing import StoredCheckpoint
+from orchestrator.ports.store import EventFilter, EventStore
+from orchestrator.sealing.seal import Signing
+from orchestrator.sealing.sealer import Sealer
 from tests.storage.samples import file_written, log
 
 ORIGIN = "log.example.com"

@@ -19,13 +19,13 @@ import pytest
 import sqlalchemy as sa
 import structlog
 
-from orchestrator.audit.bundle import make_bundle
-from orchestrator.audit.seal import Signing, seal_next
 from orchestrator.audit.verify.evidence import verify_bundle
 from orchestrator.audit.verify.signed_note import PublicKey
 from orchestrator.cli import main
 from orchestrator.errors import SealRefused
-from orchestrator.ports import EventFilter, EventStore
+from orchestrator.ports.store import EventFilter, EventStore
+from orchestrator.sealing.bundle import make_bundle
+from orchestrator.sealing.seal import Signing, seal_next
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.urls import database_url
 from tests.audit.sealing import KEY, ORIGIN, SIGNING, key

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from orchestrator.audit import bundle as bundle_module
-from orchestrator.audit.bundle import make_bundle
-from orchestrator.audit.seal import seal_next
 from orchestrator.audit.verify.evidence import verify_bundle
 from orchestrator.errors import Conflict, NotFound, NotSealedYet
-from orchestrator.storage.memory import MemoryEventStore
+from orchestrator.sealing import bundle as bundle_module
+from orchestrator.sealing.bundle import make_bundle
+from orchestrator.sealing.seal import seal_next
 from orchestrator.storage.opening import open_store
 from tests.audit.sealed import Sealed, sealed
 from tests.audit.sealing import KEY, SIGNING, write
 from tests.audit.test_evidence import ENDS, rich
 from tests.history import History, TestClock
+from tests.memory_store.store import MemoryEventStore
 from tests.test_costs import statements
 
 

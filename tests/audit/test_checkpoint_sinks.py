@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
-from orchestrator.audit.seal import seal_next
-from orchestrator.audit.sealer import Sealer
 from orchestrator.audit.verify.checkpoint import open_checkpoint
 from orchestrator.audit.verify.merkle import is_consistent
-from orchestrator.checkpoint_sinks import FolderSink, WebhookSink
 from orchestrator.errors import SealRefused, SinkUnavailable
-from orchestrator.seals import Sink, StoredCheckpoint
-from orchestrator.storage.memory import MemoryEventStore
+from orchestrator.ports.sealing import Sink, StoredCheckpoint
+from orchestrator.sealing.seal import seal_next
+from orchestrator.sealing.sealer import Sealer
+from orchestrator.sealing.sinks import FolderSink, WebhookSink
 from tests.audit.sealing import KEY, SIGNING, checkpoints, write
+from tests.memory_store.store import MemoryEventStore
 
 CHECKPOINT = StoredCheckpoint(
     tree_size=7,

@@ -18,9 +18,9 @@ from orchestrator.audit.verify.finding import Fault
 from orchestrator.audit.verify.signed_note import make_key
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import ErrorKind, Trigger
-from orchestrator.storage.memory import MemoryEventStore
 from tests.audit.sealed import KEY, ORIGIN, Sealed, sealed
 from tests.history import History, TestClock
+from tests.memory_store.store import MemoryEventStore
 
 KEYS = [KEY.public]
 

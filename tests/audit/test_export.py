@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from orchestrator.audit import export as export_module
-from orchestrator.audit.export import export
-from orchestrator.audit.views import workspace_view
 from orchestrator.domain import commands as cmd
+from orchestrator.history import export as export_module
+from orchestrator.history.export import export
+from orchestrator.history.views import workspace_view
 from tests.history import History
 
 ENVELOPE = [

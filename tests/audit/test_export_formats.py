@@ -12,15 +12,16 @@ from typing import Any
 
 import pytest
 
-from orchestrator.audit import export as export_module
-from orchestrator.audit.export import Export, Subject, export, exported
-from orchestrator.audit.export_formats import Format
+from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.errors import NotFound
-from orchestrator.inquiries import Scope
-from orchestrator.ports import EventStore, StoredEvent
-from orchestrator.storage.memory import MemoryEventStore
+from orchestrator.history import export as export_module
+from orchestrator.history.export import Export, Subject, export, exported
+from orchestrator.history.export_formats import Format
+from orchestrator.ports.inquiries import Scope
+from orchestrator.ports.store import EventStore
 from orchestrator.storage.opening import open_store
 from tests.history import START, History, TestClock
+from tests.memory_store.store import MemoryEventStore
 
 HOSTILE = ['=cmd|" /C calc"!A1', "+1", "-1", "@sum(a1)", "\ttab", "'quoted", 'say "hi", twice', "two\r\nlines", "é,ü"]
 

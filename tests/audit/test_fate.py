@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.audit.fate import Fate, fate_of, fates_of
-from orchestrator.audit.views import fate_view
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.explain import FateStatus
-from orchestrator.domain.restart_record import RestartState
+from orchestrator.domain.restart_projection import RestartState
 from orchestrator.errors import NotFound
-from orchestrator.ports import EventFilter
+from orchestrator.history.fate import Fate, fate_of, fates_of
+from orchestrator.history.views import fate_view
+from orchestrator.ports.store import EventFilter
 from tests.history import START, History
 
 

@@ -21,20 +21,20 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.audit.export import export
-from orchestrator.audit.fate import fate_of
-from orchestrator.audit.replay import replay
-from orchestrator.audit.views import event_view
-from orchestrator.audit.why import why
 from orchestrator.domain.encoding import canonical_json, parse_instant
 from orchestrator.domain.events import CycleStarted, Recorded, WorkspaceRegistered
 from orchestrator.domain.explain import FateStatus
-from orchestrator.ports import EventFilter, EventStore, RestartFilter
-from orchestrator.storage import schema
+from orchestrator.history.export import export
+from orchestrator.history.fate import fate_of
+from orchestrator.history.replay import replay
+from orchestrator.history.views import event_view
+from orchestrator.history.why import why
+from orchestrator.ports.store import EventFilter, EventStore, RestartFilter
 from orchestrator.storage.engines import migration_engine
 from orchestrator.storage.migrate import downgrade, upgrade
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.privileges import Roles
+from orchestrator.storage.sql import schema
 from orchestrator.storage.urls import database_url
 from tests.history import History, TestClock
 from tests.servers.postgres import APP, APP_ROLE, READER_ROLE, as_login

@@ -11,21 +11,21 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.audit.fate import policy_in_force
-from orchestrator.audit.past import moment_at, workspace_at, workspaces_at
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.encoding import encode_state
 from orchestrator.domain.events import PolicyChanged
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.policy import Policies, PolicyLayer, parse_policy
+from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.state import Phase as State
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import InvalidInput
-from orchestrator.ports import EventFilter, EventStore, StoredWorkspace, WorkspaceFilter
+from orchestrator.history.past import moment_at, workspace_at, workspaces_at
+from orchestrator.ports.store import EventFilter, EventStore, StoredWorkspace, WorkspaceFilter
 from orchestrator.service.change_policy import change_policy
-from orchestrator.storage.memory import MemoryEventStore
 from orchestrator.storage.opening import open_store
 from tests.history import START, History, TestClock
+from tests.memory_store.store import MemoryEventStore
 
 NAMES = ("a", "b")
 STEPS = ("write", "write", "record", "request", "hold", "release", "cancel", "remove", "register", "tick", "start")
@@ -159,7 +159,7 @@ SCRIPT = [
 
 
 def test_a_long_window_is_folded_page_by_page(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.audit.past._PAGE", 3)
+    monkeypatch.setattr("orchestrator.history.past._PAGE", 3)
     rows = lived(history, SCRIPT + [("write", "a", number) for number in range(9)])
     for at, stored in rows.items():
         assert then(history.store, at) == stored
@@ -253,7 +253,7 @@ def test_a_fleet_as_it_was_in_pages_and_filtered(history: History) -> None:
 
 
 def test_a_page_looks_at_a_bounded_number(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.audit.past.MOST_EXAMINED", 3)
+    monkeypatch.setattr("orchestrator.history.past.MOST_EXAMINED", 3)
     for number in range(5):
         history.register(f"w{number}", fleet="blue" if number == 4 else "green")
     with history.store.read() as reader:

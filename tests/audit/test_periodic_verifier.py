@@ -10,15 +10,15 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.audit.periodic_verifier import PeriodicVerifier
+from orchestrator.audit.periodic_run import PeriodicVerification
 from orchestrator.audit.verify.ledger import load, save
 from orchestrator.audit.verify.report import Promise
-from orchestrator.ports import EventStore
-from orchestrator.storage.memory import MemoryEventStore
+from orchestrator.ports.store import EventStore
+from orchestrator.ports.verification import StoredVerification
 from orchestrator.storage.opening import open_store
-from orchestrator.verifications import StoredVerification
 from tests.audit.verify.logs import fill
 from tests.history import START, History, TestClock
+from tests.memory_store.store import MemoryEventStore
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -51,7 +51,7 @@ def burst(history: History) -> None:
 
 def test_each_run_goes_on_where_the_last_one_ended(stored: History) -> None:
     stored.register(quiet="0s", min_interval="0s")
-    verifier = PeriodicVerifier(stored.store)
+    verifier = PeriodicVerification(stored.store)
     with stored.store.read() as reader:
         assert reader.verification() is None
     stored.write("early")
@@ -74,7 +74,7 @@ def test_each_run_goes_on_where_the_last_one_ended(stored: History) -> None:
 
 def test_of_two_runs_at_once_one_is_refused(stored: History) -> None:
     stored.register()
-    verifier = PeriodicVerifier(stored.store)
+    verifier = PeriodicVerification(stored.store)
     verifier.run()
     at = kept(stored.store)
     later = StoredVerification(
@@ -89,7 +89,7 @@ def test_of_two_runs_at_once_one_is_refused(stored: History) -> None:
 
 def test_a_run_is_bounded_and_the_next_ones_catch_up(history: History) -> None:
     fill(history)
-    verifier = PeriodicVerifier(history.store, most=10)
+    verifier = PeriodicVerification(history.store, most=10)
     with history.store.read() as reader:
         last = reader.last_position()
     positions: list[int] = []
@@ -113,7 +113,7 @@ def test_a_violation_is_logged_once_and_counted_for_ever(history: History, sqlit
             connection.execute(f'DROP TRIGGER "{name}"')
         connection.execute("DELETE FROM events WHERE position = 4")
         connection.commit()
-    verifier = PeriodicVerifier(history.store)
+    verifier = PeriodicVerification(history.store)
     with capture_logs() as logs:
         verifier.run()
         verifier.run()
@@ -131,7 +131,7 @@ def test_a_log_that_cannot_be_read_on_is_told_once(history: History, sqlite_url:
         at = "2026-11-23T14:02:02.000000Z"
         connection.execute(f"INSERT INTO events ({columns}) VALUES ('evt_x', 'ws', 'Foreign', 1, '{{}}', 'x', '{at}')")
         connection.commit()
-    verifier = PeriodicVerifier(history.store)
+    verifier = PeriodicVerification(history.store)
     with capture_logs() as logs:
         verifier.run()
         verifier.run()
@@ -142,7 +142,7 @@ def test_a_log_that_cannot_be_read_on_is_told_once(history: History, sqlite_url:
 
 def test_a_log_that_was_put_in_another_one_s_place_is_told(history: History) -> None:
     history.register()
-    verifier = PeriodicVerifier(history.store)
+    verifier = PeriodicVerification(history.store)
     verifier.run()
     at = kept(history.store)
     state = load(at.state)
@@ -161,7 +161,7 @@ def test_a_state_of_another_version_begins_anew(history: History) -> None:
     history.register()
     foreign = StoredVerification(position=7, state=b"?", violations={"S1": 3}, imbalance=0, verified_at=START)
     assert history.store.save_verification(foreign, expected_position=None)
-    report = PeriodicVerifier(history.store).run()
+    report = PeriodicVerification(history.store).run()
 
     assert report is not None
     assert report.violations == ()
@@ -170,7 +170,7 @@ def test_a_state_of_another_version_begins_anew(history: History) -> None:
 
 def test_an_empty_log_is_left_alone(sqlite_url: str) -> None:
     store = open_store(sqlite_url)
-    assert PeriodicVerifier(store).run() is None
+    assert PeriodicVerification(store).run() is None
     with store.read() as reader:
         assert reader.verification() is None
     store.close()

@@ -9,19 +9,19 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.audit import hot_files as hot_files_module
-from orchestrator.audit.failures import failures
-from orchestrator.audit.file_counting import count_files
-from orchestrator.audit.hot_files import hot_files
-from orchestrator.audit.storms import storms
-from orchestrator.audit.summary import summary
 from orchestrator.domain.events import ErrorKind, FileWritten
 from orchestrator.errors import NotFound
-from orchestrator.inquiries import FILE_COUNTS, Percentiles, Scope
-from orchestrator.ports import EventFilter, EventStore
-from orchestrator.storage.memory import MemoryEventStore
+from orchestrator.history import hot_files as hot_files_module
+from orchestrator.history.failures import failures
+from orchestrator.history.file_counting import count_files
+from orchestrator.history.hot_files import hot_files
+from orchestrator.history.storms import storms
+from orchestrator.history.summary import summary
+from orchestrator.ports.inquiries import FILE_COUNTS, Percentiles, Scope
+from orchestrator.ports.store import EventFilter, EventStore
 from orchestrator.storage.opening import open_store
 from tests.history import START, History, TestClock
+from tests.memory_store.store import MemoryEventStore
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -105,7 +105,7 @@ def named(found: hot_files_module.HotFiles) -> list[tuple[str, str, int]]:
 
 
 def test_hot_files_are_exact_before_during_and_after_counting(lived: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.audit.file_counting._POSITIONS", 7)
+    monkeypatch.setattr("orchestrator.history.file_counting._POSITIONS", 7)
     chance = random.Random(3)
     for _ in range(30):
         lived.write(*(chance.choice("abcdefghij") for _ in range(chance.randrange(1, 6))))

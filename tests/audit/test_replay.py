@@ -8,9 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from orchestrator.audit.replay import replay
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.policy import PolicyPatch
+from orchestrator.history.replay import replay
 from orchestrator.service.change_policy import change_policy
 from orchestrator.storage.opening import open_store
 from tests.history import History, TestClock
@@ -92,7 +92,7 @@ def test_workspaces_are_compared_page_by_page(
     added, lost = ["w0", "w2b", "w2c", "w8", "w9"], ["w1", "w3", "w4", "w7"]
     for number in range(1, 8):
         history.register(f"w{number}")
-    monkeypatch.setattr("orchestrator.audit.replay._PAGE", page)
+    monkeypatch.setattr("orchestrator.history.replay._PAGE", page)
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as database:
         assert replay(history.store).differences == ()
         columns = [name for _, name, *_ in database.execute("PRAGMA table_info(workspaces)") if name != "id"]

@@ -10,8 +10,8 @@ from contextlib import closing
 import psycopg
 import pytest
 
-from orchestrator.audit.replay import ReplayReport, replay
-from orchestrator.ports import EventStore
+from orchestrator.history.replay import ReplayReport, replay
+from orchestrator.ports.store import EventStore
 from orchestrator.storage.opening import open_store
 from tests.history import History, TestClock
 

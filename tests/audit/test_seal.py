@@ -12,12 +12,11 @@ from threading import Barrier
 
 import pytest
 
-from orchestrator.audit.seal import Signing, seal_next
-from orchestrator.audit.sealer import Sealer
-from orchestrator.checkpoint_sinks import FolderSink
 from orchestrator.errors import Conflict, SealKeyUnavailable, SealRefused
-from orchestrator.ports import EventStore
-from orchestrator.storage.memory import MemoryEventStore
+from orchestrator.ports.store import EventStore
+from orchestrator.sealing.seal import Signing, seal_next
+from orchestrator.sealing.sealer import Sealer
+from orchestrator.sealing.sinks import FolderSink
 from orchestrator.storage.opening import open_store
 from tests.audit.sealing import (
     KEY,
@@ -31,6 +30,7 @@ from tests.audit.sealing import (
     sealer,
     write,
 )
+from tests.memory_store.store import MemoryEventStore
 from tests.storage.samples import file_written
 
 

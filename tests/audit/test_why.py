@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.audit import restart_span
-from orchestrator.audit.restart_story import RestartStory
-from orchestrator.audit.views import story_view
-from orchestrator.audit.why import why
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import Cause, ErrorKind, Trigger
 from orchestrator.errors import NotFound
+from orchestrator.history import restart_span
+from orchestrator.history.restart_story import RestartStory
+from orchestrator.history.views import story_view
+from orchestrator.history.why import why
 from tests.history import START, History
 
 BURST = [f"src/f{number}.py" for number in range(9)]

@@ -14,11 +14,11 @@ from bench import audit
 from bench.__main__ import main
 from bench.log_files import Wanted, generate, sqlite_file
 from bench.ratios import Bar, Ratio, table
-from orchestrator.audit.export import export
-from orchestrator.audit.replay import replay
 from orchestrator.audit.verify.lines import read_lines
 from orchestrator.audit.verify.run import Verification
 from orchestrator.domain.events import EVENT_TYPES
+from orchestrator.history.export import export
+from orchestrator.history.replay import replay
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.opening import open_store
 

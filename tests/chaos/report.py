@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from orchestrator.crash_points import POINTS
-from orchestrator.seal_keys import public_path
+from orchestrator.sealing.keys import public_path
 from tests.chaos.campaign import Campaign
 from tests.chaos.judge import BOUND_S
 from tests.chaos.production import ChaosProduction

@@ -8,7 +8,7 @@ from datetime import timedelta
 import httpx2
 import pytest
 
-from orchestrator.api import health
+from orchestrator.api.routes import health
 from tests.api.conftest import served
 from tests.chaos.judge import judge
 from tests.chaos.production import ARGUMENTS, ChaosProduction

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from orchestrator.api.tail import LogTail
 from orchestrator.cli.http_server import HttpServer
 from orchestrator.errors import InvalidInput
-from orchestrator.storage.memory import MemoryEventStore
+from tests.memory_store.store import MemoryEventStore
 
 
 def nodelay_of_served_side(client: socket.socket) -> bool | None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.audit.seal import seal_next
 from orchestrator.bootstrap import TimeOrderedIds
+from orchestrator.sealing.seal import seal_next
 from orchestrator.service.record import AutoRegistration, Write, record_writes
 from orchestrator.storage.opening import open_store
 from tests.audit.sealing import SIGNING

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.audit.why import why
-from orchestrator.cli.timeline import draw
+from orchestrator.cli.terminal.timeline import draw
+from orchestrator.history.why import why
 from orchestrator.storage.opening import open_store
 from tests.history import START, History, TestClock
 

@@ -21,7 +21,7 @@ from orchestrator.domain.decide import decide
 from orchestrator.domain.due import due
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.policy import Action, Policy, PolicyPatch, parse_policy, said_by
-from orchestrator.domain.restart_record import RestartRecord, project, restart_of
+from orchestrator.domain.restart_projection import RestartProjection, project, restart_of
 from orchestrator.domain.state import Phase, Registration, WorkspaceState
 
 DataT = TypeVar("DataT", bound=ev.EventData)
@@ -70,7 +70,7 @@ class Scenario:
         self.log: list[ev.Recorded] = []
         self.policies: list[Policy] = []
         """The policy in force at each event of the log."""
-        self.restarts: dict[str, RestartRecord] = {}
+        self.restarts: dict[str, RestartProjection] = {}
         self.led_to: list[ev.EventData] = []
         self.ticks = 0
         self._position_step = position_step

@@ -13,7 +13,7 @@ from orchestrator.domain import events as ev
 from orchestrator.domain.encoding import decode_data, decode_state, encode_data, encode_state
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.policy import Action, Edge, Policy
-from orchestrator.domain.restart_record import RestartRecord, project, restart_of
+from orchestrator.domain.restart_projection import RestartProjection, project, restart_of
 from orchestrator.domain.state import WorkspaceState
 from tests.domain.given_when_then import Scenario
 
@@ -259,7 +259,7 @@ def s9_every_cycle_belongs_to_a_restart_with_a_cause(run: Scenario) -> None:
 
 def s10_replay_gives_the_same_state_and_restarts_byte_for_byte(run: Scenario) -> None:
     state = WorkspaceState(workspace="ws-1")
-    restarts: dict[str, RestartRecord] = {}
+    restarts: dict[str, RestartProjection] = {}
     for event, policy in zip(run.log, run.policies, strict=True):
         text = encode_data(event.data)
         data = decode_data(event.type, event.data.SCHEMA, text)

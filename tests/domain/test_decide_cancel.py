@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.domain import events as ev
-from orchestrator.domain.restart_record import RestartState
+from orchestrator.domain.restart_projection import RestartState
 from orchestrator.errors import Conflict
 from tests.domain.given_when_then import scenario, that
 from tests.domain.promises import assert_safe

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.domain import events as ev
 from orchestrator.domain.outcome import give_up_backoff_ms
-from orchestrator.domain.restart_record import RestartState
+from orchestrator.domain.restart_projection import RestartState
 from orchestrator.domain.state import Phase
 from tests.domain.given_when_then import Scenario, policy, scenario, that
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.domain import events as ev
 from orchestrator.domain.outcome import retry_backoff_ms
-from orchestrator.domain.restart_record import RestartState
+from orchestrator.domain.restart_projection import RestartState
 from orchestrator.domain.state import Phase
 from tests.domain.given_when_then import Scenario, policy, scenario, that
 

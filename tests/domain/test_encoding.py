@@ -14,7 +14,7 @@ from orchestrator.domain import events as ev
 from orchestrator.domain.encoding import (
     canonical_json,
     decode_data,
-    decode_record,
+    decode_projection,
     decode_state,
     encode_data,
     encode_state,
@@ -278,4 +278,4 @@ def test_a_state_without_an_open_cycle_needs_no_lease() -> None:
 def test_a_restarts_read_model_comes_back() -> None:
     run = scenario().at(0).write("a").at(15).tick().start().at(16).fail()
     record = run.restarts["rst_1"]
-    assert decode_record(to_plain(record)) == record
+    assert decode_projection(to_plain(record)) == record

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.executors.world import processes_with
-from workers.process_keeper import Backoff
-from workers.process_supervisor import ProcessSupervisor
+from workers.supervision.keeper import Backoff
+from workers.supervision.supervisor import ProcessSupervisor
 
 
 @dataclass

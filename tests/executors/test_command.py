@@ -16,7 +16,7 @@ from orchestrator.errors import (
     TransientError,
     UnknownOutcome,
 )
-from orchestrator.executor_port import Readiness, Receipt
+from orchestrator.ports.executor import Readiness, Receipt
 from tests.executors.world import eventually, in_thread, order_for, processes_of
 from workers.executors.bounded_output import LIMIT, BoundedOutput
 from workers.executors.command import CommandExecutor

@@ -1,4 +1,4 @@
-"""What every executor promises, over all of them (orchestrator.ports.Executor)."""
+"""What every executor promises, over all of them (orchestrator.ports.store.Executor)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import ExecutionCancelled, InvalidTarget, ReadinessTimeout
-from orchestrator.executor_port import Executor, Order, Readiness
+from orchestrator.ports.executor import Executor, Order, Readiness
 from tests.executors.world import eventually, in_thread, order_for, processes_of, unique_workspace
 from workers.executors.command import CommandExecutor
 from workers.executors.process import ProcessExecutor
 from workers.executors.simulated import SimulatedExecutor
-from workers.process_supervisor import ProcessSupervisor
+from workers.supervision.supervisor import ProcessSupervisor
 
 # Only a KILL ends it. The file $READY says that it got that far, the file $TERMED that it was asked to end.
 DEAF = ["sh", "-c", 'trap \': > "$TERMED"\' TERM; : > "$READY"; while :; do sleep 1000; done']

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.errors import InvalidInput
 from workers.executors import available
-from workers.process_supervisor import ProcessSupervisor
+from workers.supervision.supervisor import ProcessSupervisor
 
 GOOD = """
 from workers.executors.simulated import SimulatedExecutor

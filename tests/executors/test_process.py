@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import PermanentError
-from orchestrator.executor_port import Order, Readiness, Receipt
+from orchestrator.ports.executor import Order, Readiness, Receipt
 from tests.executors.conftest import Exits
 from tests.executors.world import eventually, order_for, processes_of
 from workers.executors.process import ProcessExecutor
-from workers.process_supervisor import ProcessSupervisor
+from workers.supervision.supervisor import ProcessSupervisor
 
 SERVER = """
 import socket, sys, os

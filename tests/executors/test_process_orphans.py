@@ -14,13 +14,13 @@ import pytest
 
 from tests.executors.conftest import Exits
 from tests.executors.world import DEAF, eventually, processes_with, record
-from workers.process_supervisor import ProcessSupervisor
+from workers.supervision.supervisor import ProcessSupervisor
 
 OWNER = """
 import os, sys, threading, time
 from pathlib import Path
-from workers.launch import Launch
-from workers.process_supervisor import ProcessSupervisor
+from workers.supervision.launch import Launch
+from workers.supervision.supervisor import ProcessSupervisor
 supervisor = ProcessSupervisor(Path(sys.argv[1]), print)
 launch = Launch(argv=sys.argv[2:], env=dict(os.environ), grace_s=0.3)
 supervisor.restart("ws", launch, deadline_s=time.monotonic() + 10)
@@ -29,8 +29,8 @@ threading.Event().wait()
 """
 GATE_OWNER = """
 import os, sys, threading
-from workers.launch import Launch
-from workers.process_gate import spawn_gated
+from workers.supervision.launch import Launch
+from workers.supervision.gate import spawn_gated
 gated = spawn_gated(Launch(argv=["sh", "-c", ': > "$MARK"; sleep 1000'], env=dict(os.environ), grace_s=1), output=None)
 print(gated.process.pid, flush=True)
 threading.Event().wait()

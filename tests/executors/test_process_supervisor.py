@@ -14,9 +14,9 @@ import pytest
 from orchestrator.errors import ExecutionCancelled, PermanentError, ReadinessTimeout
 from tests.executors.conftest import Exits
 from tests.executors.world import DEAF, eventually, in_thread, launch, processes_with, record, sleeper, soon
-from workers.process_group import process_stat
-from workers.process_keeper import Backoff
-from workers.process_supervisor import ProcessSupervisor
+from workers.supervision.group import process_stat
+from workers.supervision.keeper import Backoff
+from workers.supervision.supervisor import ProcessSupervisor
 
 QUICK = Backoff(first_s=0.05, longest_s=0.4)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import ExecutionCancelled
-from orchestrator.executor_port import Order, Readiness
+from orchestrator.ports.executor import Order, Readiness
 from tests.executors.world import eventually, in_thread, order_for, processes_of
 from workers.executors.command import CommandExecutor
 from workers.executors.readiness import look, normalise_ready

@@ -28,7 +28,7 @@ from workers.executors.simulated import SimulatedExecutor
 
 ACT_IN_ANOTHER_PROCESS = """
 import sys, threading, time
-from orchestrator.executor_port import Order
+from orchestrator.ports.executor import Order
 from workers.executors.simulated import SimulatedExecutor
 ledger, workspace, acts = sys.argv[1], sys.argv[2], int(sys.argv[3])
 executor = SimulatedExecutor()

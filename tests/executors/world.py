@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator.executor_port import Executor, Order
-from workers.launch import Launch
+from orchestrator.ports.executor import Executor, Order
+from workers.supervision.launch import Launch
 
 # Says that it got that far, ignores TERM, and lives until it is killed.
 DEAF = "trap '' TERM; : > \"$MARK\"; while :; do sleep 1000; done"

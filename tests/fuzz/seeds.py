@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from functools import cache
 
-from orchestrator.storage.memory import MemoryEventStore
 from tests.audit.sealed import KEY, sealed
 from tests.history import History, TestClock
+from tests.memory_store.store import MemoryEventStore
 
 _WRITE = {"path": "src/app.py", "op": "modified", "id": "save-1", "occurred_at": "2026-11-23T12:00:00Z", "size": 12}
 _POLICY = {

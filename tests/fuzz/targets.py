@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from orchestrator.api.bodies import JSON, decode_json
-from orchestrator.api.cursors import Paging
-from orchestrator.api.ingest import NDJSON, _sort, to_write
-from orchestrator.api.names import check_storable
-from orchestrator.api.stream import _start
+from orchestrator.api.protocol.bodies import JSON, decode_json
+from orchestrator.api.protocol.cursors import Paging
+from orchestrator.api.protocol.names import check_storable
+from orchestrator.api.routes.ingest import NDJSON, _sort, to_write
+from orchestrator.api.routes.stream import _start
 from orchestrator.audit.verify.checkpoint import open_checkpoint, parse_checkpoint
 from orchestrator.audit.verify.evidence import verify_bundle
 from orchestrator.audit.verify.lines import read_lines

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from orchestrator.ports import EventStore
-from orchestrator.storage.memory import MemoryEventStore
+from orchestrator.ports.store import EventStore
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.sqlite import SqliteEventStore
 from tests.history import History, TestClock
+from tests.memory_store.store import MemoryEventStore
 from tests.replay import check_replay
 
 

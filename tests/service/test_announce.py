@@ -12,7 +12,7 @@ from orchestrator.domain import events as ev
 from orchestrator.domain.policy import PolicyPatch
 from orchestrator.domain.state import Registration
 from orchestrator.errors import NotFound, UnknownOutcome
-from orchestrator.executor_port import Order, Receipt
+from orchestrator.ports.executor import Order, Receipt
 from orchestrator.service.announce import _NAMES
 from orchestrator.service.append import Author
 from orchestrator.service.change_policy import change_policy

@@ -13,9 +13,9 @@ from orchestrator.domain.events import PolicyChanged, RestartQueued
 from orchestrator.domain.policy import Policy, PolicyPatch, parse_policy
 from orchestrator.domain.state import Registration
 from orchestrator.errors import PreconditionFailed
-from orchestrator.ports import EventStore
+from orchestrator.ports.store import EventStore
 from orchestrator.service.append import Author
-from orchestrator.service.change_policy import change_policy, record_floor
+from orchestrator.service.change_policy import change_policy, note_floor
 from orchestrator.service.operate import Operator
 from orchestrator.service.record import Write, record_writes
 from tests.history import START, History
@@ -138,10 +138,10 @@ def test_if_match_lets_one_of_two_through(shared_store: EventStore) -> None:
 
 def test_the_floor_is_recorded_only_when_it_differs(history: History) -> None:
     assert len(events(history.store, PolicyChanged)) == 1  # the history's own
-    record_floor(history.store, history.ids, Policy())
+    note_floor(history.store, history.ids, Policy())
     assert len(events(history.store, PolicyChanged)) == 1
-    layer = record_floor(history.store, history.ids, replace(Policy(), quiet_ms=2_000, max_concurrent=3))
-    record_floor(history.store, history.ids, replace(Policy(), quiet_ms=2_000, max_concurrent=3))
+    layer = note_floor(history.store, history.ids, replace(Policy(), quiet_ms=2_000, max_concurrent=3))
+    note_floor(history.store, history.ids, replace(Policy(), quiet_ms=2_000, max_concurrent=3))
     assert [event.policy_version for event in events(history.store, PolicyChanged)] == [1, layer.version]
     history.register()
     assert history.write("p")[0].due_at == START + timedelta(seconds=2)
@@ -149,7 +149,7 @@ def test_the_floor_is_recorded_only_when_it_differs(history: History) -> None:
 
 def test_the_floor_lies_below_everything(history: History) -> None:
     change(history, "default", quiet="3s")
-    record_floor(history.store, history.ids, replace(Policy(), quiet_ms=9_000))
+    note_floor(history.store, history.ids, replace(Policy(), quiet_ms=9_000))
     history.register()
     assert history.write("p")[0].due_at == START + timedelta(seconds=3)
 

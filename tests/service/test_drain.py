@@ -16,8 +16,8 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import PolicyPatch
 from orchestrator.errors import InvalidTarget, PermanentError, StorageUnavailable, TransientError, UnknownOutcome
-from orchestrator.executor_port import Order, Readiness, Receipt
-from orchestrator.ports import EventStore, Transaction
+from orchestrator.ports.executor import Order, Readiness, Receipt
+from orchestrator.ports.store import EventStore, Transaction
 from orchestrator.service import execute
 from orchestrator.service.change_policy import change_policy
 from tests.history import START, History, TestClock

@@ -14,8 +14,8 @@ from orchestrator.domain.events import CycleFailed, CycleStarted, CycleSucceeded
 from orchestrator.domain.policy import PolicyPatch
 from orchestrator.domain.state import Registration
 from orchestrator.errors import UnknownOutcome
-from orchestrator.executor_port import Order, Receipt
-from orchestrator.ports import EventStore
+from orchestrator.ports.executor import Order, Receipt
+from orchestrator.ports.store import EventStore
 from orchestrator.service.append import Author
 from orchestrator.service.change_policy import change_policy
 from orchestrator.service.drain import Drainer

@@ -12,10 +12,10 @@ from msgspec import structs
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import PolicyPatch
-from orchestrator.domain.restart_record import RestartRecord
+from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.state import Registration
 from orchestrator.errors import Conflict, InvalidInput, KeyReused, NotFound
-from orchestrator.ports import EventStore
+from orchestrator.ports.store import EventStore
 from orchestrator.service.append import Author
 from orchestrator.service.idempotency import RequestKey
 from orchestrator.service.operate import Operator
@@ -29,7 +29,7 @@ UNHEALTHY = cmd.ReportProbe(healthy=False, detail="no answer")
 WEB = Registration(fleet="web", labels={"a": "b"}, executor="simulated", target={}, policy=PolicyPatch())
 
 
-def queue(history: History) -> RestartRecord:
+def queue(history: History) -> RestartProjection:
     history.register()
     history.write("a.py")
     history.at(15)

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import FileWritten, Trigger, WorkspaceRegistered, WriteDecision
 from orchestrator.domain.policy import Action
-from orchestrator.ports import EventStore
+from orchestrator.ports.store import EventStore
 from orchestrator.service.record import AutoRegistration, RecordedBatch, Write, record_writes
 from tests.history import START, CountedIds, History
 from tests.service.world import events, write

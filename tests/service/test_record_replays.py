@@ -10,7 +10,7 @@ import pytest
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import FileWritten, WorkspaceRegistered
 from orchestrator.errors import KeyReused
-from orchestrator.ports import EventStore
+from orchestrator.ports.store import EventStore
 from orchestrator.service.idempotency import RequestKey
 from orchestrator.service.record import AcceptedWrite, AutoRegistration, RecordedBatch, Write, record_writes
 from tests.history import START, History

@@ -14,8 +14,8 @@ import pytest
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.errors import ExecutionCancelled
-from orchestrator.executor_port import Order, Receipt
-from orchestrator.ports import EventStore
+from orchestrator.ports.executor import Order, Receipt
+from orchestrator.ports.store import EventStore
 from orchestrator.service import drain
 from orchestrator.service.append import Author
 from orchestrator.service.drain import Drainer

@@ -20,7 +20,7 @@ from orchestrator.domain.events import (
 from orchestrator.domain.policy import parse_policy
 from orchestrator.domain.state import Registration
 from orchestrator.errors import StorageUnavailable
-from orchestrator.ports import EventStore
+from orchestrator.ports.store import EventStore
 from orchestrator.service.append import Author
 from orchestrator.service.operate import Operator
 from orchestrator.service.record import Write, record_writes

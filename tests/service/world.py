@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from orchestrator.bootstrap import TimeOrderedIds
 from orchestrator.domain.events import EventData, Recorded
 from orchestrator.errors import BrokerUnavailable
-from orchestrator.executor_port import Executor, Order, Readiness, Receipt
-from orchestrator.ports import EventFilter, EventStore, Ids
+from orchestrator.ports.executor import Executor, Order, Readiness, Receipt
+from orchestrator.ports.store import EventFilter, EventStore, Ids
 from orchestrator.service.drain import Drainer
 from orchestrator.service.record import AcceptedWrite, AutoRegistration, Write, record_writes
 

@@ -12,8 +12,8 @@ from functools import partial
 from random import Random
 
 from orchestrator.domain.policy import Policy
+from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.service.append import policy_of
 from tests.simulation.hub import SECOND
 from tests.simulation.work import Action
 from tests.simulation.world import World
@@ -66,7 +66,7 @@ def live_calmly(world: World) -> Calm | None:
 
 def _policy(world: World, state: WorkspaceState) -> Policy:
     with world.store.memory.read() as reader:
-        return policy_of(state, reader.policies())
+        return policy_in_force(state, reader.policies())
 
 
 def _act_takes(policy: Policy, rng: Random) -> int:

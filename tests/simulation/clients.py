@@ -16,10 +16,10 @@ from typing import NamedTuple, TypeVar
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import DEFAULT_FLEET, DEFAULT_SCOPE, PolicyPatch, fleet_scope
-from orchestrator.domain.restart_record import RestartRecord
+from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.state import Registration
 from orchestrator.errors import Conflict, InvalidInput, NotFound, Unavailable
-from orchestrator.ports import Ids
+from orchestrator.ports.store import Ids
 from orchestrator.service.append import Author
 from orchestrator.service.change_policy import change_policy
 from orchestrator.service.idempotency import RequestKey
@@ -209,7 +209,7 @@ class Clients:
                 return
             self.hub.wait(rng.randrange(SECOND, 15 * SECOND))
 
-    def _unsettled(self, workspace: str) -> RestartRecord | None:
+    def _unsettled(self, workspace: str) -> RestartProjection | None:
         with self.store.memory.read() as reader:
             row = reader.workspace(workspace)
             restart = row.state.restart if row else None

@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from orchestrator.errors import StorageUnavailable
-from orchestrator.inquiries import FileWrites
-from orchestrator.ports import Counters, Reader, Transaction
-from orchestrator.seals import StoredCheckpoint, Tile
-from orchestrator.storage.memory import MemoryEventStore
-from orchestrator.verifications import StoredVerification
+from orchestrator.ports.inquiries import FileWrites
+from orchestrator.ports.sealing import StoredCheckpoint, Tile
+from orchestrator.ports.store import Counters, Reader, Transaction
+from orchestrator.ports.verification import StoredVerification
+from tests.memory_store.store import MemoryEventStore
 from tests.simulation.boundaries import Boundary, boundaries_of
 from tests.simulation.faults import Fault
 from tests.simulation.hub import SECOND, Hub, Killed, Thread

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from orchestrator.audit.replay import Difference
 from orchestrator.audit.verify.lines import Unreadable, microseconds, parse_instant
+from orchestrator.audit.verify.log_pass import Verifier
 from orchestrator.audit.verify.report import Promise
-from orchestrator.audit.verify.verifier import Verifier
-from orchestrator.ports import StoredEvent
+from orchestrator.domain.canonical_line import StoredEvent
+from orchestrator.history.replay import Difference
 from tests.simulation.calm import Calm
 from tests.simulation.clients import Ack
 from tests.simulation.target import Act

@@ -13,16 +13,16 @@ from orchestrator.domain import events as ev
 from orchestrator.domain import evolve as evolving
 from orchestrator.domain import restart_record
 from orchestrator.domain.policy import Action, Policies, Policy
-from orchestrator.domain.restart_record import RestartRecord
+from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.ports import Ids, Running, StoredAnswer, Transaction
+from orchestrator.ports.store import Ids, Running, StoredAnswer, Transaction
 from orchestrator.service import append, drain, lease, record
 from orchestrator.service.claim import Claim
 from orchestrator.service.execute import Cancelled
 from orchestrator.service.idempotency import RequestKey
 from orchestrator.service.record import AcceptedWrite, AutoRegistration, RecordedBatch, Write
-from orchestrator.storage.memory import MemoryEventStore
-from orchestrator.storage.memory_transaction import MemoryTransaction
+from tests.memory_store.store import MemoryEventStore
+from tests.memory_store.transaction import MemoryTransaction
 from tests.simulation import clients
 from tests.simulation.database import SimulatedStore
 from tests.simulation.planting import Planting
@@ -145,7 +145,7 @@ def decision_told_wrong(planting: Planting) -> None:
 
 
 def history_keeps_given_up_open(planting: Planting) -> None:
-    def gave_up(record: RestartRecord, data: ev.RestartGaveUp, at: datetime) -> RestartRecord:
+    def gave_up(record: RestartProjection, data: ev.RestartGaveUp, at: datetime) -> RestartProjection:
         return msgspec.structs.replace(record, ended_at=at, retry_at=None)
 
     planting.entry(restart_record._CHANGES, ev.RestartGaveUp, gave_up)

@@ -17,13 +17,13 @@ from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Policies, Policy
 from orchestrator.domain.state import UnsettledRestart, WorkspaceState
 from orchestrator.errors import Unavailable
-from orchestrator.executor_port import Executor, Order, Receipt
-from orchestrator.ports import Ids, Running, StoredAnswer, Transaction
+from orchestrator.ports.executor import Executor, Order, Receipt
+from orchestrator.ports.store import Ids, Running, StoredAnswer, Transaction
 from orchestrator.service import append, change_policy, claim, drain, execute, lease, tick
 from orchestrator.service.append import Author
-from orchestrator.storage import memory_log
-from orchestrator.storage.memory_content import Content
-from orchestrator.storage.memory_transaction import MemoryTransaction
+from tests.memory_store import log as memory_log
+from tests.memory_store.content import Content
+from tests.memory_store.transaction import MemoryTransaction
 from tests.simulation.database import SimulatedStore
 from tests.simulation.planting import Planting
 from workers.executors.act_ledger import Acts

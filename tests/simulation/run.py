@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
-from orchestrator.audit.canonical_line import canonical_lines
+from orchestrator.domain.canonical_line import canonical_lines
 from orchestrator.domain.policy import Policy
+from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.ports import EventFilter
-from orchestrator.service.append import policy_of
+from orchestrator.ports.store import EventFilter
 from tests.simulation.calm import Calm, live_calmly
 from tests.simulation.fate import Runaway, Tally
 from tests.simulation.hub import SECOND, Hub
@@ -117,7 +117,7 @@ def _bound(world: World) -> int:
         policies, now = reader.policies(), world.store_time()
     rest_ms, works_ms, waits_ms = 0, 0, 0
     for state in world.states():
-        policy = policy_of(state, policies)
+        policy = policy_in_force(state, policies)
         released_at = state.hold.until if state.hold is not None else None
         ready_at = state.restart.ready_at if state.restart is not None else None
         known = [at for at in (state.next_try_at, ready_at, released_at) if at is not None]

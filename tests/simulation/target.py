@@ -19,7 +19,7 @@ from orchestrator.errors import (
     TransientError,
     UnknownOutcome,
 )
-from orchestrator.executor_port import Order, Readiness, Receipt
+from orchestrator.ports.executor import Order, Readiness, Receipt
 from tests.simulation.boundaries import BOUNDARIES, Boundary
 from tests.simulation.database import Striking
 from tests.simulation.faults import Fault

@@ -13,9 +13,10 @@ from typing import Any
 
 import msgspec
 
-from orchestrator.audit.fate import Fate, fates_of
 from orchestrator.audit.verify.lines import microseconds, parse_instant
-from orchestrator.ports import Reader, StoredEvent
+from orchestrator.domain.canonical_line import StoredEvent
+from orchestrator.history.fate import Fate, fates_of
+from orchestrator.ports.store import Reader
 
 _STATES = {
     "RestartQueued": "queued",

@@ -19,8 +19,9 @@ from orchestrator.audit.verify import due
 from orchestrator.audit.verify.event_data import RestartQueued
 from orchestrator.audit.verify.ledger import Workspace
 from orchestrator.audit.verify.lines import Envelope, Unreadable, microseconds
-from orchestrator.audit.verify.verifier import Verifier
-from orchestrator.ports import EventFilter, Reader, StoredEvent, StoredWorkspace
+from orchestrator.audit.verify.log_pass import Verifier
+from orchestrator.domain.canonical_line import StoredEvent
+from orchestrator.ports.store import EventFilter, Reader, StoredWorkspace
 from tests.simulation.hub import SECOND
 
 _HUNG = 30 * SECOND

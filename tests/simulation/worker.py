@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from orchestrator.executor_port import Executor
-from orchestrator.ports import Doorbell, EventStore, Ids
+from orchestrator.ports.executor import Executor
+from orchestrator.ports.store import Doorbell, EventStore, Ids
 from orchestrator.service.drain import Drainer
 from tests.simulation.broker import Task
 from tests.simulation.hub import SECOND, Hub, Process

@@ -8,12 +8,12 @@ from datetime import datetime
 from functools import partial
 from random import Random
 
-from orchestrator.audit.replay import Difference, replay
 from orchestrator.domain.policy import Policy, PolicyPatch
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import BrokerUnavailable
-from orchestrator.ports import EventFilter
-from orchestrator.service.change_policy import record_floor
+from orchestrator.history.replay import Difference, replay
+from orchestrator.ports.store import EventFilter
+from orchestrator.service.change_policy import note_floor
 from tests.simulation.broker import Beats, Broker, Message, SimulatedDoorbell, Task, instant_of
 from tests.simulation.clients import Clients, Servers
 from tests.simulation.database import SimulatedStore
@@ -150,7 +150,7 @@ class World:
 
     def _prepare(self) -> None:
         clients, plan = self.clients, self.plan
-        clients.ask(lambda: record_floor(self.store, self.ids, Policy()))
+        clients.ask(lambda: note_floor(self.store, self.ids, Policy()))
         for scope, patch in plan.layers.items():
             clients.policy(scope, patch)
         fleets = Random(f"{plan.seed} fleets")

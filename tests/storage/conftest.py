@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orchestrator.ports import EventStore
-from orchestrator.storage.memory import MemoryEventStore
+from orchestrator.ports.store import EventStore
 from orchestrator.storage.postgres import PostgresEventStore
 from orchestrator.storage.sqlite import SqliteEventStore
+from tests.memory_store.store import MemoryEventStore
 
 
 class SetClock:

@@ -14,7 +14,7 @@ from orchestrator.domain.events import Trigger
 from orchestrator.domain.policy import parse_policy
 from orchestrator.domain.state import Registration
 from orchestrator.service.append import Author
-from orchestrator.service.change_policy import record_floor
+from orchestrator.service.change_policy import note_floor
 from orchestrator.service.drain import Drainer
 from orchestrator.service.record import Write, record_writes
 from orchestrator.service.tick import look
@@ -33,7 +33,7 @@ def live(url: str, workspace: str) -> None:
     services = open_services(load_settings({}, database_url=url))
     store, ids, author = services.store, services.ids, Author(actor="local:ann")
     drainer = build_drainer(services)
-    record_floor(store, ids, services.settings.floor)
+    note_floor(store, ids, services.settings.floor)
     registered = Registration(
         fleet="default", labels={"tier": "web"}, executor="simulated", target={}, policy=parse_policy(numbers)
     )

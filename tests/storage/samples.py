@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action, Edge, Mode, PolicyPatch, Rule
-from orchestrator.domain.restart_record import RestartRecord, RestartState
+from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.domain.state import (
     Folded,
     Hold,
@@ -20,7 +20,7 @@ from orchestrator.domain.state import (
     Window,
     WorkspaceState,
 )
-from orchestrator.ports import EventStore, StoredWorkspace
+from orchestrator.ports.store import EventStore, StoredWorkspace
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 _numbers = count(1)
@@ -178,9 +178,9 @@ def full_state(workspace: str = "ws") -> WorkspaceState:
     )
 
 
-def record(number: int = 1, **rest: Any) -> RestartRecord:
+def record(number: int = 1, **rest: Any) -> RestartProjection:
     """Return a queued restart; ``number`` is its place in history and the end of its range."""
-    made = RestartRecord(
+    made = RestartProjection(
         id=f"rst_{number}",
         workspace="ws",
         fleet="",

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from orchestrator.ports import EventFilter
+from orchestrator.ports.store import EventFilter
 from orchestrator.storage.engines import postgres_engine, sqlite_engine
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.urls import database_url

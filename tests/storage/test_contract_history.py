@@ -5,16 +5,17 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from orchestrator.domain import events as ev
+from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.domain.encoding import encode_data
 from orchestrator.domain.policy import Action, Edge
-from orchestrator.domain.restart_record import RestartRecord, RestartState
+from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.domain.state import Phase, Window, WorkspaceState
-from orchestrator.ports import EventFilter, EventStore, RestartFilter, StoredEvent, Waived, WorkspaceFilter
-from orchestrator.storage.rows import stored_event_of
+from orchestrator.ports.store import EventFilter, EventStore, RestartFilter, Waived, WorkspaceFilter
+from orchestrator.storage.sql.rows import stored_event_of
 from tests.storage.samples import at, cycle_started, event, file_written, log, put, record, requested, state, waived
 
 
-def keep(store: EventStore, *records: RestartRecord) -> None:
+def keep(store: EventStore, *records: RestartProjection) -> None:
     with store.write() as transaction:
         transaction.save_restarts(records)
 

@@ -8,20 +8,20 @@ from datetime import timedelta
 import pytest
 
 from orchestrator.domain import events as ev
-from orchestrator.domain.restart_record import RestartRecord, RestartState
-from orchestrator.inquiries import FILE_COUNTS, FileWrites, Percentiles, RestartSum, Scope, Waits
-from orchestrator.ports import EventStore
+from orchestrator.domain.restart_projection import RestartProjection, RestartState
+from orchestrator.ports.inquiries import FILE_COUNTS, FileWrites, Percentiles, RestartSum, Scope, Waits
+from orchestrator.ports.store import EventStore
 from tests.storage.samples import NOON, at, event, file_written, log, put, record, requested, state
 
 MOST = 1_000
 
 
-def keep(store: EventStore, *records: RestartRecord) -> None:
+def keep(store: EventStore, *records: RestartProjection) -> None:
     with store.write() as transaction:
         transaction.save_restarts(records)
 
 
-def succeeded(number: int, wait_us: int, cycle_us: int = 0, **rest: object) -> RestartRecord:
+def succeeded(number: int, wait_us: int, cycle_us: int = 0, **rest: object) -> RestartProjection:
     started = NOON + timedelta(microseconds=wait_us)
     ended = started + timedelta(microseconds=cycle_us)
     return record(number, attempts=1, opened_at=NOON, started_at=started, ended_at=ended, **rest)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from msgspec import structs
 
 from orchestrator.domain.state import Hold, Phase, Window, WorkspaceState
-from orchestrator.ports import Backlog, Counters, EventStore, Running, StoredWorkspace
+from orchestrator.ports.store import Backlog, Counters, EventStore, Running, StoredWorkspace
 from tests.storage.conftest import SetClock
 from tests.storage.samples import NOON, at, cycle, file_written, log, put, state, unsettled
 

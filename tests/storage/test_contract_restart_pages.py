@@ -10,11 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.domain.events import ProbeSuppressed, Suppression
-from orchestrator.domain.restart_record import RestartRecord, RestartState
+from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.ports import EventFilter, EventStore, RestartFilter
-from orchestrator.storage import restart_pages
+from orchestrator.ports.store import EventFilter, EventStore, RestartFilter
 from orchestrator.storage.opening import open_store
+from orchestrator.storage.sql import restart_pages
 from orchestrator.storage.urls import database_url
 from tests.storage.samples import at, event, file_written, log, put, record, requested
 
@@ -29,7 +29,7 @@ def lived(store: EventStore, workspaces: int = 2, rounds: int = 60, *, seed: int
     chance = random.Random(seed)
     written: dict[str, list[tuple[int, str]]] = {}
     begin: dict[str, int] = {}
-    records: list[RestartRecord] = []
+    records: list[RestartProjection] = []
     for number in range(1, rounds + 1):
         workspace = f"w{chance.randrange(workspaces)}"
         some = [chance.choice(PATHS[:3]) for _ in range(chance.randrange(1, 6))]
@@ -65,8 +65,8 @@ def lived(store: EventStore, workspaces: int = 2, rounds: int = 60, *, seed: int
     }
 
 
-def walk(store: EventStore, wanted: RestartFilter) -> list[RestartRecord]:
-    found: list[RestartRecord] = []
+def walk(store: EventStore, wanted: RestartFilter) -> list[RestartProjection]:
+    found: list[RestartProjection] = []
     with store.read() as reader:
         while page := reader.restarts(wanted):
             found += page

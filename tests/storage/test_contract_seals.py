@@ -9,8 +9,8 @@ import pytest
 
 from orchestrator.domain import events as ev
 from orchestrator.errors import Conflict
-from orchestrator.ports import EventStore
-from orchestrator.seals import StoredCheckpoint, Tile
+from orchestrator.ports.sealing import StoredCheckpoint, Tile
+from orchestrator.ports.store import EventStore
 from orchestrator.storage.opening import open_store
 from tests.storage.samples import at, event, file_written, log
 

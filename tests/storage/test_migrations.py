@@ -12,10 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.errors import InvalidInput, MigrationsPending, StorageUnavailable
-from orchestrator.ports import EventFilter
+from orchestrator.ports.store import EventFilter
 from orchestrator.storage import migrate
 from orchestrator.storage.opening import open_store
-from orchestrator.storage.schema import metadata
+from orchestrator.storage.sql.schema import metadata
 from orchestrator.storage.urls import database_url
 from tests.servers.postgres import PostgresServer
 from tests.storage.samples import file_written, log

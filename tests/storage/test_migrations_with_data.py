@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.audit.export import export
-from orchestrator.audit.file_counting import count_files
-from orchestrator.audit.replay import replay
 from orchestrator.audit.verify.lines import read_lines
 from orchestrator.audit.verify.run import Verification
-from orchestrator.inquiries import Scope
-from orchestrator.ports import EventStore
+from orchestrator.history.export import export
+from orchestrator.history.file_counting import count_files
+from orchestrator.history.replay import replay
+from orchestrator.ports.inquiries import Scope
+from orchestrator.ports.store import EventStore
 from orchestrator.storage import migrate
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.urls import database_url

@@ -14,11 +14,11 @@ import pytest
 from psycopg import errors, sql
 
 from orchestrator.errors import InvalidInput, StorageUnavailable
-from orchestrator.ports import EventFilter
+from orchestrator.ports.store import EventFilter
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.privileges import PRIVILEGES, VERSIONS, Roles
-from orchestrator.storage.schema import metadata
+from orchestrator.storage.sql.schema import metadata
 from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, SUPERUSER, PostgresServer, as_login
 from tests.storage.samples import file_written, log
 

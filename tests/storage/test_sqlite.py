@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.domain.restart_record import RestartState
+from orchestrator.domain.restart_projection import RestartState
 from orchestrator.errors import MigrationsPending, StorageUnavailable
-from orchestrator.ports import EventFilter, EventStore, Reader, RestartFilter, WorkspaceFilter
+from orchestrator.ports.store import EventFilter, EventStore, Reader, RestartFilter, WorkspaceFilter
 from orchestrator.storage.engines import SQLITE_CONNECTIONS
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.sqlite import SqliteEventStore

@@ -13,11 +13,11 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Any, TypeVar
 
-from orchestrator.bootstrap import open_store
 from orchestrator.domain.events import CycleStarted
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.ports import EventFilter, EventStore, WorkspaceFilter
-from orchestrator.seal_keys import make_key_file
+from orchestrator.ports.store import EventFilter, EventStore, WorkspaceFilter
+from orchestrator.sealing.keys import make_key_file
+from orchestrator.storage.opening import open_store
 from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, as_login
 from tests.system.acts import Act, acts_in
 from tests.system.client import Answer, Client

@@ -92,9 +92,6 @@ class ForkServer:
 
 def serve(control: socket.socket) -> None:
     """Fork whatever is asked for, tell of every end, until the other side hangs up."""
-    import orchestrator.cli.serve
-    import orchestrator.cli.up
-    import orchestrator.cli.verify  # noqa: F401
 
     wakes, wake = os.pipe()
     os.set_blocking(wake, False)

@@ -17,9 +17,9 @@ from orchestrator.bootstrap import Services, build_drainer, open_services
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.policy import parse_policy
 from orchestrator.domain.state import Registration
-from orchestrator.ports import EventFilter
+from orchestrator.ports.store import EventFilter
 from orchestrator.service.append import Author
-from orchestrator.service.change_policy import record_floor
+from orchestrator.service.change_policy import note_floor
 from orchestrator.service.record import Write, record_writes
 from orchestrator.service.tick import look
 from orchestrator.settings import load_settings
@@ -96,7 +96,7 @@ def test_ten_thousand_workspaces_created_and_removed_leave_nothing_behind_in_a_p
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     settings = load_settings({}, database_url=fast_url, policy={"quiet": "1h", "max_wait": "2h"})
     services = open_services(settings, embedded=True)
-    record_floor(services.store, services.ids, settings.floor)
+    note_floor(services.store, services.ids, settings.floor)
     process = Process(services)
     names = [f"ws-{number}" for number in range(WORKSPACES)]
     half, chunk = WORKSPACES // 2, 500

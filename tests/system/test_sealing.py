@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx2
 
 from orchestrator.bootstrap import build_sealer
-from orchestrator.ports import EventStore
-from orchestrator.seals import SealState
+from orchestrator.ports.sealing import SealState
+from orchestrator.ports.store import EventStore
 from orchestrator.settings import load_settings
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.opening import open_store

@@ -16,11 +16,11 @@ import pytest
 import structlog
 from celery import Celery
 
-from orchestrator.audit.periodic_verifier import PeriodicVerifier
+from orchestrator.audit.periodic_run import PeriodicVerification
 from orchestrator.domain.events import CycleSucceeded
 from orchestrator.errors import BrokerUnavailable
 from orchestrator.logs import configure_logs
-from orchestrator.storage.memory import MemoryEventStore
+from tests.memory_store.store import MemoryEventStore
 from tests.servers.redis import RedisServer
 from tests.service.world import IDS, Scripted, drainer, events, write
 from tests.waiting import wait_until
@@ -149,7 +149,7 @@ def test_beat_asks_for_a_verification_and_the_task_is_one() -> None:
     register(store)
     app, worker = create_celery("memory://", tick_s=1, slots=1), drainer(store, Scripted())
     ticks = Ticker(store, CeleryDoorbell(app), IDS, worker, tick_s=0.01)
-    register_tasks(app, ticks, worker, Chores({"verify": PeriodicVerifier(store).run}))
+    register_tasks(app, ticks, worker, Chores({"verify": PeriodicVerification(store).run}))
     app.tasks[CHORE_TASK]("verify")
 
     with store.read() as reader:

@@ -12,14 +12,14 @@ import pytest
 from orchestrator.domain.events import CycleAbandoned, CycleSucceeded
 from orchestrator.domain.policy import parse_policy
 from orchestrator.domain.state import Registration
-from orchestrator.executor_port import Order, Receipt
-from orchestrator.ports import EventStore
+from orchestrator.ports.executor import Order, Receipt
+from orchestrator.ports.store import EventStore
 from orchestrator.service.append import Author
 from orchestrator.service.lease import HeldLease, LeaseBook
 from orchestrator.service.operate import Operator
 from orchestrator.service.tick import look
-from orchestrator.storage.memory import MemoryEventStore
 from orchestrator.storage.opening import open_store
+from tests.memory_store.store import MemoryEventStore
 from tests.service.away import away
 from tests.service.world import IDS, Bell, Scripted, drainer, events, write
 from tests.waiting import wait_until

@@ -12,14 +12,14 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import CycleSucceeded, RestartQueued, RestartRequested, Trigger
 from orchestrator.domain.policy import parse_policy
 from orchestrator.domain.state import Registration
-from orchestrator.inquiries import FILE_COUNTS, Scope
-from orchestrator.ports import EventStore
+from orchestrator.ports.inquiries import FILE_COUNTS, Scope
+from orchestrator.ports.store import EventStore
 from orchestrator.service.append import Author
 from orchestrator.service.idempotency import RequestKey
 from orchestrator.service.operate import Operator
-from orchestrator.storage.memory import MemoryEventStore
 from orchestrator.storage.opening import open_store
 from tests.history import TestClock
+from tests.memory_store.store import MemoryEventStore
 from tests.service.world import IDS, Bell, Scripted, drainer, events, recorded, write
 from tests.waiting import wait_until
 from workers.tasks import Ticker
@@ -163,7 +163,7 @@ def test_the_counts_of_files_follow_the_log(sqlite_url: str) -> None:
 
 
 def test_a_stop_ends_a_count_between_two_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.audit.file_counting._POSITIONS", 2)
+    monkeypatch.setattr("orchestrator.history.file_counting._POSITIONS", 2)
     store = MemoryEventStore()
     register(store)
     write(store, "ws", *[f"p{number}" for number in range(10)])

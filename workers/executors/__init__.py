@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint, entry_points
 
 from orchestrator.errors import InvalidInput
-from orchestrator.executor_port import Executor
+from orchestrator.ports.executor import Executor
 from workers.executors.command import CommandExecutor
 from workers.executors.process import ProcessExecutor
 from workers.executors.simulated import SimulatedExecutor
-from workers.process_supervisor import ProcessSupervisor
+from workers.supervision.supervisor import ProcessSupervisor
 
 PLUGIN_GROUP = "orchestrator.executors"
 

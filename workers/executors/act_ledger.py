@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from orchestrator.errors import ExecutionError, PermanentError, TransientError
-from orchestrator.executor_port import Order
+from orchestrator.ports.executor import Order
 
 _MOST_WORKSPACES = 10_000
 _PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EIO})

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from workers.executors.bounded_output import BoundedOutput
-from workers.launch import Launch, start_failure
-from workers.process_group import end_group, has_ended, signal_group
+from workers.supervision.group import end_group, has_ended, signal_group
+from workers.supervision.launch import Launch, start_failure
 
 STOP_GRACE_S = 3.0
 """Longest grace once a worker stops: its whole stop takes at most 15 s (CONTRACT section 6)."""

@@ -16,7 +16,7 @@ from orchestrator.errors import (
     TransientError,
     UnknownOutcome,
 )
-from orchestrator.executor_port import Order, Readiness, Receipt
+from orchestrator.ports.executor import Order, Readiness, Receipt
 from workers.executors import target_fields as fields
 from workers.executors.bounded_run import Ended, Run, run
 from workers.executors.program_target import PROGRAM_FIELDS, launch_of, normalise_program

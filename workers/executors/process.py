@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.executor_port import Order, Readiness, Receipt
+from orchestrator.ports.executor import Order, Readiness, Receipt
 from workers.executors import target_fields as fields
 from workers.executors.program_target import PROGRAM_FIELDS, launch_of, normalise_program
 from workers.executors.readiness import look, normalise_ready
 from workers.executors.underway import Underway
-from workers.process_supervisor import ProcessSupervisor
+from workers.supervision.supervisor import ProcessSupervisor
 
 DEFAULT_GRACE = "10s"
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import InvalidTarget
-from orchestrator.executor_port import Order
+from orchestrator.ports.executor import Order
 from workers.executors import target_fields as fields
-from workers.launch import Launch
+from workers.supervision.launch import Launch
 
 PROGRAM_FIELDS = frozenset({"argv", "cwd", "env", "grace"})
 

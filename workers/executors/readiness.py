@@ -10,11 +10,11 @@ from typing import Any
 import httpx2
 
 from orchestrator.errors import ExecutionCancelled, InvalidTarget, PermanentError
-from orchestrator.executor_port import Order, Readiness
+from orchestrator.ports.executor import Order, Readiness
 from workers.executors import target_fields as fields
 from workers.executors.bounded_run import Ended, run
 from workers.executors.program_target import child_environment
-from workers.launch import Launch
+from workers.supervision.launch import Launch
 
 DEFAULT_INTERVAL = "500ms"
 DEFAULT_TIMEOUT = "2s"

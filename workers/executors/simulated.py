@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.errors import ExecutionError, PermanentError, TransientError, UnknownOutcome
-from orchestrator.executor_port import Order, Readiness, Receipt
+from orchestrator.ports.executor import Order, Readiness, Receipt
 from workers.executors import target_fields as fields
 from workers.executors.act_ledger import ActLedger, FileActLedger, MemoryActLedger
 from workers.executors.underway import Underway, wait

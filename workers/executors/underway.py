@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from orchestrator.errors import ExecutionCancelled, ReadinessTimeout
-from orchestrator.executor_port import Order
+from orchestrator.ports.executor import Order
 
 _SLICE_S = 0.02
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from orchestrator.audit.verify.ledger import Ledger
 from orchestrator.audit.verify.lines import Envelope, Line, Unreadable
+from orchestrator.audit.verify.log_pass import Verifier
 from orchestrator.audit.verify.report import Promise, Report, Violation, verdicts
-from orchestrator.audit.verify.seal import SealCheck
-from orchestrator.audit.verify.verifier import Verifier
+from orchestrator.audit.verify.sealed_roots import SealCheck
 
 _NO_CHECKPOINT = "needs --checkpoint and --pubkey"
 _NO_DATABASE = "needs a database: the tables are not in a file"

@@ -19,11 +19,11 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from orchestrator.audit.export import export
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import ErrorKind, Operation, ProcessExited, Trigger
 from orchestrator.domain.policy import parse_policy
 from orchestrator.domain.state import Registration
+from orchestrator.history.export import export
 from orchestrator.service.append import Author
 from orchestrator.service.change_policy import change_policy
 from orchestrator.service.record import AutoRegistration, Write, record_writes

@@ -9,17 +9,17 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from orchestrator.audit.export import export
 from orchestrator.audit.verify.lines import parse_instant, read_lines, spell_instant
 from orchestrator.audit.verify.report import Promise, Report
 from orchestrator.audit.verify.run import Verification
-from orchestrator.audit.verify.seal import SealCheck
+from orchestrator.audit.verify.sealed_roots import SealCheck
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import ErrorKind
-from orchestrator.ports import EventStore
-from orchestrator.storage.memory import MemoryEventStore
+from orchestrator.history.export import export
+from orchestrator.ports.store import EventStore
 from orchestrator.storage.opening import open_store
 from tests.history import START, History, TestClock
+from tests.memory_store.store import MemoryEventStore
 
 Event = dict[str, Any]
 TICK_US = 1_000_000

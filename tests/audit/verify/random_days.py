@@ -9,16 +9,16 @@ from datetime import timedelta
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import PolicyPatch, parse_policy
-from orchestrator.domain.restart_record import RestartRecord
+from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import Conflict, NotFound
 from orchestrator.service.append import Author
 from orchestrator.service.change_policy import change_policy
 from orchestrator.service.record import AutoRegistration, Write, record_writes
 from orchestrator.service.tick import look_at
-from orchestrator.storage.memory import MemoryEventStore
 from tests.audit.verify.logs import export_of
 from tests.history import History, TestClock
+from tests.memory_store.store import MemoryEventStore
 
 WORKSPACES = ("a", "b", "c")
 PATHS = ("a.py", "b.py", "x.log", "docs/a", "slow/a")
@@ -139,7 +139,7 @@ class RandomDay:
         except (Conflict, NotFound):
             assert restart.cycle is not None
 
-    def _record(self, restart: str) -> RestartRecord:
+    def _record(self, restart: str) -> RestartProjection:
         with self.store.read() as reader:
             record = reader.restart(restart)
         assert record is not None

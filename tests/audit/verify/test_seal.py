@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.audit.verify.checkpoint import Checkpoint, open_checkpoint
 from orchestrator.audit.verify.report import Promise, Report
-from orchestrator.audit.verify.seal import SealCheck
+from orchestrator.audit.verify.sealed_roots import SealCheck
 from tests.audit.sealed import KEY, Sealed
 from tests.audit.verify.logs import Log, verify
 

@@ -1,0 +1,266 @@
+"""What people and programs do: register, remove, request a restart, report a probe, hold, release, cancel."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import JSONResponse
+from pydantic import Field, WithJsonSchema
+
+from orchestrator.api.protocol import answers
+from orchestrator.api.protocol.bodies import JSON, Body, Key, json_body
+from orchestrator.api.protocol.names import MAX_REASON_CHARACTERS, NAME_PATTERN, check_instant, check_labels, check_text
+from orchestrator.api.protocol.openapi import accepts, describe, problems
+from orchestrator.api.protocol.schemas import POLICY_BODY
+from orchestrator.api.services import By, Wired, WorkspaceId
+from orchestrator.bootstrap import Services
+from orchestrator.domain import commands as cmd
+from orchestrator.domain.encoding import to_plain
+from orchestrator.domain.events import Trigger, WorkspaceRemoved, WritesWaived
+from orchestrator.domain.policy import DEFAULT_FLEET, parse_policy
+from orchestrator.domain.state import Registration
+from orchestrator.errors import InvalidInput, InvalidTarget, NotFound, UnknownExecutor
+from orchestrator.history.views import workspace_view
+from orchestrator.ports.store import EventFilter
+
+_WORKSPACE = "/v1/workspaces/{workspace}"
+_UP_ONLY = "process"
+
+router = APIRouter()
+
+Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON_CHARACTERS, description="For the record")]
+
+
+class WorkspaceBody(Body):
+    """What a workspace is and how it is restarted. What is left out is set to its default."""
+
+    fleet: Annotated[str, Field(pattern=NAME_PATTERN)] = DEFAULT_FLEET
+    labels: Annotated[dict[str, str], Field(max_length=64)] = Field(default_factory=dict)
+    executor: str
+    target: dict[str, Any] = Field(default_factory=dict)
+    policy: Annotated[dict[str, Any], WithJsonSchema(POLICY_BODY)] = Field(
+        default_factory=dict, description="Its own numbers, like {quiet: 2s}"
+    )
+
+
+class RestartBody(Body):
+    """A request for a restart."""
+
+    reason: Reason
+    trigger: Literal["manual", "mutation"] = "manual"
+
+
+class ProbeBody(Body):
+    """What a health probe saw."""
+
+    healthy: bool
+    detail: Annotated[str, Field(max_length=MAX_REASON_CHARACTERS)] = ""
+
+
+class HoldBody(Body):
+    """Why nothing is to be restarted, and until when at most."""
+
+    reason: Reason
+    until: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})] = None
+
+
+class ReasonBody(Body):
+    """Why."""
+
+    reason: Reason
+
+
+@router.put(
+    _WORKSPACE,
+    operation_id="putWorkspace",
+    summary="Register or change a workspace",
+    tags=["workspaces"],
+    responses={
+        200: describe(answers.WORKSPACE, "It is as asked for"),
+        201: describe(answers.WORKSPACE, "It is new"),
+        **problems(400, 408, 413, 415, 422, 500, 503),
+    },
+    openapi_extra=accepts({JSON: "WorkspaceBody"}),
+)
+def put_workspace(
+    services: Wired, workspace: WorkspaceId, body: Annotated[WorkspaceBody, Depends(json_body(WorkspaceBody))], by: By
+) -> JSONResponse:
+    """Register a workspace, or replace its registration. A removed one comes back with its history."""
+    stored, is_new = services.operator.register(workspace, registration_of(services, body), by)
+    with services.store.read() as reader:
+        view = workspace_view(reader, stored)
+    return JSONResponse(view, 201 if is_new else 200)
+
+
+def registration_of(services: Services, body: WorkspaceBody) -> Registration:
+    """Return the registration with its target as the executor wants it. Raises ``InvalidInput`` and its kin."""
+    executor = services.executors.get(body.executor)
+    if executor is None:
+        installed = ", ".join(sorted(services.executors))
+        hint = f"; {_UP_ONLY} works only inside `orchestrator up --watch`" if body.executor == _UP_ONLY else ""
+        raise UnknownExecutor(
+            f"executor {body.executor[:100]!r} is not installed here; use one of {installed}{hint}", field="executor"
+        )
+    try:
+        target = executor.normalise(body.target)
+        to_plain(target)
+    except InvalidTarget as error:
+        raise InvalidTarget(str(error), field=f"target.{error.field}" if error.field else "target") from error
+    except TypeError as error:
+        raise InvalidTarget(f"target: {error}", field="target") from error
+    return Registration(
+        fleet=body.fleet,
+        labels=check_labels(body.labels),
+        executor=body.executor,
+        target=target,
+        policy=parse_policy(body.policy),
+    )
+
+
+@router.delete(
+    _WORKSPACE,
+    operation_id="removeWorkspace",
+    summary="Remove a workspace; what is pending is waived",
+    tags=["workspaces"],
+    responses={200: describe(answers.REMOVED, "It is removed"), **problems(404, 422, 500, 503)},
+)
+def remove_workspace(
+    services: Wired,
+    workspace: WorkspaceId,
+    by: By,
+    reason: Annotated[str, Query(min_length=1, max_length=MAX_REASON_CHARACTERS)] = "removed",
+) -> JSONResponse:
+    """Remove a workspace, and say what that waived."""
+    check_text(reason, "reason", most=MAX_REASON_CHARACTERS)
+    with services.store.read() as reader:
+        before = reader.last_position()
+    services.operator.change(workspace, cmd.Remove(reason=reason), by)
+    types = (WorkspaceRemoved.type_name(), WritesWaived.type_name())
+    with services.store.read() as reader:
+        events = reader.events(EventFilter(after=before, workspace=workspace, types=types))
+    waived = [event.data for event in events if isinstance(event.data, WritesWaived)]
+    last = waived[-1] if waived else None
+    counts = (
+        None if last is None else {name: getattr(last, name) for name in ("writes", "from_position", "to_position")}
+    )
+    return JSONResponse({"workspace": workspace, "removed": True, "waived": counts})
+
+
+@router.post(
+    f"{_WORKSPACE}/restarts",
+    status_code=202,
+    operation_id="requestRestart",
+    summary="Ask for a restart",
+    tags=["workspaces"],
+    responses={
+        202: describe(answers.REQUEST, "Stored", location=True),
+        **problems(400, 404, 408, 409, 413, 415, 422, 500, 503),
+    },
+    openapi_extra=accepts({JSON: "RestartBody"}, keyed=True),
+)
+def request_restart(
+    services: Wired,
+    workspace: WorkspaceId,
+    body: Annotated[RestartBody, Depends(json_body(RestartBody))],
+    key: Key,
+    by: By,
+) -> JSONResponse:
+    """Record a request: manual (a person wants it), or mutation (a change that must be picked up)."""
+    command = cmd.RequestRestart(trigger=Trigger(body.trigger), reason=_reason(body.reason))
+    answer, replayed = services.operator.request_restart(workspace, command, by, key)
+    return JSONResponse(to_plain(answer) | {"replayed": replayed}, 202, headers={"Location": f"/v1/writes/{answer.id}"})
+
+
+@router.post(
+    f"{_WORKSPACE}/probes",
+    status_code=202,
+    operation_id="reportProbe",
+    summary="Report what a health probe saw",
+    tags=["workspaces"],
+    responses={202: describe(answers.PROBE, "Recorded"), **problems(400, 404, 408, 409, 413, 415, 422, 500, 503)},
+    openapi_extra=accepts({JSON: "ProbeBody"}, keyed=True),
+)
+def report_probe(
+    services: Wired,
+    workspace: WorkspaceId,
+    body: Annotated[ProbeBody, Depends(json_body(ProbeBody))],
+    key: Key,
+    by: By,
+) -> JSONResponse:
+    """Record what a probe leads to: an unhealthy one asks for a restart, unless a rule suppresses it."""
+    command = cmd.ReportProbe(healthy=body.healthy, detail=body.detail)
+    answer, replayed = services.operator.report_probe(workspace, command, by, key)
+    plain = {name: value for name, value in to_plain(answer).items() if value is not None}
+    return JSONResponse(plain | {"replayed": replayed}, 202)
+
+
+@router.post(
+    f"{_WORKSPACE}/hold",
+    operation_id="holdWorkspace",
+    summary="Queue and start nothing for a while",
+    tags=["workspaces"],
+    responses={200: describe(answers.DONE, "It is held"), **problems(400, 404, 408, 409, 413, 415, 422, 500, 503)},
+    openapi_extra=accepts({JSON: "HoldBody"}, keyed=True),
+)
+def hold_workspace(
+    services: Wired, workspace: WorkspaceId, body: Annotated[HoldBody, Depends(json_body(HoldBody))], key: Key, by: By
+) -> JSONResponse:
+    """Hold a workspace; what arrives waits."""
+    until = None if body.until is None else check_instant(body.until, "until")
+    return _change(services, workspace, cmd.Hold(reason=_reason(body.reason), until=until), by, key)
+
+
+@router.post(
+    f"{_WORKSPACE}/release",
+    operation_id="releaseWorkspace",
+    summary="End a hold",
+    tags=["workspaces"],
+    responses={200: describe(answers.DONE, "It is not held"), **problems(400, 404, 408, 409, 413, 415, 422, 500, 503)},
+    openapi_extra=accepts({JSON: "ReasonBody"}, keyed=True),
+)
+def release_workspace(
+    services: Wired,
+    workspace: WorkspaceId,
+    body: Annotated[ReasonBody, Depends(json_body(ReasonBody))],
+    key: Key,
+    by: By,
+) -> JSONResponse:
+    """End a hold; what waited is folded once."""
+    return _change(services, workspace, cmd.Release(reason=_reason(body.reason)), by, key)
+
+
+@router.post(
+    "/v1/restarts/{restart}/cancel",
+    operation_id="cancelRestart",
+    summary="Cancel a queued or retrying restart",
+    tags=["restarts"],
+    responses={200: describe(answers.DONE, "Cancelled"), **problems(400, 404, 408, 409, 413, 415, 422, 500, 503)},
+    openapi_extra=accepts({JSON: "ReasonBody"}, keyed=True),
+)
+def cancel_restart(
+    services: Wired, restart: str, body: Annotated[ReasonBody, Depends(json_body(ReasonBody))], key: Key, by: By
+) -> JSONResponse:
+    """Cancel a restart; what it holds is waived."""
+    with services.store.read() as reader:
+        record = reader.restart(restart)
+    if record is None:
+        raise NotFound(f"restart {restart!r} does not exist; GET /v1/restarts lists those that do")
+    answer, replayed = services.operator.cancel(record, _reason(body.reason), by, key)
+    return JSONResponse(
+        {"restart": restart, "workspace": record.workspace, "changed": answer.changed, "replayed": replayed}
+    )
+
+
+def _change(services: Services, workspace: str, command: cmd.Hold | cmd.Release, by: By, key: Key) -> JSONResponse:
+    answer, replayed = services.operator.change(workspace, command, by, key)
+    with services.store.read() as reader:
+        stored = reader.workspace(workspace)
+    state = stored.state.phase.value if stored else None
+    return JSONResponse({"workspace": workspace, "changed": answer.changed, "state": state, "replayed": replayed})
+
+
+def _reason(reason: str) -> str:
+    if not reason.strip():
+        raise InvalidInput("reason: must not be blank; say why, it is kept", field="reason")
+    return reason

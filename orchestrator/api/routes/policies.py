@@ -1,0 +1,136 @@
+"""The policies of all workspaces and of fleets: read and replace a layer, guarded by its version."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path
+from fastapi.responses import JSONResponse
+
+from orchestrator.api.protocol import answers
+from orchestrator.api.protocol.bodies import JSON, json_object
+from orchestrator.api.protocol.names import NAME_PATTERN
+from orchestrator.api.protocol.openapi import Responses, accepts, describe, problems
+from orchestrator.api.protocol.problems import FieldError, Problem, RequestRefused, pointer, refused
+from orchestrator.api.services import By, Wired
+from orchestrator.bootstrap import Services
+from orchestrator.domain.policy import (
+    DEFAULT_FLEET,
+    DEFAULT_SCOPE,
+    Policies,
+    PolicyPatch,
+    fleet_scope,
+    parse_policy,
+    render_policy,
+)
+from orchestrator.errors import InvalidInput
+from orchestrator.service.change_policy import change_policy
+
+_ETAG = re.compile(r'"(\d{1,18})"')
+_IF_MATCH = r'^(\*|"[0-9]{1,18}")$'
+
+router = APIRouter(tags=["policies"])
+
+Fleet = Annotated[str, Path(pattern=NAME_PATTERN, description="A fleet's name")]
+IfMatch = Annotated[
+    str | None, Header(description="Replace only this version", json_schema_extra={"pattern": _IF_MATCH})
+]
+Numbers = Annotated[dict[str, Any], Depends(json_object)]
+_READ: Responses = {200: describe(answers.POLICY, "The layer, empty at version 0 if there is none", tagged=True)}
+_CHANGED: Responses = {200: describe(answers.POLICY, "The layer as it is now", tagged=True)}
+_READ_PROBLEMS = problems(422, 500, 503)
+_CHANGE_PROBLEMS = problems(400, 408, 412, 413, 415, 422, 500, 503)
+_BODY = accepts({JSON: "PolicyBody"})
+
+
+@router.get(
+    "/v1/policies/default",
+    operation_id="getDefaultPolicy",
+    summary="The policy of all workspaces",
+    responses={**_READ, **_READ_PROBLEMS},
+)
+def get_default(services: Wired) -> JSONResponse:
+    """Return the layer ``default``."""
+    return _read(services, DEFAULT_SCOPE, DEFAULT_FLEET)
+
+
+@router.put(
+    "/v1/policies/default",
+    operation_id="putDefaultPolicy",
+    summary="Replace the policy of all workspaces",
+    responses={**_CHANGED, **_CHANGE_PROBLEMS},
+    openapi_extra=_BODY,
+)
+def put_default(services: Wired, numbers: Numbers, by: By, if_match: IfMatch = None) -> JSONResponse:
+    """Replace the layer ``default``; due times of open windows follow at once."""
+    return _change(services, DEFAULT_SCOPE, DEFAULT_FLEET, numbers, by, if_match)
+
+
+@router.get(
+    "/v1/policies/fleets/{fleet}",
+    operation_id="getFleetPolicy",
+    summary="The policy of a fleet",
+    responses={**_READ, **_READ_PROBLEMS},
+)
+def get_fleet(services: Wired, fleet: Fleet) -> JSONResponse:
+    """Return a fleet's layer."""
+    return _read(services, fleet_scope(fleet), fleet)
+
+
+@router.put(
+    "/v1/policies/fleets/{fleet}",
+    operation_id="putFleetPolicy",
+    summary="Replace the policy of a fleet",
+    responses={**_CHANGED, **_CHANGE_PROBLEMS},
+    openapi_extra=_BODY,
+)
+def put_fleet(services: Wired, fleet: Fleet, numbers: Numbers, by: By, if_match: IfMatch = None) -> JSONResponse:
+    """Replace a fleet's layer; due times of its open windows follow at once."""
+    return _change(services, fleet_scope(fleet), fleet, numbers, by, if_match)
+
+
+def _read(services: Services, scope: str, fleet: str) -> JSONResponse:
+    with services.store.read() as reader:
+        return _answer(reader.policies(), scope, fleet)
+
+
+def _change(
+    services: Services, scope: str, fleet: str, numbers: dict[str, Any], by: By, if_match: str | None
+) -> JSONResponse:
+    expected = _expected(if_match)
+    change_policy(
+        services.store, services.ids, scope=scope, patch=_parsed(numbers), actor=by.actor, expected_version=expected
+    )
+    return _read(services, scope, fleet)
+
+
+def _parsed(numbers: dict[str, Any]) -> PolicyPatch:
+    """Return the layer. Raises ``RequestRefused`` that points into the body, which is the policy itself."""
+    try:
+        return parse_policy(numbers, field="policy")
+    except InvalidInput as error:
+        found = FieldError(detail=str(error), pointer=pointer(error.field.removeprefix("policy")))
+        raise RequestRefused(Problem(name="invalid-input", detail=str(error), errors=[found])) from None
+
+
+def _answer(policies: Policies, scope: str, fleet: str) -> JSONResponse:
+    layer = policies.layers.get(scope)
+    in_force = policies.in_force(fleet, PolicyPatch())
+    version = layer.version if layer else 0
+    answer = {
+        "scope": scope,
+        "version": version,
+        "policy": render_policy(layer.policy) if layer else {},
+        "in_force": render_policy(in_force),
+    }
+    return JSONResponse(answer, headers={"ETag": f'"{version}"'})
+
+
+def _expected(if_match: str | None) -> int | None:
+    if if_match is None or if_match.strip() == "*":
+        return None
+    found = _ETAG.fullmatch(if_match.strip())
+    if found is None:
+        raise refused("bad-request", 'If-Match must be one ETag of this policy, like "3"', header="If-Match")
+    return int(found[1])

@@ -1,0 +1,91 @@
+"""The commands that run until a signal: ``up``, ``api``, ``worker``, ``beat``; and ``migrate``.
+
+What they run is imported when they are: Celery and the HTTP server take half a second, which ``why`` need not pay.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.terminal.options import Data
+from orchestrator.errors import InvalidInput
+from orchestrator.settings import Settings, load_settings
+
+
+def up(
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- COMMAND...]", help="With --watch: what is restarted.")
+    ] = None,
+    *,
+    data: Data = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Of the API; 0 takes a free one.")] = None,
+    watch: Annotated[Path | None, typer.Option(metavar="DIR", help="Restart COMMAND when files here change.")] = None,
+    workspace: Annotated[str | None, typer.Option(help="The id of DIR's workspace; else its base name.")] = None,
+    quiet: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="No restart until this long after a write.")
+    ] = None,
+    max_wait: Annotated[str | None, typer.Option(metavar="DURATION", help="But no later than this.")] = None,
+    min_interval: Annotated[str | None, typer.Option(metavar="DURATION", help="Least time between restarts.")] = None,
+) -> None:
+    """Run API, worker and beat in one process on SQLite; with --watch, supervise a command too."""
+    from orchestrator.cli.commands.up import Watched, run_up
+
+    numbers = {"quiet": quiet, "max_wait": max_wait, "min_interval": min_interval}
+    given = {name: value for name, value in numbers.items() if value is not None}
+    settings = _on_port(load_settings(data=data, policy=given), port, data, given)
+    if watch is None and (command or workspace is not None):
+        raise InvalidInput("COMMAND and --workspace need --watch DIR: the folder whose writes restart it")
+    if watch is not None and not command:
+        raise InvalidInput("--watch needs the command to restart: orchestrator up --watch DIR -- COMMAND ...")
+    watched = Watched(directory=watch, command=command or (), workspace=workspace) if watch is not None else None
+    raise typer.Exit(run_up(settings, watched))
+
+
+def _on_port(settings: Settings, port: int | None, data: Path | None, policy: dict[str, str]) -> Settings:
+    if port is None:
+        return settings
+    host = settings.bind.rpartition(":")[0]
+    return load_settings(data=data, policy=policy, bind=f"{host}:{port}")
+
+
+def api() -> None:
+    """Serve the API."""
+    from orchestrator.cli.serve import run_api
+
+    raise typer.Exit(run_api(load_settings()))
+
+
+def worker() -> None:
+    """Take ticks and wake-ups, and carry out restarts."""
+    from orchestrator.cli.serve import run_worker
+
+    raise typer.Exit(run_worker(load_settings()))
+
+
+def beat() -> None:
+    """Fire the ticks."""
+    from orchestrator.cli.serve import run_beat
+
+    raise typer.Exit(run_beat(load_settings()))
+
+
+def migrate(
+    *,
+    app_role: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="PostgreSQL role that api, worker and beat connect as [ORCHESTRATOR_APP_ROLE]."
+        ),
+    ] = None,
+    reader_role: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="PostgreSQL role that may only read [ORCHESTRATOR_READER_ROLE]."),
+    ] = None,
+) -> None:
+    """Bring the database to this version's schema, and the roles to their privileges."""
+    from orchestrator.cli.serve import run_migrate
+
+    raise typer.Exit(run_migrate(load_settings(app_role=app_role, reader_role=reader_role)))

@@ -1,0 +1,266 @@
+"""``orchestrator up``: API, worker and beat in one process on SQLite; with ``--watch`` it supervises a command too."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+from orchestrator import __version__
+from orchestrator.api.app import create_app
+from orchestrator.bootstrap import Services, make_first_key, open_services
+from orchestrator.cli.http_server import HttpServer
+from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
+from orchestrator.cli.serve import WorkerParts
+from orchestrator.domain.events import ProcessExited
+from orchestrator.domain.policy import DEFAULT_FLEET, Policy, PolicyPatch, render_policy
+from orchestrator.domain.policy_in_force import policy_in_force
+from orchestrator.domain.state import Registration
+from orchestrator.errors import InvalidInput
+from orchestrator.logs import configure_logs
+from orchestrator.ports.executor import Executor, Order
+from orchestrator.service.append import Author
+from orchestrator.service.change_policy import note_floor
+from orchestrator.service.record import Write, record_writes
+from orchestrator.settings import Settings
+from orchestrator.sources.folder import WatchedWrite, watch_folder, workspace_name
+from orchestrator.storage.migrate import upgrade
+from orchestrator.storage.privileges import Roles
+from workers.celery_threads import BeatThread
+from workers.supervision.supervisor import ProcessSupervisor
+
+_log = structlog.get_logger("orchestrator")
+
+DIRECTORY_LABEL = "directory"
+"""The label that says which folder a supervised workspace watches."""
+
+_FIRST_START_S = 30.0
+_CHILD_GRACE_S = 2.0
+_HTTP_STOP_S = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """What ``--watch DIR [--workspace ID] -- COMMAND`` names. ``workspace`` None: DIR's base name."""
+
+    directory: Path
+    command: Sequence[str]
+    workspace: str | None = None
+
+
+def run_up(settings: Settings, watched: Watched | None) -> int:
+    """Run everything until a signal; return the exit code.
+
+    Raises ``InvalidInput`` if another ``up`` has the data folder, the port is taken, or there is no such folder.
+    """
+    configure_logs(form=settings.log_format, level=settings.log_level)
+    if watched is not None and not watched.directory.is_dir():
+        raise InvalidInput(f"--watch: {watched.directory} is not a folder; name an existing one", field="watch")
+    settings, own_key = settings.sealing_in_data_folder(), settings.seal_key is None
+    lock = _lock_data_folder(settings.data)
+    exits = _Exits()
+    supervisor = ProcessSupervisor(settings.data / "process", exits.report)
+    lifecycle = Lifecycle(at_once=supervisor.kill_now)
+    services = open_services(settings, embedded=True, supervisor=supervisor)
+    exits.services = services
+    try:
+        # Bound before anything is recorded or migrated: a port that is taken must leave no trace.
+        server = HttpServer(create_app(services), host=settings.host, port=settings.port)
+        upgrade(settings.url, Roles(app=settings.app_role, reader=settings.reader_role))
+        note_floor(services.store, services.ids, settings.floor)
+        if own_key:
+            make_first_key(services.store, settings)
+        return _Up(settings, services, supervisor, server, watched).run(lifecycle)
+    finally:
+        services.store.close()
+        lock.close()
+
+
+class _Exits:
+    """Records that a supervised child ended by itself."""
+
+    def __init__(self) -> None:
+        self.services: Services | None = None
+
+    def report(self, workspace: str, exit_code: int | None, signal: int | None, respawn_after_ms: int) -> None:
+        """Record one end; called from a thread of the supervisor."""
+        exited = ProcessExited(exit_code=exit_code, signal=signal, respawn_after_ms=respawn_after_ms)
+        if self.services is not None:
+            self.services.operator.report_exit(workspace, exited)
+
+
+class _Up:
+    def __init__(
+        self,
+        settings: Settings,
+        services: Services,
+        supervisor: ProcessSupervisor,
+        server: HttpServer,
+        watched: Watched | None,
+    ) -> None:
+        self._settings, self._services, self._supervisor, self._watched = settings, services, supervisor, watched
+        self._server = server
+        self._worker = WorkerParts(services, embedded=True)
+        self._beat = BeatThread(services.celery)
+        self._watch_stop = threading.Event()
+        self._workspace = self._register() if watched else None
+
+    def run(self, lifecycle: Lifecycle) -> int:
+        watcher = self._start_watching()
+        self._server.start()
+        self._worker.start()
+        self._beat.start()
+        self._start_child()
+        print(self._banner(), flush=True)
+        code = lifecycle.run({"api": self._server, "worker": self._worker, "beat": self._beat}, self._stop)
+        if watcher is not None:
+            watcher.join(timeout=1)
+        return code
+
+    def _stop(self, until_s: float) -> None:
+        """Stop in the order of embedded.md: writers, beat, cycles, the child."""
+        self._watch_stop.set()
+        self._server.stop(_HTTP_STOP_S)
+        self._beat.stop()
+        left_s = until_s - time.monotonic() - _CHILD_GRACE_S
+        self._worker.stop(min(RUNNING_CYCLES_S, max(0.0, left_s)))
+        self._supervisor.close(_CHILD_GRACE_S)
+        self._worker.seal_rest(until_s - time.monotonic())
+
+    def _register(self) -> str:
+        """Register the watched folder's workspace, or go on with it as it was left."""
+        watched = self._require_watched()
+        workspace = watched.workspace or workspace_name(watched.directory, self._belongs_elsewhere)
+        target = self._executor().normalise({"argv": list(watched.command), "cwd": str(Path.cwd())})
+        with self._services.store.read() as reader:
+            stored = reader.workspace(workspace)
+        before = stored.state.registration if stored and stored.state.registered else None
+        registration = Registration(
+            fleet=before.fleet if before else DEFAULT_FLEET,
+            labels={**(before.labels if before else {}), DIRECTORY_LABEL: os.path.abspath(watched.directory)},
+            executor="process",
+            target=target,
+            policy=before.policy if before else PolicyPatch(),
+        )
+        self._services.operator.register(workspace, registration, Author(actor=self._services.actor))
+        return workspace
+
+    def _belongs_elsewhere(self, workspace: str) -> bool:
+        with self._services.store.read() as reader:
+            stored = reader.workspace(workspace)
+        if stored is None or stored.state.registration is None:
+            return False
+        here = os.path.abspath(self._require_watched().directory)
+        return stored.state.registration.labels.get(DIRECTORY_LABEL) != here
+
+    def _start_child(self) -> None:
+        """Start the command; from then on the supervisor keeps it alive."""
+        if self._workspace is None:
+            return
+        with self._services.store.read() as reader:
+            stored = reader.workspace(self._workspace)
+        target: Mapping[str, object] = stored.state.registration.target if stored and stored.state.registration else {}
+        self._executor().restart(
+            Order(
+                workspace=self._workspace,
+                restart="",
+                cycle="",
+                fence=stored.state.fence if stored else 0,
+                target=target,
+                reason="started with up",
+                deadline_s=time.monotonic() + _FIRST_START_S,
+                stop=threading.Event(),
+            )
+        )
+
+    def _start_watching(self) -> threading.Thread | None:
+        if self._watched is None:
+            return None
+        ready = threading.Event()
+        thread = threading.Thread(
+            target=watch_folder,
+            args=(self._watched.directory, self._record),
+            kwargs={"stop": self._watch_stop, "ready": ready, "ignore": [self._settings.data]},
+            name="watch",
+            daemon=True,
+        )
+        thread.start()
+        while not ready.wait(0.1):
+            if not thread.is_alive():
+                raise InvalidInput(f"--watch: {self._watched.directory} cannot be watched", field="watch")
+        return thread
+
+    def _record(self, writes: Sequence[WatchedWrite]) -> None:
+        """Store a batch from the watcher; one that fails is offered again by the watcher."""
+        batch, _ = record_writes(
+            self._services.store,
+            [Write(workspace=self._workspace or "", path=write.path, op=write.op) for write in writes],
+            actor=self._services.actor,
+            ids=self._services.ids,
+            auto=self._services.auto,
+        )
+        for refused in batch.refused:
+            _log.error("watch.refused", workspace=self._workspace, path=writes[refused.index].path, why=refused.detail)
+
+    def _banner(self) -> str:
+        lines = [f"restart-orchestrator {__version__}", f"  Listening on {self._server.url}"]
+        if self._watched is not None and self._workspace is not None:
+            command = " ".join(self._watched.command)
+            lines.append(
+                f"  Workspace    {self._workspace}: restarts `{command}` when {self._watched.directory} is written to"
+            )
+        else:
+            lines.append("  Workspace    any: POST /v1/workspaces/{id}/writes registers a simulated one")
+        lines.append(f"  Policy       {_numbers(self._policy())}")
+        lines.append(f"  Data         {self._settings.data}")
+        return "\n".join(lines)
+
+    def _policy(self) -> Policy:
+        with self._services.store.read() as reader:
+            stored = reader.workspace(self._workspace) if self._workspace else None
+            policies = reader.policies()
+        return policy_in_force(stored.state, policies) if stored else policies.in_force(DEFAULT_FLEET, PolicyPatch())
+
+    def _executor(self) -> Executor:
+        return self._services.executors["process"]
+
+    def _require_watched(self) -> Watched:
+        if self._watched is None:
+            raise InvalidInput("nothing is watched", field="watch")
+        return self._watched
+
+
+def _numbers(policy: Policy) -> str:
+    rendered = render_policy(policy)
+    names = ("quiet", "max_wait", "min_interval", "settle", "edge", "mode")
+    return ", ".join(f"{name} {rendered[name]}" for name in names)
+
+
+def _lock_data_folder(data: Path) -> IO[str]:
+    """Take the data folder for this process. Raises ``InvalidInput`` if another ``up`` has it."""
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (data / "lock").open("a+")
+    except OSError as error:
+        raise InvalidInput(f"--data: cannot use {data}: {error.strerror}", field="data") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().strip() or "unknown"
+        lock.close()
+        raise InvalidInput(
+            f"another `orchestrator up` (pid {holder}) uses {data}; stop it, or choose another --data", field="data"
+        ) from None
+    lock.seek(0)
+    lock.truncate()
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock

@@ -1,0 +1,148 @@
+"""What API, command line and export show of events, restarts and workspaces: JSON values, keys in a fixed order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.domain.encoding import format_instant, to_plain
+from orchestrator.domain.events import Recorded
+from orchestrator.domain.policy import Policies, PolicyPatch, render_policy
+from orchestrator.domain.policy_in_force import policy_in_force
+from orchestrator.domain.restart_projection import RestartProjection
+from orchestrator.domain.state import WorkspaceState
+from orchestrator.history.failures import Failures
+from orchestrator.history.fate import Fate, latest_due
+from orchestrator.history.hot_files import HotFiles
+from orchestrator.history.past import Moment
+from orchestrator.history.restart_story import RestartStory
+from orchestrator.history.summary import Summary
+from orchestrator.ports.inquiries import Scope
+from orchestrator.ports.sealing import StoredCheckpoint
+from orchestrator.ports.store import Reader, StoredWorkspace
+
+View = dict[str, Any]
+
+
+def event_view(event: Recorded) -> View:
+    """Return the envelope of an event, key by key as the export has it (CONTRACT section 3)."""
+    names = ("position", "id", "workspace", "version", "type", "schema", "recorded_at", "occurred_at", "actor")
+    origin = ("source", "source_id", "correlation_id", "causation_id", "data")
+    return {name: to_plain(getattr(event, name)) for name in (*names, *origin)}
+
+
+def restart_view(record: RestartProjection) -> View:
+    """Return a restart as history lists it."""
+    view: View = to_plain(record)
+    return view
+
+
+def story_view(story: RestartStory) -> View:
+    """Return a restart with why it happened: the record's fields first, then the story's."""
+    view: View = to_plain(story)
+    record: View = view.pop("restart")
+    return {"id": record.pop("id"), "explanation": view.pop("explanation"), **record, **view}
+
+
+def fate_view(fate: Fate) -> View:
+    """Return what became of a write or request."""
+    view: View = to_plain(fate)
+    return view
+
+
+def checkpoint_view(checkpoint: StoredCheckpoint) -> View:
+    """Return a checkpoint: what it says, its signed note, and the proof that the one before is its beginning."""
+    return {
+        "size": checkpoint.tree_size,
+        "position": checkpoint.position,
+        "root": checkpoint.root,
+        "sealed_at": to_plain(checkpoint.sealed_at),
+        "exported_at": to_plain(checkpoint.exported_at),
+        "previous_size": checkpoint.previous_size,
+        "consistency": list(checkpoint.consistency),
+        "note": checkpoint.note,
+    }
+
+
+def workspace_view(reader: Reader, stored: StoredWorkspace) -> View:
+    """Return a workspace with its numbers; for a page of them see ``workspace_row``."""
+    return workspace_row(stored, reader.policies())
+
+
+def workspace_row(stored: StoredWorkspace, policies: Policies) -> View:
+    """Return a workspace as a list has it, given the policies that were read once for all of them."""
+    state = stored.state
+    registration = state.registration
+    view = {
+        "id": state.workspace,
+        "state": state.phase,
+        "fleet": registration.fleet if registration else None,
+        "labels": registration.labels if registration else {},
+        "executor": registration.executor if registration else None,
+        "target": registration.target if registration else {},
+        "hold": state.hold,
+        "pending_writes": state.pending_writes,
+        "pending_requests": state.pending_requests,
+        "due_at": stored.due_at,
+        "due_at_latest": None if stored.due_at is None else latest_due(state, policies),
+        "next_try_at": state.next_try_at,
+        "restart": _restart(state),
+        "running_cycle": state.cycle,
+        "last_cycle": _last_cycle(state),
+        "fence": state.fence,
+        "version": state.version,
+    }
+    in_force = policy_in_force(state, policies)
+    plain: View = to_plain(view)
+    return plain | {
+        "policy": render_policy(registration.policy if registration else PolicyPatch()),
+        "policy_in_force": render_policy(in_force),
+        "policy_version": in_force.version,
+    }
+
+
+def workspace_then(stored: StoredWorkspace, moment: Moment) -> View:
+    """Return a workspace as it was: ``at`` that instant, after the event at ``position``."""
+    row = workspace_row(stored, moment.policies)
+    return row | {"at": format_instant(moment.at), "position": moment.position}
+
+
+def _restart(state: WorkspaceState) -> View | None:
+    """Return the unsettled restart; its running cycle is shown beside it."""
+    restart = state.restart
+    if restart is None:
+        return None
+    names = ("id", "cause", "kind", "from_position", "to_position", "queued_at", "due_at", "ready_at", "retrying")
+    return {name: getattr(restart, name) for name in names}
+
+
+def _last_cycle(state: WorkspaceState) -> View | None:
+    if state.last_cycle is None:
+        return None
+    ended_at = None if state.cycle is not None else state.last_end_at
+    return {"id": state.last_cycle, "started_at": state.last_start_at, "ended_at": ended_at}
+
+
+def summary_view(scope: Scope, found: Summary) -> View:
+    """Return the sums over a scope, which is named first."""
+    view: View = to_plain(found)
+    return {"scope": to_plain(scope), **view}
+
+
+def failures_view(found: Failures) -> View:
+    """Return how often cycles failed, by kind, and the newest failures."""
+    counts: View = to_plain(found.counts)
+    return {"items": [_failure(event) for event in found.newest], **counts}
+
+
+def hot_files_view(found: HotFiles) -> View:
+    """Return files by how often they were written."""
+    return {"items": to_plain(found.files), "complete": found.complete}
+
+
+def _failure(event: Recorded) -> View:
+    kind = getattr(event.data, "error_kind", None) or getattr(event.data, "reason", None)
+    envelope = {name: getattr(event, name) for name in ("position", "id", "recorded_at", "workspace", "type")}
+    names = ("restart", "cycle", "message", "retry_at", "next_try_at")
+    told = {name: getattr(event.data, name, None) for name in names}
+    view: View = to_plain({**envelope, "kind": kind, **told})
+    return view

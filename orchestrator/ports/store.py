@@ -1,0 +1,406 @@
+"""What the core needs of the world, as Protocols. Adapters live in ``storage`` and ``workers``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from orchestrator.domain.canonical_line import StoredEvent
+from orchestrator.domain.events import Cause, NewEvent, Recorded, Waiver
+from orchestrator.domain.policy import Policies, PolicyLayer
+from orchestrator.domain.restart_projection import RestartProjection, RestartState
+from orchestrator.domain.snapshot import Snapshot
+from orchestrator.domain.state import Phase, WorkspaceState
+from orchestrator.ports.inquiries import FileWrites, Inquiries
+from orchestrator.ports.sealing import Seals, SealStore
+from orchestrator.ports.verification import Verifications, VerificationStore
+
+
+class Clock(Protocol):
+    """The host's clock, where a store has no database server to ask."""
+
+    def now(self) -> datetime:
+        """Return the present instant in UTC, to the microsecond."""
+        ...
+
+
+class Ids(Protocol):
+    """Makes ids: UUIDv7, so that they sort by time."""
+
+    def new(self, prefix: str) -> str:
+        """Return a fresh id like ``evt_0197...``."""
+        ...
+
+
+class Doorbell(Protocol):
+    """Wakes a worker up. Losing, doubling or delaying a ring changes nothing but latency."""
+
+    def ring(self, workspace: str) -> None:
+        """Tell some worker that ``workspace`` may be startable. Raises ``BrokerUnavailable``."""
+        ...
+
+
+class StoredWorkspace(msgspec.Struct, frozen=True, kw_only=True):
+    """A workspace's row: its folded state, and when its window is due (None: no window is judged)."""
+
+    state: WorkspaceState
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredAnswer:
+    """What was answered to an idempotency key, and to what body (its fingerprint)."""
+
+    fingerprint: str
+    answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """How many cycles are open: in all, and in one fleet."""
+
+    total: int
+    in_fleet: int
+
+
+class Transaction(Protocol):
+    """One writing transaction, open between its locks and its commit.
+
+    Lock order, always (DESIGN section 3): workspace rows in id order, then the append lock, then one
+    instant is read. All of that has happened when the transaction is handed out.
+    """
+
+    now: datetime
+    """max(the database's clock, the last ``recorded_at``): the ``recorded_at`` of all its events."""
+    clock_behind_ms: int
+    """How far the clock stands behind the last ``recorded_at``; 0 unless it stepped back."""
+
+    def workspace(self, workspace: str) -> StoredWorkspace | None:
+        """Return a locked workspace; None if it has no row, or if another holds it (``skip_locked``)."""
+        ...
+
+    def locked(self) -> Sequence[str]:
+        """Return the ids of the rows this transaction holds, in order."""
+        ...
+
+    def policies(self) -> Policies:
+        """Return the stored policy layers, as they are at this instant."""
+        ...
+
+    def append(self, events: Sequence[NewEvent]) -> list[Recorded]:
+        """Append in the order given. Raises ``Conflict`` where (workspace, version) is taken."""
+        ...
+
+    def save(self, workspaces: Sequence[StoredWorkspace]) -> None:
+        """Write the rows of locked workspaces; a workspace without a row gets one."""
+        ...
+
+    def restart(self, restart: str) -> RestartProjection | None:
+        """Return a restart's read model."""
+        ...
+
+    def save_restarts(self, records: Sequence[RestartProjection]) -> None:
+        """Insert or replace read models."""
+        ...
+
+    def save_snapshots(self, snapshots: Sequence[Snapshot]) -> None:
+        """Keep states as they were right after events of this transaction; none costs nothing."""
+        ...
+
+    def save_policy(self, layer: PolicyLayer) -> None:
+        """Insert or replace a policy layer."""
+        ...
+
+    def count_paths(self, workspace: str, from_position: int, to_position: int) -> int:
+        """Count the distinct paths of the range's writes whose action is not ``record``."""
+        ...
+
+    def running(self, fleet: str) -> Running:
+        """Count the open cycles; exact, since every start holds the append lock."""
+        ...
+
+    def by_source(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Recorded]:
+        """Return the events that were recorded for these (source, source_id)."""
+        ...
+
+    def answer(self, actor: str, key: str) -> StoredAnswer | None:
+        """Return what was answered to this actor's idempotency key, if it came before."""
+        ...
+
+    def remember(self, actor: str, key: str, answer: StoredAnswer) -> None:
+        """Keep the answer to an idempotency key; it is committed with what it answers."""
+        ...
+
+    def last_clock_regression_at(self) -> datetime | None:
+        """Return ``recorded_at`` of the newest ``ClockRegressed``."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkspaceFilter:
+    """Which workspaces: all set fields must hold. Ordered by id, those after ``after``."""
+
+    phase: Phase | None = None
+    fleet: str | None = None
+    label: tuple[str, str] | None = None
+    after: str = ""
+    limit: int = 100
+    removed: bool = False
+    """True to list removed ones too; ``phase`` removed implies it."""
+
+    def admits(self, state: WorkspaceState) -> bool:
+        """Return whether a workspace in this state is wanted, wherever its id stands."""
+        registration = state.registration
+        labels = registration.labels if registration else {}
+        wanted_phase = self.phase is state.phase or (
+            self.phase is None and (self.removed or state.phase is not Phase.REMOVED)
+        )
+        return (
+            wanted_phase
+            and self.fleet in (None, registration.fleet if registration else "")
+            and (self.label is None or labels.get(self.label[0]) == self.label[1])
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartFilter:
+    """Which restarts: all set fields must hold. Newest first, those queued before position ``before``.
+
+    With ``after`` set: oldest first, those queued after that position.
+    """
+
+    workspace: str | None = None
+    fleet: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    state: RestartState | None = None
+    cause: Cause | None = None
+    path: str | None = None
+    before: int | None = None
+    after: int | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventFilter:
+    """Which events: all set fields must hold. In position order, those after ``after``."""
+
+    after: int = 0
+    to_position: int | None = None
+    workspace: str | None = None
+    correlation_id: str | None = None
+    """The restart that the events are about."""
+    types: Collection[str] = ()
+    limit: int = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waived:
+    """The waived range that holds a position."""
+
+    event: str
+    reason: Waiver
+    at: datetime
+    actor: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backlog:
+    """What waits, over all workspaces, at one instant of the database's clock."""
+
+    now: datetime
+    pending_writes: int
+    pending_workspaces: int
+    oldest_due_at: datetime | None
+    running: int
+    phases: Mapping[Phase, int] = field(default_factory=dict)
+
+
+LOG_SUMS = "log"
+"""Name of the counters that the metrics are made of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counters:
+    """Sums over the log up to ``position``, kept so that a scrape reads only what came since."""
+
+    position: int
+    sums: Mapping[str, int]
+
+
+class Reader(Inquiries, Verifications, Protocol):
+    """Reads without locks. Each method is one statement over an index, whatever the history's length."""
+
+    @property
+    def seals(self) -> Seals:
+        """Return what is sealed, at the same state of the database."""
+        ...
+
+    def now(self) -> datetime:
+        """Return the database's clock."""
+        ...
+
+    def workspace(self, workspace: str) -> StoredWorkspace | None:
+        """Return a workspace's row, removed ones too."""
+        ...
+
+    def workspaces(self, wanted: WorkspaceFilter) -> list[StoredWorkspace]:
+        """Return a page of workspaces."""
+        ...
+
+    def policies(self) -> Policies:
+        """Return the stored policy layers."""
+        ...
+
+    def event(self, event: str) -> Recorded | None:
+        """Return an event by its id."""
+        ...
+
+    def events_by_id(self, ids: Collection[str]) -> dict[str, Recorded]:
+        """Return the events of some ids, for those that exist."""
+        ...
+
+    def events(self, wanted: EventFilter) -> list[Recorded]:
+        """Return a page of the log."""
+        ...
+
+    def restart_events(self, record: RestartProjection, *, to_end: bool, limit: int) -> list[Recorded]:
+        """Return the workspace's events from the first position of a restart's range on, in order.
+
+        With ``to_end``, up to the last event about the restart. Without what their story leaves out: ``version``,
+        ``source``, ``source_id``, ``occurred_at``, ``causation_id`` and ``traceparent`` are None.
+        """
+        ...
+
+    def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
+        """Return a page of the log as it is kept, for whoever reads all of it: several times faster than ``events``."""
+        ...
+
+    def workspace_rows(self, after: str, limit: int) -> dict[str, str]:
+        """Return a page of workspaces' rows as they are kept, by id: every column but the lease, as one text."""
+        ...
+
+    def spell(self, stored: StoredWorkspace) -> str:
+        """Return what the row of a workspace must be, in the words of ``workspace_rows``."""
+        ...
+
+    def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
+        """Return a workspace's decisions as they are kept, from a version on, in their order."""
+        ...
+
+    def last_position(self) -> int:
+        """Return the newest position; 0 for an empty log."""
+        ...
+
+    def restart(self, restart: str) -> RestartProjection | None:
+        """Return a restart by its id."""
+        ...
+
+    def restarts(self, wanted: RestartFilter) -> list[RestartProjection]:
+        """Return a page of restart history."""
+        ...
+
+    def restart_holding(self, workspace: str, position: int) -> RestartProjection | None:
+        """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""
+        ...
+
+    def restarts_holding(self, positions: Collection[int]) -> dict[int, RestartProjection]:
+        """Return what ``restart_holding`` says of each of these events, for those that a restart holds."""
+        ...
+
+    def waived(self, workspace: str, position: int) -> Waived | None:
+        """Return the waived range that holds ``position``, if one does."""
+        ...
+
+    def cycle_start(self, cycle: str) -> Recorded | None:
+        """Return the ``CycleStarted`` of a cycle."""
+        ...
+
+    def due_workspaces(self, limit: int) -> list[str]:
+        """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""
+        ...
+
+    def ready_workspaces(self, limit: int, *, except_fleets: Collection[str] = ()) -> list[str]:
+        """Return workspaces that a worker may start now, the longest ready first.
+
+        ``except_fleets`` leaves out fleets that are known to be full.
+        """
+        ...
+
+    def next_instant(self) -> datetime | None:
+        """Return the earliest future instant at which a window is due, or a restart may start."""
+        ...
+
+    def backlog(self) -> Backlog:
+        """Return what waits."""
+        ...
+
+    def counters(self, name: str = LOG_SUMS) -> Counters:
+        """Return the kept sums of that name; position 0 and none if there are none yet."""
+        ...
+
+    def last_tick_at(self) -> datetime | None:
+        """Return when a tick last ended, by the database's clock."""
+        ...
+
+
+class EventStore(SealStore, VerificationStore, Protocol):
+    """The log, the workspaces' rows and the read models, in one database."""
+
+    def write(
+        self, workspaces: Collection[str] = (), *, skip_locked: bool = False
+    ) -> AbstractContextManager[Transaction]:
+        """Open a writing transaction that holds these workspaces' rows, existing or not yet.
+
+        Commits when the block ends, rolls back when it raises. With ``skip_locked`` a row that
+        another transaction holds is left out instead of waited for. Raises ``StorageUnavailable``
+        when the database does not answer in time, also where the commit's outcome is unknown.
+        """
+        ...
+
+    def write_open_windows(self, fleet: str | None) -> AbstractContextManager[Transaction]:
+        """Open a writing transaction that holds every workspace of the fleet (None: all) whose window is due some time.
+
+        Exact: a window that was opened while the rows were being locked is held too.
+        """
+        ...
+
+    def read(self) -> AbstractContextManager[Reader]:
+        """Open a reading transaction."""
+        ...
+
+    def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> set[str]:
+        """Renew leases, given as workspace -> (fence, lease in ms); return the workspaces still held."""
+        ...
+
+    def ticked(self) -> None:
+        """Note that a tick ended now."""
+        ...
+
+    def save_counters(self, counters: Counters, *, expected_position: int) -> bool:
+        """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
+        ...
+
+    def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:
+        """Add newer writes to the kept counts if those still are at ``expected_position``; return whether they were."""
+        ...
+
+    def forget_answers(self, before: datetime) -> int:
+        """Delete idempotency answers remembered before that instant; return how many."""
+        ...
+
+    def check(self, *, reads_only: bool = False) -> None:
+        """Raise ``StorageUnavailable`` or ``MigrationsPending`` unless the store can serve.
+
+        ``reads_only``: a database that takes no writes, such as a standby, is good enough.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release connections and files."""
+        ...

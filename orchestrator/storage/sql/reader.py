@@ -1,0 +1,269 @@
+"""One reading transaction on a SQL database: each method is one statement over an index."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from orchestrator.domain.canonical_line import StoredEvent
+from orchestrator.domain.events import Recorded, WritesWaived
+from orchestrator.domain.policy import Policies
+from orchestrator.domain.restart_projection import RestartProjection
+from orchestrator.domain.state import Phase
+from orchestrator.ports.store import (
+    LOG_SUMS,
+    Backlog,
+    Counters,
+    EventFilter,
+    RestartFilter,
+    StoredWorkspace,
+    Waived,
+    WorkspaceFilter,
+)
+from orchestrator.ports.verification import StoredVerification, Verified
+from orchestrator.storage.sql import rows
+from orchestrator.storage.sql import shared_reads as lookups
+from orchestrator.storage.sql.checkpoints import SqlSeals
+from orchestrator.storage.sql.event_pages import event_page
+from orchestrator.storage.sql.inquiries import SqlInquiries
+from orchestrator.storage.sql.restart_pages import restart_page
+from orchestrator.storage.sql.schema import (
+    IS_CYCLE_START,
+    IS_WAIVER,
+    Instant,
+    InstantText,
+    counters,
+    events,
+    heartbeats,
+    restarts,
+    workspaces,
+)
+from orchestrator.storage.sql.statements import ONE
+from orchestrator.storage.sql.verification import read_verification, read_verified
+
+TICK = "tick"
+_UNDECODED = [
+    InstantText(column) if isinstance(column.type, Instant) else column
+    for column in (events.c[name] for name in StoredEvent.__struct_fields__)
+]
+_WHOLE_ROW = [sa.type_coerce(column, sa.types.NullType()).label(column.name) for column in workspaces.c]
+_TOLD = [events.c[name] for name in rows.TOLD]
+_TICKED = (workspaces.c.due_at, workspaces.c.held_until, workspaces.c.lease_until)
+
+
+class SqlReader(SqlInquiries):
+    """``Reader`` over ``Statements``."""
+
+    @property
+    def seals(self) -> SqlSeals:
+        """Return what is sealed, at the same state of the database."""
+        return SqlSeals(self._sql)
+
+    def now(self) -> datetime:
+        """Return the database's clock."""
+        at: datetime = self._sql.run(sa.select(self._time.clock())).scalar_one()
+        return at
+
+    def workspace(self, workspace: str) -> StoredWorkspace | None:
+        """Return a workspace's row, removed ones too."""
+        row = self._sql.run(sa.select(workspaces).where(workspaces.c.id == workspace)).mappings().one_or_none()
+        return None if row is None else rows.workspace_of(row)
+
+    def workspaces(self, wanted: WorkspaceFilter) -> list[StoredWorkspace]:
+        """Return a page of workspaces."""
+        page = sa.select(workspaces).where(workspaces.c.id > wanted.after)
+        if wanted.phase is not None:
+            page = page.where(workspaces.c.phase == wanted.phase.value)
+        elif not wanted.removed:
+            page = page.where(workspaces.c.phase != Phase.REMOVED.value)
+        if wanted.fleet is not None:
+            page = page.where(workspaces.c.fleet == wanted.fleet)
+        if wanted.label is not None:
+            page = page.where(self._labelled(*wanted.label))
+        result = self._sql.run(page.order_by(workspaces.c.id).limit(wanted.limit))
+        return [rows.workspace_of(row) for row in result.mappings()]
+
+    def _labelled(self, key: str, value: str) -> sa.ColumnElement[bool]:
+        if self._sql.dialect == "sqlite":
+            listed = sa.func.json_each(workspaces.c.state, "$.registration.labels").table_valued("key", "value")
+        else:
+            labels = sa.cast(workspaces.c.state, postgresql.JSON)["registration"]["labels"]
+            # A workspace that was never registered has JSON's null for its registration, and no labels.
+            listed = sa.func.json_each_text(labels).table_valued("key", "value")
+        return sa.exists().select_from(listed).where(listed.c.key == key, listed.c.value == value)
+
+    def policies(self) -> Policies:
+        """Return the stored policy layers."""
+        return lookups.policies(self._sql)
+
+    def event(self, event: str) -> Recorded | None:
+        """Return an event by its id."""
+        row = self._sql.run(sa.select(events).where(events.c.id == event)).mappings().one_or_none()
+        return None if row is None else rows.event_of(row)
+
+    def events_by_id(self, ids: Collection[str]) -> dict[str, Recorded]:
+        """Return the events of some ids, for those that exist."""
+        found = self._sql.run(sa.select(events).where(events.c.id.in_(sorted(ids)))).mappings()
+        return {row["id"]: rows.event_of(row) for row in found}
+
+    def events(self, wanted: EventFilter) -> list[Recorded]:
+        """Return a page of the log."""
+        result = self._sql.run(event_page(sa.select(events), wanted))
+        return [rows.event_of(row) for row in result.mappings()]
+
+    def restart_events(self, record: RestartProjection, *, to_end: bool, limit: int) -> list[Recorded]:
+        """Return the workspace's events from the first position of a restart's range on."""
+        page = sa.select(*_TOLD).where(events.c.workspace == record.workspace)
+        page = page.where(events.c.position >= record.from_position)
+        if to_end:
+            last = sa.select(sa.func.max(events.c.position)).where(events.c.correlation_id == record.id)
+            page = page.where(events.c.position <= last.scalar_subquery())
+        result = self._sql.run(page.order_by(events.c.position).limit(limit))
+        return [rows.told_event_of(record.workspace, row) for row in result]
+
+    def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
+        """Return a page of the log as it is kept."""
+        return rows.stored_events_of(self._sql.fetch(event_page(sa.select(*_UNDECODED), wanted)))
+
+    def workspace_rows(self, after: str, limit: int) -> dict[str, str]:
+        """Return a page of workspaces' rows as they are kept, undecoded."""
+        page = sa.select(*_WHOLE_ROW).where(workspaces.c.id > after).order_by(workspaces.c.id).limit(limit)
+        return {row["id"]: rows.spelled(dict(row)) for row in self._sql.run(page).mappings()}
+
+    def spell(self, stored: StoredWorkspace) -> str:
+        """Return what the row of a workspace must be."""
+        return rows.spelled_workspace(stored)
+
+    def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
+        """Return a workspace's decisions as they are kept, from a version on, in their order."""
+        later = sa.select(*_UNDECODED).where(events.c.workspace == workspace, events.c.version >= from_version)
+        return rows.stored_events_of(self._sql.fetch(later.order_by(events.c.version).limit(limit)))
+
+    def last_position(self) -> int:
+        """Return the newest position; 0 for an empty log."""
+        return self._sql.run(sa.select(sa.func.max(events.c.position))).scalar_one() or 0
+
+    def restart(self, restart: str) -> RestartProjection | None:
+        """Return a restart by its id."""
+        return lookups.restart(self._sql, restart)
+
+    def restarts(self, wanted: RestartFilter) -> list[RestartProjection]:
+        """Return a page of restart history."""
+        return restart_page(self._sql, wanted)
+
+    def restart_holding(self, workspace: str, position: int) -> RestartProjection | None:
+        """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""
+        candidate = lookups.first_holding(restarts, workspace, position)
+        record = next(iter(lookups.restart_projections(self._sql, candidate)), None)
+        return None if record is None or record.from_position > position else record
+
+    def restarts_holding(self, positions: Collection[int]) -> dict[int, RestartProjection]:
+        """Return what ``restart_holding`` says of each of these events, for those that a restart holds."""
+        return lookups.restarts_holding(self._sql, positions)
+
+    def waived(self, workspace: str, position: int) -> Waived | None:
+        """Return the waived range that holds ``position``, if one does."""
+        to_position = self._sql.json(events.c.data)["to_position"].as_integer()
+        first = (
+            sa.select(events)
+            .where(events.c.workspace == workspace, events.c.position > position, IS_WAIVER)
+            .where(to_position >= position)
+            .order_by(events.c.position)
+            .limit(ONE)
+        )
+        row = self._sql.run(first).mappings().one_or_none()
+        return None if row is None else waived_by(rows.event_of(row), position)
+
+    def cycle_start(self, cycle: str) -> Recorded | None:
+        """Return the ``CycleStarted`` of a cycle."""
+        wanted = sa.select(events).where(events.c.subject == cycle, IS_CYCLE_START)
+        row = self._sql.run(wanted).mappings().one_or_none()
+        return None if row is None else rows.event_of(row)
+
+    def due_workspaces(self, limit: int) -> list[str]:
+        """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""
+        now = self._time.store_time()
+        branches = [
+            sa.select(workspaces.c.id, column.label("at")).where(column <= now).order_by(column).limit(limit).subquery()
+            for column in _TICKED
+        ]
+        found = sa.union_all(*(sa.select(branch) for branch in branches)).subquery()
+        oldest = sa.func.min(found.c.at)
+        listed = sa.select(found.c.id).group_by(found.c.id).order_by(oldest, found.c.id).limit(limit)
+        return list(self._sql.run(listed).scalars())
+
+    def ready_workspaces(self, limit: int, *, except_fleets: Collection[str] = ()) -> list[str]:
+        """Return workspaces that a worker may start now, the longest ready first."""
+        ready = workspaces.c.ready_at
+        listed = sa.select(workspaces.c.id).where(ready <= self._time.store_time())
+        if except_fleets:
+            listed = listed.where(workspaces.c.fleet.not_in(except_fleets))
+        return list(self._sql.run(listed.order_by(ready, workspaces.c.id).limit(limit)).scalars())
+
+    def next_instant(self) -> datetime | None:
+        """Return the earliest future instant at which the tick or a worker may have something to do."""
+        now = self._time.store_time()
+        branches = [
+            sa.select(sa.func.min(column).label("at")).where(column > now)
+            for column in (*_TICKED, workspaces.c.ready_at)
+        ]
+        found = sa.union_all(*branches).subquery()
+        at: datetime | None = self._sql.run(sa.select(sa.func.min(found.c.at, type_=Instant()))).scalar_one()
+        return at
+
+    def backlog(self) -> Backlog:
+        """Return what waits; one pass over the workspaces' rows."""
+        waits = workspaces.c.pending_count + workspaces.c.pending_requests > 0
+        by_phase = sa.select(
+            workspaces.c.phase,
+            sa.func.count().label("workspaces"),
+            sa.func.sum(workspaces.c.pending_count).label("writes"),
+            sa.func.count().filter(waits).label("waiting"),
+            sa.func.count(workspaces.c.lease_until).label("running"),
+            sa.func.min(workspaces.c.due_at).label("due_at"),
+            sa.func.min(workspaces.c.ready_at).label("ready_at"),
+        ).group_by(workspaces.c.phase)
+        found = self._sql.run(by_phase).all()
+        due = [at for row in found for at in (row.due_at, row.ready_at) if at is not None]
+        return Backlog(
+            now=self.now(),
+            pending_writes=sum(int(row.writes) for row in found),
+            pending_workspaces=sum(row.waiting for row in found),
+            oldest_due_at=min(due, default=None),
+            running=sum(row.running for row in found),
+            phases={Phase(row.phase): row.workspaces for row in found},
+        )
+
+    def counters(self, name: str = LOG_SUMS) -> Counters:
+        """Return the kept sums of that name; position 0 and none if there are none yet."""
+        wanted = sa.select(counters.c.position, counters.c.sums).where(counters.c.name == name)
+        row = self._sql.run(wanted).one_or_none()
+        if row is None:
+            return Counters(position=0, sums={})
+        return Counters(position=row.position, sums=msgspec.json.decode(row.sums, type=dict[str, int]))
+
+    def verification(self) -> StoredVerification | None:
+        """Return where the next run goes on; None if the log was never verified."""
+        return read_verification(self._sql)
+
+    def verified(self) -> Verified | None:
+        """Return the same without its state."""
+        return read_verified(self._sql)
+
+    def last_tick_at(self) -> datetime | None:
+        """Return when a tick last ended, by the database's clock."""
+        wanted = sa.select(heartbeats.c.at).where(heartbeats.c.name == TICK)
+        at: datetime | None = self._sql.run(wanted).scalar_one_or_none()
+        return at
+
+
+def waived_by(event: Recorded, position: int) -> Waived | None:
+    """Return what a ``WritesWaived`` says of ``position``: None if its range begins after it."""
+    data = event.data
+    if not isinstance(data, WritesWaived) or not data.from_position <= position <= data.to_position:
+        return None
+    return Waived(event=event.id, reason=data.reason, at=event.recorded_at, actor=event.actor)

@@ -1,0 +1,295 @@
+"""Values of the core to rows and back: pure, and the only place that knows both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec.structs import replace
+
+from orchestrator.domain import events as ev
+from orchestrator.domain.canonical_line import StoredEvent
+from orchestrator.domain.encoding import (
+    canonical_json,
+    decode_data,
+    decode_listed_projection,
+    decode_projection,
+    decode_state,
+    encode_data,
+    encode_state,
+    format_instant,
+    unreadable_event,
+)
+from orchestrator.domain.policy import PolicyLayer, PolicyPatch
+from orchestrator.domain.restart_projection import RestartProjection, restart_of
+from orchestrator.domain.snapshot import Snapshot
+from orchestrator.domain.state import WorkspaceState
+from orchestrator.errors import Unreadable
+from orchestrator.ports.inquiries import PastEvent
+from orchestrator.ports.store import StoredWorkspace
+
+Row = dict[str, Any]
+_DATA = StoredEvent.__struct_fields__.index("data")
+_DAMAGED = (msgspec.MsgspecError, LookupError, TypeError, ValueError)
+PROJECTED_FIELDS = RestartProjection.__struct_fields__
+
+
+def sourced(event: ev.NewEvent) -> ev.NewEvent:
+    """Return the event with its ``source``; for a lone ``source_id`` that is the actor (CONTRACT section 3)."""
+    if event.source_id is None or event.source is not None:
+        return event
+    return replace(event, source=event.actor)
+
+
+def recorded(event: ev.NewEvent, *, position: int, recorded_at: datetime) -> ev.Recorded:
+    """Return the event as the log holds it."""
+    return ev.Recorded(
+        id=event.id,
+        workspace=event.workspace,
+        version=event.version,
+        data=event.data,
+        actor=event.actor,
+        source=event.source,
+        source_id=event.source_id,
+        occurred_at=event.occurred_at,
+        correlation_id=event.correlation_id,
+        causation_id=event.causation_id,
+        traceparent=event.traceparent,
+        position=position,
+        recorded_at=recorded_at,
+        schema=event.data.SCHEMA,
+    )
+
+
+def subject_of(data: ev.EventData) -> str | None:
+    """Return what an event can be looked up by: its path, the cycle it starts, or the restart it speaks of."""
+    if isinstance(data, ev.FileWritten):
+        return data.path
+    if isinstance(data, ev.CycleStarted):
+        return data.cycle
+    if isinstance(data, ev.WritesWaived | ev.LateResultRejected):
+        return data.restart
+    return restart_of(data)
+
+
+def event_row(event: ev.NewEvent, *, recorded_at: datetime) -> Row:
+    """Return the columns of an event; the database adds its position."""
+    return {
+        "id": event.id,
+        "workspace": event.workspace,
+        "version": event.version,
+        "type": event.data.type_name(),
+        "schema": event.data.SCHEMA,
+        "subject": subject_of(event.data),
+        "data": encode_data(event.data),
+        "actor": event.actor,
+        "source": event.source,
+        "source_id": event.source_id,
+        "correlation_id": event.correlation_id,
+        "causation_id": event.causation_id,
+        "occurred_at": event.occurred_at,
+        "recorded_at": recorded_at,
+        "traceparent": event.traceparent,
+    }
+
+
+def event_of(row: sa.RowMapping) -> ev.Recorded:
+    """Return the event of a row."""
+    return ev.Recorded(
+        id=row["id"],
+        workspace=row["workspace"],
+        version=row["version"],
+        data=_data_of(row["position"], row["id"], row["type"], row["schema"], row["data"]),
+        actor=row["actor"],
+        source=row["source"],
+        source_id=row["source_id"],
+        occurred_at=row["occurred_at"],
+        correlation_id=row["correlation_id"],
+        causation_id=row["causation_id"],
+        traceparent=row["traceparent"],
+        position=row["position"],
+        recorded_at=row["recorded_at"],
+        schema=row["schema"],
+    )
+
+
+def _data_of(position: int, event: str, kind: str, schema: int, data: str) -> ev.EventData:
+    try:
+        return decode_data(kind, schema, data)
+    except Unreadable as error:
+        raise unreadable_event(position, event, error) from None
+
+
+TOLD = ("position", "id", "type", "schema", "recorded_at", "data", "actor", "correlation_id")
+"""The columns that the story of a restart needs of its events."""
+
+
+def told_event_of(workspace: str, row: sa.Row[*tuple[Any, ...]]) -> ev.Recorded:
+    """Return a workspace's event of a row of the columns ``TOLD``."""
+    position, event, kind, schema, recorded_at, data, actor, correlation_id = row
+    return ev.Recorded(
+        id=event,
+        workspace=workspace,
+        version=None,
+        data=_data_of(position, event, kind, schema, data),
+        actor=actor,
+        correlation_id=correlation_id,
+        position=position,
+        recorded_at=recorded_at,
+        schema=schema,
+    )
+
+
+PAST = TOLD[:6]
+"""The columns that folding needs of an event."""
+
+
+def past_event_of(row: sa.Row[*tuple[Any, ...]]) -> PastEvent:
+    """Return the event of a row of the columns ``PAST``."""
+    position, event, kind, schema, recorded_at, data = row
+    return PastEvent(position, recorded_at, _data_of(position, event, kind, schema, data))
+
+
+def stored_event_of(event: ev.Recorded, data: str) -> StoredEvent:
+    """Return the event as a database keeps it; ``data`` is the canonical text of its data."""
+    return StoredEvent(
+        position=event.position,
+        id=event.id,
+        workspace=event.workspace,
+        version=event.version,
+        type=event.type,
+        schema=event.schema,
+        recorded_at=format_instant(event.recorded_at),
+        occurred_at=None if event.occurred_at is None else format_instant(event.occurred_at),
+        actor=event.actor,
+        source=event.source,
+        source_id=event.source_id,
+        correlation_id=event.correlation_id,
+        causation_id=event.causation_id,
+        data=msgspec.Raw(data),
+    )
+
+
+def stored_events_of(found: Iterable[Sequence[Any]]) -> list[StoredEvent]:
+    """Return the events of rows whose columns are those of ``StoredEvent``, in its order, instants as text."""
+    make: Callable[..., StoredEvent] = StoredEvent
+    return [make(*row[:_DATA], msgspec.Raw(row[_DATA])) for row in found]
+
+
+def pending_first_at(state: WorkspaceState) -> datetime | None:
+    """Return when the first write that still waits was recorded."""
+    return state.folded.first_write_at or state.window.first_write_at
+
+
+def pending_last_at(state: WorkspaceState) -> datetime | None:
+    """Return when the last write that still waits was recorded."""
+    return state.window.last_write_at or state.folded.last_write_at
+
+
+def workspace_row(stored: StoredWorkspace) -> Row:
+    """Return all columns of a workspace: every one follows from its state and its due instant."""
+    state = stored.state
+    return {
+        "id": state.workspace,
+        "fleet": fleet_of(state),
+        "version": state.version,
+        "phase": state.phase.value,
+        "state": encode_state(state),
+        "pending_first_at": pending_first_at(state),
+        "pending_last_at": pending_last_at(state),
+        "pending_count": state.pending_writes,
+        "pending_requests": state.pending_requests,
+        "due_at": stored.due_at,
+        "ready_at": state.ready_at,
+        "held_until": state.hold.until if state.hold else None,
+        "fence": state.fence,
+        "lease_until": state.cycle.lease_until if state.cycle else None,
+    }
+
+
+def fleet_of(state: WorkspaceState) -> str:
+    """Return the workspace's fleet; empty if it was never registered."""
+    return state.registration.fleet if state.registration else ""
+
+
+def workspace_of(row: sa.RowMapping) -> StoredWorkspace:
+    """Return the workspace of a row, its lease put back into its open cycle. Raises ``Unreadable``."""
+    try:
+        return StoredWorkspace(
+            state=decode_state(row["state"], lease_until=row["lease_until"]),
+            due_at=row["due_at"],
+        )
+    except _DAMAGED as error:
+        raise _unreadable("workspaces", row["id"], error) from None
+
+
+def spelled_workspace(stored: StoredWorkspace) -> str:
+    """Return all columns of a workspace but its lease, which is the row's own, as one text."""
+    return spelled(workspace_row(stored))
+
+
+def spelled(row: Mapping[str, Any]) -> str:
+    """Return a workspace's columns as one text, whatever somebody has put into them; all but its lease."""
+    kept = {name: value for name, value in row.items() if name != "lease_until"}
+    try:
+        return canonical_json(kept)
+    except (TypeError, ValueError):
+        return repr(kept)
+
+
+def _unreadable(table: str, key: str, why: Exception) -> Unreadable:
+    return Unreadable(f"the row {key!r} of {table} cannot be read by this version: {why}", table=table, id=key)
+
+
+def snapshot_row(snapshot: Snapshot) -> Row:
+    """Return the columns of a snapshot."""
+    state = snapshot.state
+    return {"workspace": state.workspace, "position": snapshot.position, "state": encode_state(state)}
+
+
+def snapshot_of(row: sa.RowMapping) -> Snapshot:
+    """Return the snapshot of a row. Raises ``Unreadable``."""
+    try:
+        return Snapshot(position=row["position"], state=decode_state(row["state"], lease_until=None))
+    except _DAMAGED as error:
+        raise _unreadable("workspace_snapshots", f"{row['workspace']} at {row['position']}", error) from None
+
+
+def restart_row(record: RestartProjection) -> Row:
+    """Return the columns of a restart."""
+    pairs = ((name, getattr(record, name)) for name in PROJECTED_FIELDS)
+    return {name: value.value if isinstance(value, Enum) else value for name, value in pairs}
+
+
+def restart_projection_of(row: Sequence[Any]) -> RestartProjection:
+    """Return the restart of a row of the columns ``PROJECTED_FIELDS``, in that order. Raises ``Unreadable``."""
+    try:
+        return decode_projection(dict(zip(PROJECTED_FIELDS, row, strict=True)))
+    except _DAMAGED as error:
+        raise _unreadable("restarts", row[0], error) from None
+
+
+def restart_projection_of_text(text: str) -> RestartProjection:
+    """Return the restart of such a row as a JSON list. Raises ``Unreadable``."""
+    try:
+        return decode_listed_projection(text)
+    except _DAMAGED as error:
+        raise _unreadable("restarts", text.removeprefix('["').partition('"')[0], error) from None
+
+
+def policy_row(layer: PolicyLayer) -> Row:
+    """Return the columns of a policy layer."""
+    return {"scope": layer.scope, "policy": canonical_json(layer.policy), "version": layer.version}
+
+
+def policy_layer_of(row: sa.RowMapping) -> PolicyLayer:
+    """Return the policy layer of a row. Raises ``Unreadable``."""
+    try:
+        patch = msgspec.json.decode(row["policy"], type=PolicyPatch)
+    except _DAMAGED as error:
+        raise _unreadable("policies", row["scope"], error) from None
+    return PolicyLayer(scope=row["scope"], policy=patch, version=row["version"])

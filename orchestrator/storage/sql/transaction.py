@@ -1,0 +1,167 @@
+"""One writing transaction on a SQL database, after its locks and before its commit."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+
+import sqlalchemy as sa
+
+from orchestrator.crash_points import crash_point
+from orchestrator.domain.events import NewEvent, Recorded
+from orchestrator.domain.policy import Action, Policies, PolicyLayer
+from orchestrator.domain.restart_projection import RestartProjection
+from orchestrator.domain.snapshot import Snapshot
+from orchestrator.errors import Conflict, StorageUnavailable
+from orchestrator.ports.store import Running, StoredAnswer, StoredWorkspace
+from orchestrator.storage.sql import rows
+from orchestrator.storage.sql import shared_reads as lookups
+from orchestrator.storage.sql.schema import (
+    IS_WRITE,
+    NOT_A_WRITE,
+    events,
+    idempotency_keys,
+    policies,
+    restarts,
+    workspace_snapshots,
+    workspaces,
+)
+from orchestrator.storage.sql.statements import Statements
+
+_KEYS_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instants:
+    """What was read after the last lock: the store's time, and how far the clock stands behind it."""
+
+    now: datetime
+    clock_behind_ms: int
+
+
+class SqlTransaction:
+    """``Transaction`` over ``Statements``; ``held`` are the locked rows, ``absent`` the ids that have none."""
+
+    def __init__(
+        self, sql: Statements, held: Mapping[str, StoredWorkspace], absent: Collection[str], instants: Instants
+    ) -> None:
+        self._sql = sql
+        self._held = dict(held)
+        self._writable = frozenset(held) | frozenset(absent)
+        self._locked = tuple(held)
+        self.appended: list[Recorded] = []
+        self.now = instants.now
+        self.clock_behind_ms = instants.clock_behind_ms
+
+    def workspace(self, workspace: str) -> StoredWorkspace | None:
+        """Return a locked workspace, as it was last saved."""
+        return self._held.get(workspace)
+
+    def locked(self) -> Sequence[str]:
+        """Return the ids of the rows this transaction holds, in order."""
+        return self._locked
+
+    def policies(self) -> Policies:
+        """Return the stored policy layers, as they are at this instant."""
+        return lookups.policies(self._sql)
+
+    def append(self, new: Sequence[NewEvent]) -> list[Recorded]:
+        """Append in the order given, in one statement. Raises ``Conflict`` where (workspace, version) is taken."""
+        if not new:
+            return []
+        sourced = [rows.sourced(event) for event in new]
+        # SQLite draws positions in the order of VALUES; SQLAlchemy, asked to sort there, sends row by row.
+        sort = self._sql.dialect != "sqlite"
+        statement = sa.insert(events).returning(events.c.id, events.c.position, sort_by_parameter_order=sort)
+        result = self._sql.run(statement, [rows.event_row(event, recorded_at=self.now) for event in sourced])
+        positions: dict[str, int] = {row.id: row.position for row in result}
+        recorded = [rows.recorded(event, position=positions[event.id], recorded_at=self.now) for event in sourced]
+        if any(after.position <= before.position for before, after in pairwise(recorded)):
+            raise StorageUnavailable("the database drew positions out of order; nothing was stored")
+        self.appended += recorded
+        crash_point("write.appended", recorded)
+        return recorded
+
+    def save(self, changed: Sequence[StoredWorkspace]) -> None:
+        """Write the rows of held workspaces. Raises ``Conflict`` for one that this transaction does not hold."""
+        for stored in changed:
+            check_held(stored.state.workspace, self._writable)
+        self._sql.upsert(workspaces, [rows.workspace_row(stored) for stored in changed])
+        self._held |= {stored.state.workspace: stored for stored in changed}
+
+    def restart(self, restart: str) -> RestartProjection | None:
+        """Return a restart's read model."""
+        return lookups.restart(self._sql, restart)
+
+    def save_restarts(self, records: Sequence[RestartProjection]) -> None:
+        """Insert or replace read models."""
+        self._sql.upsert(restarts, [rows.restart_row(record) for record in records])
+
+    def save_snapshots(self, snapshots: Sequence[Snapshot]) -> None:
+        """Keep states as they were right after events of this transaction; none costs nothing."""
+        if snapshots:
+            self._sql.run(sa.insert(workspace_snapshots), [rows.snapshot_row(snapshot) for snapshot in snapshots])
+
+    def save_policy(self, layer: PolicyLayer) -> None:
+        """Insert or replace a policy layer."""
+        self._sql.upsert(policies, [rows.policy_row(layer)])
+
+    def count_paths(self, workspace: str, from_position: int, to_position: int) -> int:
+        """Count the distinct paths of the range's writes whose action is not ``record``."""
+        counted = (
+            sa.select(sa.func.count(events.c.subject.distinct()))
+            .where(events.c.workspace == workspace, events.c.position.between(from_position, to_position))
+            .where(IS_WRITE)
+            .where(self._sql.json(events.c.data)["action"].as_string() != Action.RECORD.value)
+        )
+        return int(self._sql.run(counted).scalar_one())
+
+    def running(self, fleet: str) -> Running:
+        """Count the open cycles; exact, since every start holds the append lock."""
+        in_fleet = sa.func.count().filter(workspaces.c.fleet == fleet)
+        counted = sa.select(sa.func.count(), in_fleet).where(workspaces.c.lease_until.is_not(None))
+        total, of_fleet = self._sql.run(counted).one()
+        return Running(total=total, in_fleet=of_fleet)
+
+    def by_source(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Recorded]:
+        """Return the events that were recorded for these (source, source_id)."""
+        found: dict[tuple[str, str], Recorded] = {}
+        for source in sorted({source for source, _ in keys}):
+            ids = sorted(source_id for of, source_id in keys if of == source)
+            for start in range(0, len(ids), _KEYS_AT_ONCE):
+                some = events.c.source_id.in_(ids[start : start + _KEYS_AT_ONCE])
+                result = self._sql.run(sa.select(events).where(events.c.source == source, some))
+                found |= {(source, row["source_id"]): rows.event_of(row) for row in result.mappings()}
+        return found
+
+    def answer(self, actor: str, key: str) -> StoredAnswer | None:
+        """Return what was answered to this actor's idempotency key, if it came before."""
+        wanted = sa.select(idempotency_keys.c.fingerprint, idempotency_keys.c.answer).where(
+            idempotency_keys.c.actor == actor, idempotency_keys.c.key == key
+        )
+        row = self._sql.run(wanted).one_or_none()
+        return None if row is None else StoredAnswer(fingerprint=row[0], answer=row[1])
+
+    def remember(self, actor: str, key: str, answer: StoredAnswer) -> None:
+        """Keep the answer to an idempotency key. Raises ``Conflict`` if the key has one."""
+        values = {"actor": actor, "key": key, "fingerprint": answer.fingerprint, "answer": answer.answer}
+        self._sql.run(sa.insert(idempotency_keys), [{**values, "remembered_at": self.now}])
+
+    def last_clock_regression_at(self) -> datetime | None:
+        """Return ``recorded_at`` of the newest ``ClockRegressed``."""
+        newest = (
+            sa.select(events.c.recorded_at)
+            .where(events.c.type == "ClockRegressed", NOT_A_WRITE)
+            .order_by(events.c.position.desc())
+            .limit(1)
+        )
+        at: datetime | None = self._sql.run(newest).scalar_one_or_none()
+        return at
+
+
+def check_held(workspace: str, writable: Collection[str]) -> None:
+    """Raise ``Conflict`` for a row that a transaction wants to write but did not lock: a lost update otherwise."""
+    if workspace not in writable:
+        raise Conflict(f"workspace {workspace!r} is not held by this transaction; name it in write()")

@@ -1,0 +1,60 @@
+"""What the in-memory store holds: one value, replaced as a whole at every commit, so that readers need no lock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from orchestrator.domain.policy import PolicyLayer
+from orchestrator.domain.restart_projection import RestartProjection
+from orchestrator.domain.snapshot import Snapshot
+from orchestrator.ports.inquiries import FileWrites
+from orchestrator.ports.store import Counters, StoredAnswer, StoredWorkspace
+from orchestrator.ports.verification import StoredVerification
+from tests.memory_store.seals import Sealed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remembered:
+    """An answer to an idempotency key, and when it was given."""
+
+    answer: StoredAnswer
+    at: datetime
+
+
+class Content(msgspec.Struct, frozen=True, kw_only=True):
+    """One committed state. ``length`` says how much of the shared log belongs to it."""
+
+    length: int = 0
+    last_recorded_at: datetime | None = None
+    workspaces: Mapping[str, StoredWorkspace] = {}
+    restarts: Mapping[str, RestartProjection] = {}
+    policies: Mapping[str, PolicyLayer] = {}
+    answers: Mapping[tuple[str, str], Remembered] = {}
+    snapshots: Mapping[int, Snapshot] = {}
+    files: Mapping[tuple[str, str], FileWrites] = {}
+    counters: Mapping[str, Counters] = {}
+    last_tick_at: datetime | None = None
+    sealed: Sealed = msgspec.field(default_factory=Sealed)
+    verification: StoredVerification | None = None
+
+    def kept(self, name: str) -> Counters:
+        """Return the counters of that name; position 0 and no sums if there are none."""
+        return self.counters.get(name, Counters(position=0, sums={}))
+
+    def store_time(self, clock: datetime) -> datetime:
+        """Return max(clock, the last ``recorded_at``)."""
+        return clock if self.last_recorded_at is None else max(clock, self.last_recorded_at)
+
+
+def with_lease(stored: StoredWorkspace, until: datetime) -> StoredWorkspace:
+    """Return a workspace whose open cycle has its lease until that instant."""
+    restart = stored.state.restart
+    if restart is None or restart.cycle is None:
+        return stored
+    changed = msgspec.structs.replace
+    renewed = changed(restart, cycle=changed(restart.cycle, lease_until=until))
+    return changed(stored, state=changed(stored.state, restart=renewed))

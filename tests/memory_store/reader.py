@@ -1,0 +1,233 @@
+"""One reading transaction on the in-memory store: a look at one committed content."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from datetime import datetime
+from itertools import islice
+
+import msgspec
+
+from orchestrator.domain.canonical_line import StoredEvent
+from orchestrator.domain.events import FileWritten, Recorded
+from orchestrator.domain.policy import Policies
+from orchestrator.domain.restart_projection import RestartProjection
+from orchestrator.ports.store import (
+    LOG_SUMS,
+    Backlog,
+    Counters,
+    EventFilter,
+    RestartFilter,
+    StoredWorkspace,
+    Waived,
+    WorkspaceFilter,
+)
+from orchestrator.ports.verification import StoredVerification, Verified
+from orchestrator.storage.sql.reader import waived_by
+from orchestrator.storage.sql.rows import fleet_of, spelled_workspace
+from orchestrator.storage.sql.shared_reads import HOLDING
+from tests.memory_store.inquiries import MemoryInquiries
+from tests.memory_store.seals import MemorySeals
+
+
+class MemoryReader(MemoryInquiries):
+    """``Reader`` over a content and the shared log below its length."""
+
+    @property
+    def seals(self) -> MemorySeals:
+        """Return what is sealed, at the same state of the store."""
+        return MemorySeals(self._log, self._content.length, self._content.sealed)
+
+    def now(self) -> datetime:
+        """Return the clock."""
+        return self._clock.now()
+
+    def workspace(self, workspace: str) -> StoredWorkspace | None:
+        """Return a workspace's row, removed ones too."""
+        return self._content.workspaces.get(workspace)
+
+    def workspaces(self, wanted: WorkspaceFilter) -> list[StoredWorkspace]:
+        """Return a page of workspaces."""
+        ids = sorted(name for name in self._content.workspaces if name > wanted.after)
+        stored = (self._content.workspaces[name] for name in ids)
+        return list(islice((one for one in stored if wanted.admits(one.state)), wanted.limit))
+
+    def policies(self) -> Policies:
+        """Return the stored policy layers."""
+        return Policies(layers=self._content.policies)
+
+    def event(self, event: str) -> Recorded | None:
+        """Return an event by its id."""
+        return self._log.by_id(event, length=self._content.length)
+
+    def events_by_id(self, ids: Collection[str]) -> dict[str, Recorded]:
+        """Return the events of some ids, for those that exist."""
+        return {one: found for one in ids if (found := self.event(one)) is not None}
+
+    def events(self, wanted: EventFilter) -> list[Recorded]:
+        """Return a page of the log."""
+        last = self._content.length if wanted.to_position is None else min(wanted.to_position, self._content.length)
+        found = self._log.between(wanted.after + 1, last, wanted.workspace)
+        chosen = (
+            event
+            for event in found
+            if (not wanted.types or event.type in wanted.types)
+            and wanted.correlation_id in (None, event.correlation_id)
+        )
+        return list(islice(chosen, wanted.limit))
+
+    def restart_events(self, record: RestartProjection, *, to_end: bool, limit: int) -> list[Recorded]:
+        """Return the workspace's events from the first position of a restart's range on."""
+        last = self._content.length
+        if to_end:
+            own = self.events(EventFilter(correlation_id=record.id, workspace=record.workspace, limit=last))
+            last = own[-1].position
+        found = self._log.between(record.from_position, last, record.workspace)
+        untold = dict.fromkeys(("version", "source", "source_id", "occurred_at", "causation_id", "traceparent"))
+        return [msgspec.structs.replace(event, **untold) for event in islice(found, limit)]
+
+    def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
+        """Return a page of the log as a database would keep it."""
+        return [self._log.stored(event.position) for event in self.events(wanted)]
+
+    def workspace_rows(self, after: str, limit: int) -> dict[str, str]:
+        """Return a page of workspaces as a database would keep them."""
+        page = self.workspaces(WorkspaceFilter(removed=True, after=after, limit=limit))
+        return {stored.state.workspace: self.spell(stored) for stored in page}
+
+    def spell(self, stored: StoredWorkspace) -> str:
+        """Return what the row of a workspace must be."""
+        return spelled_workspace(stored)
+
+    def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
+        """Return a workspace's decisions as they are kept, from a version on, in their order."""
+        found = self._log.between(1, self._content.length, workspace)
+        later = (event for event in found if event.version is not None and event.version >= from_version)
+        return [self._log.stored(event.position) for event in islice(later, limit)]
+
+    def last_position(self) -> int:
+        """Return the newest position; 0 for an empty log."""
+        return self._content.length
+
+    def restart(self, restart: str) -> RestartProjection | None:
+        """Return a restart by its id."""
+        return self._content.restarts.get(restart)
+
+    def restarts(self, wanted: RestartFilter) -> list[RestartProjection]:
+        """Return a page of restart history."""
+        newest_first = wanted.after is None
+        in_order = sorted(self._content.restarts.values(), key=lambda one: one.queued_position, reverse=newest_first)
+        found = (record for record in in_order if self._matches(record, wanted))
+        return list(islice(found, wanted.limit))
+
+    def _matches(self, record: RestartProjection, wanted: RestartFilter) -> bool:
+        return (
+            wanted.workspace in (None, record.workspace)
+            and wanted.fleet in (None, record.fleet)
+            and wanted.state in (None, record.state)
+            and wanted.cause in (None, record.cause)
+            and (wanted.since is None or record.queued_at >= wanted.since)
+            and (wanted.until is None or record.queued_at < wanted.until)
+            and (wanted.before is None or record.queued_position < wanted.before)
+            and (wanted.after is None or record.queued_position > wanted.after)
+            and (wanted.path is None or self._wrote(record, wanted.path))
+        )
+
+    def _wrote(self, record: RestartProjection, path: str) -> bool:
+        last = min(record.to_position, self._content.length)
+        held = self._log.between(record.from_position, last, record.workspace)
+        return any(isinstance(event.data, FileWritten) and event.data.path == path for event in held)
+
+    def restart_holding(self, workspace: str, position: int) -> RestartProjection | None:
+        """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""
+        holding = (
+            record
+            for record in self._content.restarts.values()
+            if record.workspace == workspace
+            and record.state in HOLDING
+            and record.from_position <= position <= record.to_position
+        )
+        return max(holding, key=lambda record: record.queued_position, default=None)
+
+    def restarts_holding(self, positions: Collection[int]) -> dict[int, RestartProjection]:
+        """Return what ``restart_holding`` says of each of these events, for those that a restart holds."""
+        events = (self._log.at(position) for position in positions if 0 < position <= self._content.length)
+        holders = ((event.position, self.restart_holding(event.workspace or "", event.position)) for event in events)
+        return {position: holder for position, holder in holders if holder is not None}
+
+    def waived(self, workspace: str, position: int) -> Waived | None:
+        """Return the waived range that holds ``position``, if one does."""
+        later = self._log.between(position + 1, self._content.length, workspace)
+        return next((found for event in later if (found := waived_by(event, position))), None)
+
+    def cycle_start(self, cycle: str) -> Recorded | None:
+        """Return the ``CycleStarted`` of a cycle."""
+        return self._log.cycle_start(cycle, length=self._content.length)
+
+    def due_workspaces(self, limit: int) -> list[str]:
+        """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""
+        now = self._content.store_time(self._clock.now())
+        rows = self._content.workspaces.items()
+        due = ((min(instants), name) for name, stored in rows if (instants := _tick_instants(stored)))
+        oldest_first = sorted(pair for pair in due if pair[0] <= now)
+        return [name for _, name in oldest_first[:limit]]
+
+    def ready_workspaces(self, limit: int, *, except_fleets: Collection[str] = ()) -> list[str]:
+        """Return workspaces that a worker may start now, the longest ready first."""
+        now = self._content.store_time(self._clock.now())
+        longest_first = sorted(
+            (ready_at, name)
+            for name, stored in self._content.workspaces.items()
+            if (ready_at := stored.state.ready_at) is not None
+            and ready_at <= now
+            and fleet_of(stored.state) not in except_fleets
+        )
+        return [name for _, name in longest_first[:limit]]
+
+    def next_instant(self) -> datetime | None:
+        """Return the earliest future instant at which the tick or a worker may have something to do."""
+        now = self._content.store_time(self._clock.now())
+        instants = (at for stored in self._content.workspaces.values() for at in _instants(stored))
+        return min((at for at in instants if at > now), default=None)
+
+    def backlog(self) -> Backlog:
+        """Return what waits."""
+        states = [stored.state for stored in self._content.workspaces.values()]
+        waiting = [(stored.due_at, stored.state.ready_at) for stored in self._content.workspaces.values()]
+        return Backlog(
+            now=self.now(),
+            pending_writes=sum(state.pending_writes for state in states),
+            pending_workspaces=sum(state.pending for state in states),
+            oldest_due_at=min((at for pair in waiting for at in pair if at is not None), default=None),
+            running=sum(state.cycle is not None for state in states),
+            phases=Counter(state.phase for state in states),
+        )
+
+    def counters(self, name: str = LOG_SUMS) -> Counters:
+        """Return the kept sums of that name; position 0 and none if there are none yet."""
+        return self._content.kept(name)
+
+    def verification(self) -> StoredVerification | None:
+        """Return where the next run goes on; None if the log was never verified."""
+        return self._content.verification
+
+    def verified(self) -> Verified | None:
+        """Return the same without its state."""
+        return self._content.verification
+
+    def last_tick_at(self) -> datetime | None:
+        """Return when a tick last ended, by the clock."""
+        return self._content.last_tick_at
+
+
+def _tick_instants(stored: StoredWorkspace) -> list[datetime]:
+    """Return the instants at which the tick has something to do."""
+    hold, cycle = stored.state.hold, stored.state.cycle
+    instants = (stored.due_at, hold.until if hold else None, cycle.lease_until if cycle else None)
+    return [at for at in instants if at is not None]
+
+
+def _instants(stored: StoredWorkspace) -> list[datetime]:
+    ready_at = stored.state.ready_at
+    return _tick_instants(stored) if ready_at is None else [*_tick_instants(stored), ready_at]

@@ -1,0 +1,163 @@
+"""The store in memory: the same contract without a database, for embedding, simulation and quick tests.
+
+A product, not a mock: it passes the contract suite. A commit copies what it changes (the rows of all workspaces,
+say), which suits thousands of them; nothing outlives the process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import datetime, timedelta
+
+from msgspec.structs import replace
+
+from orchestrator.errors import StorageUnavailable
+from orchestrator.ports.inquiries import FILE_COUNTS, FileWrites
+from orchestrator.ports.sealing import StoredCheckpoint, Tile
+from orchestrator.ports.store import LOG_SUMS, Clock, Counters, Reader, Transaction
+from orchestrator.ports.verification import StoredVerification
+from orchestrator.storage.sql.database_time import HostClock
+from orchestrator.storage.sql.rows import fleet_of
+from tests.memory_store.content import Content, with_lease
+from tests.memory_store.log import MemoryLog
+from tests.memory_store.reader import MemoryReader
+from tests.memory_store.transaction import MemoryTransaction
+
+_WRITER_WAITS_S = 5.0
+
+
+class _OneWriter:
+    """The lock of everybody who writes; whoever waits for it too long is told so."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=_WRITER_WAITS_S):
+            raise StorageUnavailable(f"other writers kept the store for {_WRITER_WAITS_S:g} s; try again")
+
+    def __exit__(self, *raised: object) -> None:
+        self._lock.release()
+
+
+class MemoryEventStore:
+    """``EventStore`` in this process' memory. Safe for use by many threads: one writes, any number read."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or HostClock()
+        self._log = MemoryLog()
+        self._content = Content()
+        self._writing = _OneWriter()
+
+    def write(
+        self, workspaces: Collection[str] = (), *, skip_locked: bool = False
+    ) -> AbstractContextManager[Transaction]:
+        """Open a writing transaction. One lock is everybody's, so ``skip_locked`` finds nothing to skip."""
+        return self._transaction(lambda content: set(workspaces))
+
+    def write_open_windows(self, fleet: str | None) -> AbstractContextManager[Transaction]:
+        """Open a writing transaction that holds every workspace of the fleet (None: all) with an open window."""
+        return self._transaction(
+            lambda content: {
+                name
+                for name, stored in content.workspaces.items()
+                if stored.due_at is not None and fleet in (None, fleet_of(stored.state))
+            }
+        )
+
+    @contextmanager
+    def _transaction(self, wanted: Callable[[Content], Collection[str]]) -> Iterator[Transaction]:
+        with self._writing:
+            try:
+                transaction = MemoryTransaction(self._log, self._content, wanted(self._content), self._clock.now())
+                yield transaction
+                if transaction.failure is not None:
+                    raise StorageUnavailable("the transaction had failed and was rolled back") from transaction.failure
+                self._content = transaction.committed()
+            finally:
+                self._log.truncate(self._content.length)
+
+    def read(self) -> AbstractContextManager[Reader]:
+        """Open a reading transaction."""
+        return nullcontext(MemoryReader(self._log, self._content, self._clock))
+
+    def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> set[str]:
+        """Renew leases, given as workspace -> (fence, lease in ms); return the workspaces still held."""
+        with self._writing:
+            now = self._content.store_time(self._clock.now())
+            renewed = {}
+            for name, (fence, lease_ms) in held.items():
+                stored = self._content.workspaces.get(name)
+                if stored is not None and stored.state.cycle is not None and stored.state.fence == fence:
+                    renewed[name] = with_lease(stored, now + timedelta(milliseconds=lease_ms))
+            self._content = replace(self._content, workspaces={**self._content.workspaces, **renewed})
+            return set(renewed)
+
+    def ticked(self) -> None:
+        """Note that a tick ended now."""
+        with self._writing:
+            self._content = replace(self._content, last_tick_at=self._clock.now())
+
+    def save_counters(self, counters: Counters, *, expected_position: int) -> bool:
+        """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
+        with self._writing:
+            if self._content.kept(LOG_SUMS).position != expected_position:
+                return False
+            self._content = replace(self._content, counters={**self._content.counters, LOG_SUMS: counters})
+            return True
+
+    def save_verification(self, found: StoredVerification, *, expected_position: int | None) -> bool:
+        """Keep a verification if the kept one still is at ``expected_position``; return whether it was."""
+        with self._writing:
+            kept = self._content.verification
+            if (None if kept is None else kept.position) != expected_position:
+                return False
+            self._content = replace(self._content, verification=found)
+            return True
+
+    def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:
+        """Add newer writes to the kept counts if those still are at ``expected_position``; return whether they were."""
+        with self._writing:
+            if self._content.kept(FILE_COUNTS).position != expected_position:
+                return False
+            kept = dict(self._content.files)
+            for file in files:
+                key = (file.workspace, file.path)
+                before = kept[key].writes if key in kept else 0
+                kept[key] = dataclasses.replace(file, writes=before + file.writes)
+            counters = {**self._content.counters, FILE_COUNTS: Counters(position=position, sums={})}
+            self._content = replace(self._content, files=kept, counters=counters)
+            return True
+
+    def forget_answers(self, before: datetime) -> int:
+        """Delete idempotency answers remembered before that instant; return how many."""
+        with self._writing:
+            kept = {key: value for key, value in self._content.answers.items() if value.at >= before}
+            forgotten = len(self._content.answers) - len(kept)
+            self._content = replace(self._content, answers=kept)
+            return forgotten
+
+    def save_checkpoint(self, checkpoint: StoredCheckpoint, tiles: Sequence[Tile]) -> None:
+        """Store a checkpoint and the tiles that it changed. Raises ``Conflict`` for a second one."""
+        with self._writing:
+            self._content = replace(self._content, sealed=self._content.sealed.with_checkpoint(checkpoint, tiles))
+
+    def mark_exported(self, tree_size: int) -> None:
+        """Note that every sink has the checkpoints up to that size."""
+        with self._writing:
+            exported = self._content.sealed.with_exported(tree_size, self._clock.now())
+            self._content = replace(self._content, sealed=exported)
+
+    def note_seal_failure(self, reason: str) -> None:
+        """Count a seal or an export that failed, and keep why."""
+        with self._writing:
+            self._content = replace(self._content, sealed=self._content.sealed.with_failure(reason))
+
+    def check(self, *, reads_only: bool = False) -> None:
+        """Do nothing: memory is always there and has no migrations."""
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to release."""

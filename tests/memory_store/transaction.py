@@ -1,0 +1,125 @@
+"""One writing transaction on the in-memory store: changes to copies, which a commit puts in place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+
+from msgspec.structs import replace
+
+from orchestrator.domain.encoding import encode_data
+from orchestrator.domain.events import ClockRegressed, FileWritten, NewEvent, Recorded
+from orchestrator.domain.policy import Action, Policies, PolicyLayer
+from orchestrator.domain.restart_projection import RestartProjection
+from orchestrator.domain.snapshot import Snapshot
+from orchestrator.errors import Conflict
+from orchestrator.ports.store import Running, StoredAnswer, StoredWorkspace
+from orchestrator.storage.sql.rows import fleet_of, recorded, sourced, stored_event_of
+from orchestrator.storage.sql.transaction import check_held
+from tests.memory_store.content import Content, Remembered
+from tests.memory_store.log import MemoryLog
+
+
+class MemoryTransaction:
+    """``Transaction`` over the log and a draft of the content. ``failure`` keeps the first refused append."""
+
+    def __init__(self, log: MemoryLog, content: Content, held: Collection[str], clock: datetime) -> None:
+        self._log = log
+        self._base = self._draft = content
+        self._named = frozenset(held)
+        self.failure: Conflict | None = None
+        self.now = content.store_time(clock)
+        self.clock_behind_ms = 0 if self.now is clock else (self.now - clock) // timedelta(milliseconds=1)
+
+    def committed(self) -> Content:
+        """Return the content with this transaction's changes."""
+        length = len(self._log)
+        if length == self._base.length:
+            return self._draft
+        return replace(self._draft, length=length, last_recorded_at=self.now)
+
+    def workspace(self, workspace: str) -> StoredWorkspace | None:
+        """Return a locked workspace, as it was last saved."""
+        return self._draft.workspaces.get(workspace) if workspace in self._named else None
+
+    def locked(self) -> Sequence[str]:
+        """Return the ids of the rows this transaction holds, in order."""
+        return tuple(sorted(name for name in self._named if name in self._base.workspaces))
+
+    def policies(self) -> Policies:
+        """Return the stored policy layers, as they are at this instant."""
+        return Policies(layers=self._draft.policies)
+
+    def append(self, new: Sequence[NewEvent]) -> list[Recorded]:
+        """Append in the order given. Raises ``Conflict`` where (workspace, version) is taken."""
+        added: list[Recorded] = []
+        for event in new:
+            text = encode_data(event.data)  # what could not be stored elsewhere is refused here too
+            added.append(recorded(sourced(event), position=len(self._log) + 1, recorded_at=self.now))
+            try:
+                self._log.add(added[-1], stored_event_of(added[-1], text))
+            except Conflict as error:
+                self.failure = error
+                raise
+        return added
+
+    def save(self, changed: Sequence[StoredWorkspace]) -> None:
+        """Write the rows of held workspaces. Raises ``Conflict`` for one that this transaction does not hold."""
+        for stored in changed:
+            check_held(stored.state.workspace, self._named)
+        new = {stored.state.workspace: stored for stored in changed}
+        self._draft = replace(self._draft, workspaces={**self._draft.workspaces, **new})
+
+    def restart(self, restart: str) -> RestartProjection | None:
+        """Return a restart's read model."""
+        return self._draft.restarts.get(restart)
+
+    def save_restarts(self, records: Sequence[RestartProjection]) -> None:
+        """Insert or replace read models."""
+        new = {record.id: record for record in records}
+        self._draft = replace(self._draft, restarts={**self._draft.restarts, **new})
+
+    def save_snapshots(self, snapshots: Sequence[Snapshot]) -> None:
+        """Keep states as they were right after events of this transaction."""
+        if snapshots:
+            new = {snapshot.position: snapshot for snapshot in snapshots}
+            self._draft = replace(self._draft, snapshots={**self._draft.snapshots, **new})
+
+    def save_policy(self, layer: PolicyLayer) -> None:
+        """Insert or replace a policy layer."""
+        self._draft = replace(self._draft, policies={**self._draft.policies, layer.scope: layer})
+
+    def count_paths(self, workspace: str, from_position: int, to_position: int) -> int:
+        """Count the distinct paths of the range's writes whose action is not ``record``."""
+        last = min(to_position, len(self._log))
+        found = (event.data for event in self._log.between(from_position, last, workspace))
+        return len({data.path for data in found if isinstance(data, FileWritten) and data.action != Action.RECORD})
+
+    def running(self, fleet: str) -> Running:
+        """Count the open cycles."""
+        fleets = [fleet_of(stored.state) for stored in self._draft.workspaces.values() if stored.state.cycle]
+        return Running(total=len(fleets), in_fleet=fleets.count(fleet))
+
+    def by_source(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Recorded]:
+        """Return the events that were recorded for these (source, source_id)."""
+        length = len(self._log)
+        found = {key: self._log.by_source(*key, length=length) for key in keys}
+        return {key: event for key, event in found.items() if event is not None}
+
+    def answer(self, actor: str, key: str) -> StoredAnswer | None:
+        """Return what was answered to this actor's idempotency key, if it came before."""
+        remembered = self._draft.answers.get((actor, key))
+        return None if remembered is None else remembered.answer
+
+    def remember(self, actor: str, key: str, answer: StoredAnswer) -> None:
+        """Keep the answer to an idempotency key. Raises ``Conflict`` if the key has one."""
+        if (actor, key) in self._draft.answers:
+            self.failure = Conflict(f"idempotency key {key!r} of {actor} was answered already")
+            raise self.failure
+        kept = {(actor, key): Remembered(answer=answer, at=self.now)}
+        self._draft = replace(self._draft, answers={**self._draft.answers, **kept})
+
+    def last_clock_regression_at(self) -> datetime | None:
+        """Return ``recorded_at`` of the newest ``ClockRegressed``."""
+        newest_first = (self._log.at(position) for position in range(len(self._log), 0, -1))
+        return next((event.recorded_at for event in newest_first if isinstance(event.data, ClockRegressed)), None)

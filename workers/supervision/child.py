@@ -1,0 +1,85 @@
+"""One child of the supervisor: gate, record, and an end that takes its whole group."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from orchestrator.errors import ExecutionError, TransientError
+from workers.supervision.gate import GatedChild, spawn_gated
+from workers.supervision.group import end_group, has_ended, process_stat, signal_group
+from workers.supervision.launch import Launch
+from workers.supervision.record import TOKEN_VARIABLE, ProcessRecord, boot_id
+
+
+class SupervisedChild:
+    """A running child that is on record. Only ``end`` reaps it."""
+
+    def __init__(self, gated: GatedChild, record: ProcessRecord, path: Path) -> None:
+        self._process = gated.process
+        self._path = path
+        self.pid = gated.process.pid
+        self.identity = record.identity
+        self.grace_s = gated.launch.grace_s
+        self.started_s = time.monotonic()
+
+    @property
+    def has_ended(self) -> bool:
+        """True once the leader has ended, reaped or not."""
+        return has_ended(self.pid)
+
+    def end(self, *, grace_s: float, hurried: Callable[[], bool]) -> tuple[int | None, int | None]:
+        """End what is left of the group, reap the leader, remove the record. Returns (exit code, signal).
+
+        Raises ``TransientError`` if a process cannot be ended; the record is kept then.
+        """
+        left = end_group(self.pid, grace_s=grace_s, hurried=hurried)
+        if left:
+            raise TransientError(f"processes {left} of group {self.pid} could not be ended; end them by hand")
+        code = self._process.wait()
+        self._path.unlink(missing_ok=True)
+        return (None, -code) if code < 0 else (code, None)
+
+    def kill(self) -> None:
+        """KILL the group at once."""
+        signal_group(self.pid, signal.SIGKILL)
+
+
+def start_child(
+    workspace: str, launch: Launch, path: Path, *, output: int | None, on_record: Callable[[SupervisedChild], None]
+) -> None:
+    """Start a child; ``path`` names it before its program runs, so that no crash leaves an unknown orphan.
+
+    ``on_record`` gets it at that point. Raises ``PermanentError`` or ``TransientError`` if the
+    program cannot be started; a child that was handed over is still the receiver's to end then.
+    """
+    token = uuid.uuid4().hex
+    launch = dataclasses.replace(launch, env={**launch.env, TOKEN_VARIABLE: token})
+    gated = spawn_gated(launch, output=output)
+    try:
+        record = _record_of(gated, workspace, token)
+        record.write(path)
+    except (OSError, ExecutionError) as error:
+        gated.turn_away()
+        raise TransientError(f"cannot record the child of {workspace!r} in {path}: {error}") from error
+    on_record(SupervisedChild(gated, record, path))
+    gated.open()
+
+
+def _record_of(gated: GatedChild, workspace: str, token: str) -> ProcessRecord:
+    pid = gated.process.pid
+    stat = process_stat(pid)
+    if stat is None:
+        raise TransientError(f"the child {pid} vanished")
+    return ProcessRecord(
+        workspace=workspace,
+        pid=pid,
+        start_ticks=stat.start_ticks,
+        boot_id=boot_id(),
+        token=token,
+        grace_ms=round(gated.launch.grace_s * 1000),
+    )

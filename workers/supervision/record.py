@@ -1,0 +1,110 @@
+"""The file that says which process group supervises a workspace, so that the next run can end it as an orphan."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from orchestrator.errors import PermanentError
+from workers.supervision.group import end_group, live_members, process_stat
+
+TOKEN_VARIABLE = "ORCHESTRATOR_CHILD"  # noqa: S105 (a name, no password)
+"""Every process that a supervised child starts inherits this variable; it tells them from strangers."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessRecord:
+    """A supervised child. A pid alone does not name a process: the kernel gives it out again.
+
+    ``start_ticks`` counts from the boot ``boot_id``; unlike a time of day it does not move when
+    the clock is set. ``token`` is in the child's environment.
+    """
+
+    workspace: str
+    pid: int
+    start_ticks: int
+    boot_id: str
+    token: str
+    grace_ms: int
+
+    @property
+    def identity(self) -> str:
+        """Return ``pid:start_ticks``: differs for every child that ever ran since the boot."""
+        return f"{self.pid}:{self.start_ticks}"
+
+    def write(self, path: Path) -> None:
+        """Write it so that after a crash the file is whole, old or absent."""
+        temporary = path.with_suffix(".tmp")
+        with open(temporary, "wb") as file:
+            file.write(msgspec.json.encode(self))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+
+
+def boot_id() -> str:
+    """Return the kernel's name of this boot. Source: random(4)."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def end_orphans(directory: Path) -> None:
+    """End every group that an earlier run recorded in the folder and left alive, and remove the records.
+
+    Raises ``PermanentError`` if one cannot be ended.
+    """
+    for path in sorted(directory.glob("*.json")):
+        record = _read(path)
+        if record is not None and _is_still_there(record):
+            _log.info("orphan_ended", workspace=record.workspace, pid=record.pid)
+            left = end_group(record.pid, grace_s=record.grace_ms / 1000)
+            if left:
+                raise PermanentError(
+                    f"processes {left} of workspace {record.workspace!r}, left by an earlier run, "
+                    "could not be ended; end them by hand and start again"
+                )
+        path.unlink()
+    _sync_folder(directory)
+
+
+def _read(path: Path) -> ProcessRecord | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ProcessRecord)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        _log.warning("process_record_unreadable", path=str(path), error=str(error))
+        return None
+
+
+def _is_still_there(record: ProcessRecord) -> bool:
+    """Return whether the group that now has the number is the one that was recorded.
+
+    Its leader may have gone before its children: then they carry the token.
+    """
+    if record.boot_id != boot_id():
+        return False
+    stat = process_stat(record.pid)
+    if stat is not None and not stat.is_dead:
+        return stat.start_ticks == record.start_ticks
+    return any(_carries(pid, record.token) for pid in live_members(record.pid))
+
+
+def _carries(pid: int, token: str) -> bool:
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False  # gone, or another user's: not one of ours
+    return f"{TOKEN_VARIABLE}={token}".encode() in environment.split(b"\0")
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
