@@ -63,12 +63,15 @@ def _whole(*verbs: str) -> dict[str, tuple[str, ...]]:
 
 _LOOK = _whole("SELECT")
 _KEEP = Granted(app=_whole("SELECT", "INSERT", "UPDATE"), reader=_LOOK)
+_COME_AND_GO = Granted(app=_whole("SELECT", "INSERT", "UPDATE", "DELETE"), reader=_LOOK)
 _ALL_BUT_POSITION = tuple(column.name for column in events.c if column is not events.c.position)
 
 PRIVILEGES: Mapping[str, Granted] = {
     # Not the position: INSERT ... OVERRIDING SYSTEM VALUE could choose one that readers have passed.
     "events": Granted(app={"SELECT": (), "INSERT": _ALL_BUT_POSITION}, reader=_LOOK),
     "workspaces": _KEEP,  # UPDATE is what SELECT ... FOR UPDATE needs too
+    "leases": _COME_AND_GO,
+    "registrations": _KEEP,
     "restarts": _KEEP,
     "policies": _KEEP,
     # Answers are never changed and are forgotten after a day; they are the callers' own, no part of the evidence.
@@ -81,6 +84,8 @@ PRIVILEGES: Mapping[str, Granted] = {
     "workspace_snapshots": Granted(app=_whole("SELECT", "INSERT"), reader=_LOOK),
     "file_counts": _KEEP,
     "verifications": _KEEP,
+    "workers": _COME_AND_GO,
+    "executors_away": _COME_AND_GO,
     VERSIONS: Granted(app=_LOOK, reader=_LOOK),
 }
 """Each table, with what the code does to it and no more. A table that is missing here fails a test."""

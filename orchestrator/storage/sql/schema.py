@@ -146,6 +146,7 @@ workspaces = sa.Table(
     sa.Column("held_until", Instant),
     sa.Column("fence", NUMBER, nullable=False),
     sa.Column("lease_until", Instant),
+    sa.Column("folded_state", sa.Text),
     sa.Index("ix_workspaces_fleet_id", "fleet", "id"),
     sa.Index("ix_workspaces_due_at", "due_at", **_where("due_at IS NOT NULL")),
     sa.Index("ix_workspaces_ready_at", "ready_at", **_where("ready_at IS NOT NULL")),
@@ -154,6 +155,58 @@ workspaces = sa.Table(
     postgresql_with={"fillfactor": 50},  # room in the page for the row's next versions: it changes with every write
 )
 """One row each: the folded state without its lease, and what queries and locks need of it as columns."""
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("workspace", ID, primary_key=True),
+    sa.Column("fleet", sa.Text, nullable=False),
+    sa.Column("cycle", ID, nullable=False),
+    sa.Column("fence", NUMBER, nullable=False),
+    sa.Column("worker", sa.Text, nullable=False),
+    sa.Column("until", Instant, nullable=False),
+    sa.Index("ix_leases_until", "until"),
+    sa.Index("ix_leases_worker", "worker"),
+)
+"""The right to run an open cycle, and until when: renewed beside the log, so no ingest ever locks or waits for it."""
+
+registrations = sa.Table(
+    "registrations",
+    metadata,
+    sa.Column("workspace", ID, primary_key=True),
+    sa.Column("position", NUMBER, nullable=False),
+    sa.Column("fleet", sa.Text, nullable=False),
+    sa.Column("executor", sa.Text, nullable=False),
+    sa.Column("pool", sa.Text, nullable=False),
+    sa.Column("labels", sa.Text, nullable=False),
+    sa.Column("target", sa.Text, nullable=False),
+    sa.Column("policy", sa.Text, nullable=False),
+    sa.Index("ix_registrations_executor_pool", "executor", "pool", "workspace"),
+)
+"""What each workspace is, as the event at ``position`` said: not in its state, which every write stores again."""
+
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("executors", sa.Text, nullable=False),
+    sa.Column("pools", sa.Text, nullable=False),
+    sa.Column("slots", NUMBER, nullable=False),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("seen_at", Instant, nullable=False),
+)
+"""The workers that were seen lately, and what each serves (``executors`` and ``pools``: JSON lists)."""
+
+executors_away = sa.Table(
+    "executors_away",
+    metadata,
+    sa.Column("executor", sa.Text, primary_key=True),
+    sa.Column("pool", sa.Text, primary_key=True),
+    sa.Column("since", Instant, nullable=False),
+    sa.Column("position", NUMBER, nullable=False),
+)
+"""What nobody serves now: the ``ExecutorAway`` (at ``position``) that no ``ExecutorBack`` has followed."""
 
 _SUMMED = ("state", "cause", "writes", "attempts", "shadow", "opened_at", "started_at", "ended_at")
 
