@@ -11,7 +11,7 @@ import msgspec
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain import evolve as evolving
-from orchestrator.domain import restart_record
+from orchestrator.domain import restart_projection
 from orchestrator.domain.policy import Action, Policies, Policy
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.state import WorkspaceState
@@ -148,7 +148,7 @@ def history_keeps_given_up_open(planting: Planting) -> None:
     def gave_up(record: RestartProjection, data: ev.RestartGaveUp, at: datetime) -> RestartProjection:
         return msgspec.structs.replace(record, ended_at=at, retry_at=None)
 
-    planting.entry(restart_record._CHANGES, ev.RestartGaveUp, gave_up)
+    planting.entry(restart_projection._CHANGES, ev.RestartGaveUp, gave_up)
 
 
 def batch_saves_one_row(planting: Planting) -> None:
