@@ -19,7 +19,7 @@ from orchestrator.domain import events as ev
 from orchestrator.domain.decide import may_start
 from orchestrator.domain.due import due
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.storage.sql.rows import fleet_of
+from orchestrator.storage.sql.workspace_rows import fleet_of
 
 _MICROSECOND = timedelta(microseconds=1)
 

@@ -32,6 +32,6 @@ tick
 
 Where to change what: ``events`` the facts and decisions; ``policy`` the numbers; ``state`` what a
 workspace's events fold into; ``due`` when a window may be folded; ``decide`` the rules; ``evolve``
-the fold; ``restart_record`` the read model of one restart; ``paths`` path rules; ``explain`` the
+the fold; ``restart_projection`` the read model of one restart; ``paths`` path rules; ``explain`` the
 sentence that says why.
 """

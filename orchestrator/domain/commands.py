@@ -56,10 +56,14 @@ class ReportProbe:
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """One look by the coalescer. ``files`` counts the distinct paths that wait, ``restart_id`` is a fresh id."""
+    """One look by the coalescer. ``files`` counts the distinct paths that wait, ``restart_id`` is a fresh id.
+
+    ``lease_until`` is that of the open cycle, read under its lock; None if no cycle is open.
+    """
 
     restart_id: str
     files: int = 0
+    lease_until: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

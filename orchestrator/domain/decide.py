@@ -133,7 +133,7 @@ def _cancel(state: WorkspaceState, command: cmd.Cancel) -> Events:
         ev.WritesWaived(
             from_position=restart.from_position,
             to_position=restart.to_position,
-            writes=state.folded.writes,
+            writes=state.folded.writes.count if state.folded.writes else 0,
             reason=ev.Waiver.OPERATOR,
             restart=restart.id,
         ),
@@ -159,8 +159,8 @@ def _release_passed(state: WorkspaceState, command: cmd.Tick, policy: Policy, no
 
 
 def _rescue(state: WorkspaceState, command: cmd.Tick, policy: Policy, now: datetime) -> Events:
-    restart = state.restart
-    if restart is None or restart.cycle is None or now < restart.cycle.lease_until:
+    restart, until = state.restart, command.lease_until
+    if restart is None or restart.cycle is None or until is None or now < until:
         return []
     abandoned = abandon(restart, state.fence, ev.Abandonment.LEASE_EXPIRED)
     after = apply(state, abandoned, at=now, position=state.last_position, policy=policy)
@@ -173,7 +173,7 @@ def _fold(state: WorkspaceState, command: cmd.Tick, policy: Policy, now: datetim
 
 
 def _queue(state: WorkspaceState, command: cmd.Tick, policy: Policy, found: Due) -> ev.RestartQueued:
-    window, folded = state.window, state.folded
+    waiting = state.folded.with_window(state.window)
     return ev.RestartQueued(
         restart=command.restart_id,
         cause=found.cause,
@@ -183,8 +183,8 @@ def _queue(state: WorkspaceState, command: cmd.Tick, policy: Policy, found: Due)
         writes=state.pending_writes,
         requests=state.pending_requests,
         files=command.files,
-        opened_at=folded.opened_at or window.opened_at or found.at,
-        last_write_at=window.last_write_at or folded.last_write_at,
+        opened_at=waiting.opened_at or found.at,
+        last_write_at=waiting.writes.last_at if waiting.writes else None,
         due_at=found.at,
         quiet_ms=policy.quiet_ms,
         max_wait_ms=policy.max_wait_ms,

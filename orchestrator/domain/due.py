@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from orchestrator.domain.events import Cause
 from orchestrator.domain.policy import Edge, Policy
-from orchestrator.domain.state import Window, WorkspaceState
+from orchestrator.domain.state import OpenWrites, Requests, WorkspaceState
 
 _PRECEDENCE = {cause: rank for rank, cause in enumerate(Cause)}
 
@@ -46,52 +46,55 @@ def spacing_ends(state: WorkspaceState, policy: Policy) -> datetime | None:
 
 
 def _candidates(state: WorkspaceState, policy: Policy) -> list[tuple[Cause, datetime]]:
-    window = state.window
+    writes, requests, next_try = state.window.writes, state.window.requests or Requests(count=0), state.next_try
     found: list[tuple[Cause, datetime | None]] = [
-        (Cause.MANUAL, window.manual_at),
-        (Cause.MUTATION, window.mutation_at),
+        (Cause.MANUAL, requests.manual_at),
+        (Cause.MUTATION, requests.mutation_at),
     ]
-    if window.writes:
-        found += [
-            (Cause.MAX_COUNT, _max_count_at(window, policy)),
-            (Cause.LEADING, _leading_at(state, policy)),
-            (Cause.QUIET, quiet_ends(window, policy)),
-            (Cause.MAX_WAIT, max_wait_ends(window, policy)),
-        ]
+    if writes is None:
+        found += [(Cause.PROBE, requests.probe_at)]
     else:
-        found += [(Cause.PROBE, window.probe_at), (Cause.GAVE_UP, state.next_try_at)]
+        found += [
+            (Cause.MAX_COUNT, _max_count_at(writes, policy)),
+            (Cause.LEADING, _leading_at(state, writes, policy)),
+            (Cause.QUIET, quiet_ends(writes, policy)),
+            (Cause.MAX_WAIT, max_wait_ends(writes, policy)),
+        ]
+    if next_try is not None and (next_try.anyway or writes is None):
+        found += [(Cause.GAVE_UP, next_try.at)]
     return [(cause, at) for cause, at in found if at is not None]
 
 
-def quiet_ends(window: Window, policy: Policy) -> datetime | None:
+def quiet_ends(writes: OpenWrites, policy: Policy) -> datetime | None:
     """Return the end of quiet: the one that ends last among the window's writes."""
-    by_rule, by_policy_from = window.rule_quiet_until, window.policy_quiet_from
+    by_rule, by_policy_from = writes.quiet.rule_until, writes.quiet.policy_from
     if by_policy_from is None:
         return by_rule
     by_policy = by_policy_from + _ms(policy.quiet_ms)
     return by_policy if by_rule is None else max(by_rule, by_policy)
 
 
-def max_wait_ends(window: Window, policy: Policy) -> datetime | None:
+def max_wait_ends(writes: OpenWrites, policy: Policy) -> datetime | None:
     """Return the end of max_wait: the one that ends first among the window's writes."""
-    by_rule, by_policy_from = window.rule_max_wait_until, window.policy_max_wait_from
+    by_rule, by_policy_from = writes.max_wait.rule_until, writes.max_wait.policy_from
     if by_policy_from is None:
         return by_rule
     by_policy = by_policy_from + _ms(policy.max_wait_ms)
     return by_policy if by_rule is None else min(by_rule, by_policy)
 
 
-def _max_count_at(window: Window, policy: Policy) -> datetime | None:
-    if window.writes < policy.max_count:
+def _max_count_at(writes: OpenWrites, policy: Policy) -> datetime | None:
+    """Return the time of the ``max_count``-th write; after a change to what waits, of the last write before that."""
+    if writes.all.count < policy.max_count:
         return None
-    return window.max_count_at if window.max_count_of == policy.max_count else window.last_write_at
+    full = writes.full
+    return full.at if full is not None and full.max_count == policy.max_count else writes.all.last_at
 
 
-def _leading_at(state: WorkspaceState, policy: Policy) -> datetime | None:
-    first = state.window.first_write_at
-    if policy.edge is not Edge.LEADING or not state.window.opened_idle or first is None:
+def _leading_at(state: WorkspaceState, writes: OpenWrites, policy: Policy) -> datetime | None:
+    if policy.edge is not Edge.LEADING or not writes.opened_idle:
         return None
-    spaced_from = spacing_ends(state, policy)
+    first, spaced_from = writes.all.first_at, spacing_ends(state, policy)
     return first if spaced_from is None or spaced_from <= first else None
 
 

@@ -86,6 +86,7 @@ class Abandonment(StrEnum):
     """Why a cycle ended without a result."""
 
     LEASE_EXPIRED = "lease_expired"
+    WORKER_DIED = "worker_died"
     SHUTDOWN = "shutdown"
     REMOVED = "removed"
 
@@ -293,11 +294,18 @@ class LateResultRejected(EventData, frozen=True, kw_only=True):
 
 
 class RestartGaveUp(EventData, frozen=True, kw_only=True):
-    """No attempts are left. What it held stays pending; the next restart comes at ``next_try_at``."""
+    """No attempts are left. What it held stays pending; the next restart comes at ``next_try_at``.
+
+    What came after ``to_position`` no attempt has tried. None: recorded as schema 1, which was meant otherwise
+    (``evolve``): newer writes are those after the give-up itself.
+    """
+
+    OMITTED = frozenset({"to_position"})
 
     restart: str
     attempts: int
     next_try_at: datetime
+    to_position: int | None = None
 
 
 class RestartCancelled(EventData, frozen=True, kw_only=True):

@@ -14,14 +14,23 @@ from msgspec.structs import replace
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action, Policy
 from orchestrator.domain.state import (
+    Ends,
     Folded,
+    Full,
     Hold,
+    NextTry,
+    OpenWrites,
     Registration,
+    Requests,
     RunningCycle,
     UnsettledRestart,
     Window,
     WorkspaceState,
+    Writes,
 )
+
+_SPENDING = frozenset({ev.Abandonment.LEASE_EXPIRED, ev.Abandonment.WORKER_DIED})
+"""What an abandonment must be for its attempt to count towards ``max_attempts``."""
 
 
 def evolve(state: WorkspaceState, event: ev.Recorded, policy: Policy) -> WorkspaceState:
@@ -45,28 +54,16 @@ def _file_written(
 ) -> WorkspaceState:
     if data.action is Action.RECORD:
         return state
-    window, writes = state.window, state.window.writes + 1
-    max_count_at, max_count_of = window.max_count_at, window.max_count_of
-    if writes >= policy.max_count != max_count_of:
-        max_count_at = window.last_write_at if window.writes >= policy.max_count else at
-        max_count_of = policy.max_count
-    opened = replace(
-        window,
-        opened_at=window.opened_at or at,
-        opened_idle=window.opened_idle if window.writes else _is_idle(state),
-        writes=writes,
-        reload_only=window.reload_only and data.action is Action.RELOAD,
-        first_write_at=window.first_write_at or at,
-        last_write_at=at,
-        max_count_at=max_count_at,
-        max_count_of=max_count_of,
-        policy_quiet_from=at if data.quiet_ms is None else window.policy_quiet_from,
-        policy_max_wait_from=(window.policy_max_wait_from or at)
-        if data.max_wait_ms is None
-        else window.policy_max_wait_from,
+    window, earlier = state.window, state.window.writes
+    write = Writes(count=1, reload_only=data.action is Action.RELOAD, first_at=at, last_at=at)
+    writes = OpenWrites(
+        all=write if earlier is None else earlier.all.followed_by(write),
+        opened_idle=_is_idle(state) if earlier is None else earlier.opened_idle,
+        quiet=_quiet(earlier.quiet if earlier else Ends(), data.quiet_ms, at),
+        max_wait=_max_wait(earlier.max_wait if earlier else Ends(), data.max_wait_ms, at),
+        full=_full(earlier, policy, at),
     )
-    if data.quiet_ms is not None or data.max_wait_ms is not None:
-        opened = _with_numbers_of_rule(opened, data, at)
+    opened = replace(window, opened_at=window.opened_at or at, writes=writes)
     return replace(state, window=opened, last_position=position)
 
 
@@ -74,16 +71,32 @@ def _is_idle(state: WorkspaceState) -> bool:
     return not state.pending and state.restart is None and state.hold is None
 
 
-def _with_numbers_of_rule(window: Window, data: ev.FileWritten, at: datetime) -> Window:
-    """Keep the latest end of quiet and the earliest end of max_wait that rules set, apart from the policy's."""
-    quiet_until, max_wait_until = window.rule_quiet_until, window.rule_max_wait_until
-    if data.quiet_ms is not None:
-        until = at + timedelta(milliseconds=data.quiet_ms)
-        quiet_until = max(until, quiet_until or until)
-    if data.max_wait_ms is not None:
-        until = at + timedelta(milliseconds=data.max_wait_ms)
-        max_wait_until = min(until, max_wait_until or until)
-    return replace(window, rule_quiet_until=quiet_until, rule_max_wait_until=max_wait_until)
+def _quiet(earlier: Ends, own_ms: int | None, at: datetime) -> Ends:
+    """Return from what the end of quiet is worked out after one more write: the one that ends last counts."""
+    if own_ms is None:
+        return replace(earlier, policy_from=at)
+    until = at + timedelta(milliseconds=own_ms)
+    return replace(earlier, rule_until=max(until, earlier.rule_until or until))
+
+
+def _max_wait(earlier: Ends, own_ms: int | None, at: datetime) -> Ends:
+    """Return from what the end of max_wait is worked out after one more write: the one that ends first counts."""
+    if own_ms is None:
+        return replace(earlier, policy_from=earlier.policy_from or at)
+    until = at + timedelta(milliseconds=own_ms)
+    return replace(earlier, rule_until=min(until, earlier.rule_until or until))
+
+
+def _full(earlier: OpenWrites | None, policy: Policy, at: datetime) -> Full | None:
+    """Return since when ``max_count`` writes wait, after one more that came ``at`` that instant.
+
+    Where it was changed to no more than what waited, that is since the last write before the change.
+    """
+    waited, full = (earlier.all.count, earlier.full) if earlier else (0, None)
+    if waited + 1 < policy.max_count or (full is not None and full.max_count == policy.max_count):
+        return full
+    before = earlier.all.last_at if earlier and waited >= policy.max_count else at
+    return Full(at=before, max_count=policy.max_count)
 
 
 def _registered(
@@ -92,7 +105,7 @@ def _registered(
     registration = Registration(
         fleet=data.fleet, labels=data.labels, executor=data.executor, target=data.target, policy=data.policy
     )
-    return replace(state, registration=registration, removed=False)
+    return replace(state, registration=registration, registration_position=position, removed=False)
 
 
 def _held(state: WorkspaceState, data: ev.WorkspaceHeld, at: datetime, position: int) -> WorkspaceState:
@@ -104,34 +117,27 @@ def _released(state: WorkspaceState, data: ev.WorkspaceReleased, at: datetime, p
 
 
 def _removed(state: WorkspaceState, data: ev.WorkspaceRemoved, at: datetime, position: int) -> WorkspaceState:
-    return replace(state, removed=True, hold=None, give_ups=0, next_try_at=None)
+    return replace(state, removed=True, hold=None, give_ups=0, next_try=None)
 
 
 def _requested(state: WorkspaceState, data: ev.RestartRequested, at: datetime, position: int) -> WorkspaceState:
     window, restart = state.window, state.restart
+    earlier = window.requests or Requests(count=0)
     asked: dict[str, Any] = {
-        ev.Trigger.MANUAL: {"manual_at": window.manual_at or at},
-        ev.Trigger.MUTATION: {"mutation_at": window.mutation_at or at},
-        ev.Trigger.PROBE: {"probe_at": window.probe_at or at},
+        ev.Trigger.MANUAL: {"manual_at": earlier.manual_at or at},
+        ev.Trigger.MUTATION: {"mutation_at": earlier.mutation_at or at},
+        ev.Trigger.PROBE: {"probe_at": earlier.probe_at or at},
     }[data.trigger]
     if restart is not None and restart.retrying and data.trigger is ev.Trigger.MANUAL:
         restart = replace(restart, ready_at=min(restart.ready_at, at))
-    opened = replace(window, opened_at=window.opened_at or at, requests=window.requests + 1, **asked)
+    requests = replace(earlier, count=earlier.count + 1, **asked)
+    opened = replace(window, opened_at=window.opened_at or at, requests=requests)
     return replace(state, window=opened, restart=restart, last_position=position)
 
 
 def _fold_window(state: WorkspaceState) -> WorkspaceState:
     """Move the window into what is folded; a new, empty window begins."""
-    window, folded = state.window, state.folded
-    merged = Folded(
-        writes=folded.writes + window.writes,
-        requests=folded.requests + window.requests,
-        reload_only=folded.reload_only and window.reload_only,
-        opened_at=folded.opened_at or window.opened_at,
-        first_write_at=folded.first_write_at or window.first_write_at,
-        last_write_at=window.last_write_at or folded.last_write_at,
-    )
-    return replace(state, folded=merged, window=Window())
+    return replace(state, folded=state.folded.with_window(state.window), window=Window())
 
 
 def _queued(state: WorkspaceState, data: ev.RestartQueued, at: datetime, position: int) -> WorkspaceState:
@@ -146,7 +152,7 @@ def _queued(state: WorkspaceState, data: ev.RestartQueued, at: datetime, positio
         due_at=data.due_at,
         ready_at=data.due_at,
     )
-    return replace(_fold_window(state), restart=restart, next_try_at=None)
+    return replace(_fold_window(state), restart=restart, next_try=None)
 
 
 def _started(state: WorkspaceState, data: ev.CycleStarted, at: datetime, position: int) -> WorkspaceState:
@@ -158,7 +164,6 @@ def _started(state: WorkspaceState, data: ev.CycleStarted, at: datetime, positio
         attempt=data.attempt,
         iteration=data.iteration,
         started_at=data.started_at,
-        lease_until=data.lease_until,
         shadow=data.shadow,
     )
     restart = replace(
@@ -177,7 +182,7 @@ def _started(state: WorkspaceState, data: ev.CycleStarted, at: datetime, positio
 def _succeeded(state: WorkspaceState, data: ev.CycleSucceeded, at: datetime, position: int) -> WorkspaceState:
     settled_to = state.restart.to_position if state.restart else state.settled_to
     return replace(
-        state, restart=None, folded=Folded(), settled_to=settled_to, last_end_at=at, give_ups=0, next_try_at=None
+        state, restart=None, folded=Folded(), settled_to=settled_to, last_end_at=at, give_ups=0, next_try=None
     )
 
 
@@ -186,7 +191,7 @@ def _failed(state: WorkspaceState, data: ev.CycleFailed, at: datetime, position:
 
 
 def _abandoned(state: WorkspaceState, data: ev.CycleAbandoned, at: datetime, position: int) -> WorkspaceState:
-    spent = 1 if data.reason is ev.Abandonment.LEASE_EXPIRED else 0
+    spent = 1 if data.reason in _SPENDING else 0
     return _ended_without_success(state, at, ready_at=at, retrying=False, spent=spent)
 
 
@@ -202,27 +207,28 @@ def _ended_without_success(
 
 
 def _gave_up(state: WorkspaceState, data: ev.RestartGaveUp, at: datetime, position: int) -> WorkspaceState:
-    """Keep everything pending; writes are judged alone from the first one after the give-up.
+    """Keep everything pending; what no attempt has tried stays in the window and is judged alone.
 
-    A request that came after the last start was never attempted, so it stays in the window and is due
-    at its own time (CONTRACT section 2, "an unserved manual request").
+    That is what came after the restart's ``to_position``, during its last attempt too.
     """
-    window = state.window
-    folded = _fold_window(replace(state, window=replace(window, requests=0))).folded
-    unserved = Window(
-        opened_at=window.opened_at if window.requests else None,
-        requests=window.requests,
-        manual_at=window.manual_at,
-        mutation_at=window.mutation_at,
-    )
+    left = state if data.to_position is not None else _with_requests_alone(state)
     return replace(
-        state,
+        left,
         restart=None,
-        folded=folded,
-        window=unserved,
         give_ups=state.give_ups + 1,
-        next_try_at=data.next_try_at,
+        next_try=NextTry(at=data.next_try_at, anyway=data.to_position is not None),
     )
+
+
+def _with_requests_alone(state: WorkspaceState) -> WorkspaceState:
+    """Fold the writes of the window, as a give-up of schema 1 was meant: only what comes after it is judged alone.
+
+    Its requests stay in the window, and are due at their own time.
+    """
+    window, asked = state.window, state.window.requests
+    folded = state.folded.with_window(replace(window, requests=None))
+    unserved = Window(opened_at=window.opened_at, requests=replace(asked, probe_at=None)) if asked else Window()
+    return replace(state, folded=folded, window=unserved)
 
 
 def _cancelled(state: WorkspaceState, data: ev.RestartCancelled, at: datetime, position: int) -> WorkspaceState:
@@ -231,7 +237,7 @@ def _cancelled(state: WorkspaceState, data: ev.RestartCancelled, at: datetime, p
 
 def _waived(state: WorkspaceState, data: ev.WritesWaived, at: datetime, position: int) -> WorkspaceState:
     window = Window() if data.to_position >= state.last_position else state.window
-    return replace(state, folded=Folded(), window=window, settled_to=data.to_position, next_try_at=None)
+    return replace(state, folded=Folded(), window=window, settled_to=data.to_position, next_try=None)
 
 
 _DECISIONS: dict[type[ev.EventData], Callable[[WorkspaceState, Any, datetime, int], WorkspaceState]] = {

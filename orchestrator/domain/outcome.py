@@ -78,7 +78,7 @@ def _succeeded(
         restart=restart.id,
         cycle=restart.cycle.id if restart.cycle else "",
         fence=state.fence,
-        writes=state.folded.writes,
+        writes=state.folded.writes.count if state.folded.writes else 0,
         duration_ms=_duration_ms(restart, now),
         generation_before=result.generation_before,
         generation_after=result.generation_after,
@@ -93,7 +93,11 @@ def _failed(
 ) -> list[ev.EventData]:
     spent = restart.spent + 1
     gives_up = result.error_kind is ev.ErrorKind.PERMANENT or spent >= policy.max_attempts
-    waits_ms = 0 if state.window.manual_at else retry_backoff_ms(spent, policy, result.jitter)
+    waits_ms = (
+        0
+        if state.window.requests and state.window.requests.manual_at
+        else retry_backoff_ms(spent, policy, result.jitter)
+    )
     failed = ev.CycleFailed(
         restart=restart.id,
         cycle=restart.cycle.id if restart.cycle else "",

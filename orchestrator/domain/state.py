@@ -12,6 +12,8 @@ from msgspec import Struct
 from orchestrator.domain.events import Cause, Kind
 from orchestrator.domain.policy import PolicyPatch
 
+DEFAULT_POOL = "default"
+
 
 class Phase(StrEnum):
     """A workspace's state as people see it: the first that holds, in this order (CONTRACT section 5)."""
@@ -35,6 +37,12 @@ class Registration(Struct, frozen=True, kw_only=True):
     target: Mapping[str, Any]
     policy: PolicyPatch = PolicyPatch()
 
+    @property
+    def pool(self) -> str:
+        """Return the pool whose workers carry its restarts out."""
+        pool = self.target.get("pool")
+        return pool if isinstance(pool, str) else DEFAULT_POOL
+
 
 class Hold(Struct, frozen=True, kw_only=True):
     """Nothing is queued or started until the release."""
@@ -43,52 +51,121 @@ class Hold(Struct, frozen=True, kw_only=True):
     until: datetime | None
 
 
-class Window(Struct, frozen=True, kw_only=True):
-    """The writes and requests since the last fold.
+class Writes(Struct, frozen=True, kw_only=True):
+    """Some writes that wait: how many, whether a reload serves them all, and when the first and the last came."""
 
-    Writes that no rule gave a number follow the policy in force, which may change while the window
-    is open: for those the instant of the write is kept. For the others the end itself is kept, as
-    the quiet that ends last and the max_wait that ends first count.
-    """
+    count: int
+    reload_only: bool
+    first_at: datetime
+    last_at: datetime
 
-    opened_at: datetime | None = None
-    writes: int = 0
-    requests: int = 0
-    reload_only: bool = True
-    first_write_at: datetime | None = None
-    last_write_at: datetime | None = None
-    policy_quiet_from: datetime | None = None
-    rule_quiet_until: datetime | None = None
-    policy_max_wait_from: datetime | None = None
-    rule_max_wait_until: datetime | None = None
-    max_count_at: datetime | None = None
-    max_count_of: int | None = None
-    opened_idle: bool = False
+    def followed_by(self, later: Writes | None) -> Writes:
+        """Return these and later ones as one."""
+        if later is None:
+            return self
+        return Writes(
+            count=self.count + later.count,
+            reload_only=self.reload_only and later.reload_only,
+            first_at=self.first_at,
+            last_at=later.last_at,
+        )
+
+
+class Requests(Struct, frozen=True, kw_only=True):
+    """Requests that wait, and when the first of each kind came."""
+
+    count: int
     manual_at: datetime | None = None
     mutation_at: datetime | None = None
     probe_at: datetime | None = None
 
 
-class Folded(Struct, frozen=True, kw_only=True):
-    """What is pending and already folded: into the unsettled restart, or left by a given-up one."""
+class Ends(Struct, frozen=True, kw_only=True):
+    """What the end of quiet, or of max_wait, is worked out from.
 
-    writes: int = 0
-    requests: int = 0
-    reload_only: bool = True
+    Writes that no rule gave a number follow the policy in force, which may change while the window is open: for those
+    the instant of the write that counts is kept. For the others the end itself is kept.
+    """
+
+    policy_from: datetime | None = None
+    rule_until: datetime | None = None
+
+
+class Full(Struct, frozen=True, kw_only=True):
+    """Since when ``max_count`` writes wait, for the number that ``max_count`` was then."""
+
+    at: datetime
+    max_count: int
+
+
+class OpenWrites(Struct, frozen=True, kw_only=True):
+    """The writes of a window, and all that says when it is due by them.
+
+    Two groups at most, whatever the rules are and however often they change: those that follow the policy and those
+    that a rule gave a number, of which only the quiet that ends last and the max_wait that ends first count.
+    ``opened_idle``: when the first of them came nothing waited, was queued, ran, retried or was held.
+    """
+
+    all: Writes
+    opened_idle: bool
+    quiet: Ends
+    max_wait: Ends
+    full: Full | None = None
+
+
+class Window(Struct, frozen=True, kw_only=True):
+    """What is fresh: the writes and requests since the last fold, which no attempt has tried."""
+
     opened_at: datetime | None = None
-    first_write_at: datetime | None = None
-    last_write_at: datetime | None = None
+    writes: OpenWrites | None = None
+    requests: Requests | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """True while anything is in it."""
+        return self.writes is not None or self.requests is not None
+
+    @property
+    def all_writes(self) -> Writes | None:
+        """Return its writes without what makes them due."""
+        return None if self.writes is None else self.writes.all
+
+
+class Folded(Struct, frozen=True, kw_only=True):
+    """What is pending and already folded: into the unsettled restart, or left by a given-up one (then it is stale)."""
+
+    opened_at: datetime | None = None
+    writes: Writes | None = None
+    requests: int = 0
+
+    def with_window(self, window: Window) -> Folded:
+        """Return this with everything that a window holds."""
+        writes = window.all_writes if self.writes is None else self.writes.followed_by(window.all_writes)
+        return Folded(
+            opened_at=self.opened_at or window.opened_at,
+            writes=writes,
+            requests=self.requests + (window.requests.count if window.requests else 0),
+        )
+
+
+class NextTry(Struct, frozen=True, kw_only=True):
+    """When what a give-up left is tried again.
+
+    ``anyway``: whatever is in the window then. Give-ups of schema 1 were meant otherwise: only while no newer write is.
+    """
+
+    at: datetime
+    anyway: bool
 
 
 class RunningCycle(Struct, frozen=True, kw_only=True):
-    """The open cycle. Its lease is the row's, because renewals are no events."""
+    """The open cycle. Its lease is no part of the state: renewals are no events."""
 
     id: str
     worker: str
     attempt: int
     iteration: int
     started_at: datetime
-    lease_until: datetime
     shadow: bool
 
 
@@ -118,13 +195,15 @@ class WorkspaceState(Struct, frozen=True, kw_only=True):
     """One workspace, folded from its events.
 
     ``settled_to`` is the last covered or waived position; ``last_position`` that of the last pending
-    write or request. ``next_try_at`` is set while a give-up's writes wait; ``give_ups`` counts
-    give-ups in a row.
+    write or request. ``next_try`` is set while a give-up's writes wait; ``give_ups`` counts
+    give-ups in a row. ``registration`` is what the event at ``registration_position`` said; only the position
+    is stored with the state, as every write stores that again.
     """
 
     workspace: str
     version: int = 0
     registration: Registration | None = None
+    registration_position: int = 0
     removed: bool = False
     hold: Hold | None = None
     fence: int = 0
@@ -133,7 +212,7 @@ class WorkspaceState(Struct, frozen=True, kw_only=True):
     last_start_at: datetime | None = None
     last_end_at: datetime | None = None
     give_ups: int = 0
-    next_try_at: datetime | None = None
+    next_try: NextTry | None = None
     window: Window = Window()
     folded: Folded = Folded()
     restart: UnsettledRestart | None = None
@@ -150,14 +229,25 @@ class WorkspaceState(Struct, frozen=True, kw_only=True):
         return self.restart.cycle if self.restart else None
 
     @property
+    def waiting_writes(self) -> Writes | None:
+        """Return all writes that are neither covered nor waived, folded or not."""
+        return self.folded.with_window(self.window).writes
+
+    @property
     def pending_writes(self) -> int:
         """Return how many writes are neither covered nor waived."""
-        return self.window.writes + self.folded.writes
+        fresh, folded = self.window.writes, self.folded.writes
+        return (fresh.all.count if fresh else 0) + (folded.count if folded else 0)
 
     @property
     def pending_requests(self) -> int:
         """Return how many requests are neither covered nor waived."""
-        return self.window.requests + self.folded.requests
+        return (self.window.requests.count if self.window.requests else 0) + self.folded.requests
+
+    @property
+    def next_try_at(self) -> datetime | None:
+        """Return when what a give-up left is tried again."""
+        return self.next_try.at if self.next_try else None
 
     @property
     def pending(self) -> bool:
@@ -172,7 +262,8 @@ class WorkspaceState(Struct, frozen=True, kw_only=True):
     @property
     def pending_reload_only(self) -> bool:
         """True if everything that waits may be served by a reload."""
-        return self.pending_requests == 0 and self.window.reload_only and self.folded.reload_only
+        writes = self.waiting_writes
+        return self.pending_requests == 0 and (writes is None or writes.reload_only)
 
     @property
     def ready_at(self) -> datetime | None:
@@ -190,8 +281,8 @@ class WorkspaceState(Struct, frozen=True, kw_only=True):
             Phase.HELD: self.hold is not None,
             Phase.QUEUED: self.restart is not None and not self.restart.retrying,
             Phase.RETRYING: self.restart is not None,
-            Phase.BACKING_OFF: self.next_try_at is not None,
-            Phase.WINDOW_OPEN: self.window.writes + self.window.requests > 0,
+            Phase.BACKING_OFF: self.next_try is not None,
+            Phase.WINDOW_OPEN: self.window.is_open,
             Phase.IDLE: True,
         }
         return next(phase for phase, true in holds.items() if true)

@@ -15,7 +15,7 @@ from orchestrator.domain.explain import FateFacts, FateStatus, explain_fate
 from orchestrator.domain.policy import Action, Policies
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
-from orchestrator.domain.state import WorkspaceState
+from orchestrator.domain.state import Ends, WorkspaceState
 from orchestrator.errors import NotFound
 from orchestrator.ports.store import Reader, Waived
 
@@ -218,7 +218,10 @@ def _pending(event: ev.Recorded, state: WorkspaceState, policies: Policies) -> F
 
 def latest_due(state: WorkspaceState, policies: Policies) -> datetime | None:
     """Return when the window is due at the latest, however many writes still come: its due without quiet."""
-    window = msgspec.structs.replace(state.window, policy_quiet_from=None, rule_quiet_until=None)
+    window = state.window
+    if window.writes is not None:
+        never = msgspec.structs.replace(window.writes, quiet=Ends())
+        window = msgspec.structs.replace(window, writes=never)
     found = window_due(msgspec.structs.replace(state, window=window), policy_in_force(state, policies))
     return found.at if found else None
 

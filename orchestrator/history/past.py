@@ -14,7 +14,7 @@ from itertools import chain
 
 from orchestrator.domain.due import due
 from orchestrator.domain.encoding import format_instant
-from orchestrator.domain.events import PolicyChanged
+from orchestrator.domain.events import CycleStarted, PolicyChanged
 from orchestrator.domain.evolve import apply
 from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.policy_in_force import policy_in_force
@@ -22,7 +22,7 @@ from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import InvalidInput
 from orchestrator.ports.inquiries import PastEvent, Place
-from orchestrator.ports.store import EventFilter, Reader, StoredWorkspace, WorkspaceFilter
+from orchestrator.ports.store import EventFilter, Lease, Reader, StoredWorkspace, WorkspaceFilter
 
 MOST_EXAMINED = 500
 """Workspaces that one page looks at. A page for which few of them are wanted is short, and says where to go on."""
@@ -131,15 +131,18 @@ def _folded(
 ) -> StoredWorkspace | None:
     """Fold what came since the snapshot into it; None: nothing ever came."""
     state = snapshot.state if snapshot else WorkspaceState(workspace=workspace)
-    existed = snapshot is not None
+    existed, lease = snapshot is not None, None
     for event in since:
         existed = True
         policy = policy_in_force(state, moment.history.at(event.position))
         state = apply(state, event.data, at=event.recorded_at, position=event.position, policy=policy)
+        if isinstance(event.data, CycleStarted):
+            started = event.data
+            lease = Lease(cycle=started.cycle, fence=started.fence, worker=started.worker, until=started.lease_until)
     if not existed:
         return None
     found = due(state, policy_in_force(state, moment.policies))
-    return StoredWorkspace(state=state, due_at=found.at if found else None)
+    return StoredWorkspace(state=state, due_at=found.at if found else None, lease=lease if state.cycle else None)
 
 
 def _checked(place: Place, at: datetime) -> Place:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
+from msgspec.structs import replace
+
 from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.domain.due import due
 from orchestrator.domain.encoding import canonical_json, decode_data, encode_state, parse_instant, unreadable_event
@@ -24,7 +26,7 @@ from orchestrator.domain.restart_projection import SETTLED, RestartProjection, p
 from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Unreadable
-from orchestrator.ports.store import EventFilter, EventStore, Reader, RestartFilter, StoredWorkspace
+from orchestrator.ports.store import EventFilter, EventStore, KeptRow, Reader, RestartFilter, StoredWorkspace
 
 _PAGE = 1_000
 _DAMAGED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -132,6 +134,8 @@ class Replayed:
         """
         for snapshot in stored:
             kept, replayed = snapshot.state, self._snapshots.get(snapshot.position)
+            if replayed is not None and not kept.registration_position:  # of revision 0002, which did not say it
+                replayed = replace(replayed, registration_position=0)
             if kept != replayed:
                 name = f"{kept.workspace} at {snapshot.position}"
                 sides = [None if state is None else encode_state(state) for state in (kept, replayed)]
@@ -257,11 +261,22 @@ def _workspace_differences(replayed: Replayed, reader: Reader) -> Iterator[Diffe
         ends = [name for name in (next(reversed(page), None), *islice(names, _PAGE - 1, _PAGE)) if name is not None]
         after = min(ends, default=names[-1] if names else "")
         stored = {name: row for name, row in page.items() if name <= after}
-        expected: dict[str, str] = {}
+        expected: dict[str, KeptRow] = {}
         while names and names[0] <= after:
             name = names.popleft()
-            expected[name] = reader.spell(replayed.workspace(name))
-        yield from _differences("workspaces", stored, expected)
+            expected[name] = reader.spell(replayed.workspace(name), stored.get(name))
+        yield from _differences("workspaces", _part(stored, "workspace"), _part(expected, "workspace"))
+        both = stored.keys() & expected.keys()
+        for table, part in _BESIDE.items():
+            sides = [{name: rows[name] for name in both} for rows in (stored, expected)]
+            yield from _differences(table, *(_part(side, part) for side in sides))
+
+
+_BESIDE = {"registrations": "registration", "leases": "lease"}
+
+
+def _part(rows: Mapping[str, KeptRow], part: str) -> dict[str, str]:
+    return {name: text for name, row in rows.items() if (text := getattr(row, part)) is not None}
 
 
 def _data_of(event: StoredEvent) -> EventData:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from orchestrator.domain import events as ev
 from orchestrator.domain.explain import Request
@@ -48,8 +47,12 @@ class RestartSpan:
     @property
     def judged(self) -> list[ev.Recorded]:
         """Return the writes that the window was judged by: after a give-up, only newer ones (CONTRACT section 2)."""
-        since: datetime | None = self.gave_up.recorded_at if self.gave_up else None
-        return [event for event in self.writes if since is None or event.recorded_at > since]
+        if self.gave_up is None:
+            return self.writes
+        reached = getattr(self.gave_up.data, "to_position", None)
+        if reached is not None:
+            return [event for event in self.writes if event.position > reached]
+        return [event for event in self.writes if event.recorded_at > self.gave_up.recorded_at]
 
     def add(self, events: Iterable[ev.Recorded]) -> None:
         """Add events in the order of the log."""

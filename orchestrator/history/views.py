@@ -86,7 +86,7 @@ def workspace_row(stored: StoredWorkspace, policies: Policies) -> View:
         "due_at_latest": None if stored.due_at is None else latest_due(state, policies),
         "next_try_at": state.next_try_at,
         "restart": _restart(state),
-        "running_cycle": state.cycle,
+        "running_cycle": _running(stored),
         "last_cycle": _last_cycle(state),
         "fence": state.fence,
         "version": state.version,
@@ -113,6 +113,16 @@ def _restart(state: WorkspaceState) -> View | None:
         return None
     names = ("id", "cause", "kind", "from_position", "to_position", "queued_at", "due_at", "ready_at", "retrying")
     return {name: getattr(restart, name) for name in names}
+
+
+def _running(stored: StoredWorkspace) -> View | None:
+    """Return the open cycle, and until when its worker has the right to it."""
+    cycle, lease = stored.state.cycle, stored.lease
+    if cycle is None:
+        return None
+    until = {"lease_until": lease.until if lease else None}
+    names = ("id", "worker", "attempt", "iteration", "started_at")
+    return {name: getattr(cycle, name) for name in names} | until | {"shadow": cycle.shadow}
 
 
 def _last_cycle(state: WorkspaceState) -> View | None:

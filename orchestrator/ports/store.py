@@ -45,11 +45,48 @@ class Doorbell(Protocol):
         ...
 
 
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """The right to run an open cycle, and until when. It is no part of the state: renewals are no events."""
+
+    cycle: str
+    fence: int
+    worker: str
+    until: datetime
+
+
 class StoredWorkspace(msgspec.Struct, frozen=True, kw_only=True):
-    """A workspace's row: its folded state, and when its window is due (None: no window is judged)."""
+    """A workspace's row: its folded state, and when its window is due (None: no window is judged).
+
+    ``lease`` is the open cycle's. A reader gives it; to a transaction it is given with the state that a start leads
+    to, and asked for by ``Transaction.leases``, as ingest never locks one.
+    """
 
     state: WorkspaceState
     due_at: datetime | None
+    lease: Lease | None = None
+
+
+class KeptRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A workspace's rows as they are kept, undecoded, each as one text. ``lease``: all but until when.
+
+    ``is_old``: the state is kept in the shape of revision 0002, with its registration inside of it.
+    ``is_leased_in_row``: the open cycle was leased in the row itself, by an older version.
+    """
+
+    workspace: str
+    registration: str | None
+    lease: str | None
+    is_old: bool = False
+    is_leased_in_row: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenCycle:
+    """A cycle that is open now."""
+
+    workspace: str
+    cycle: str
+    fence: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +125,10 @@ class Transaction(Protocol):
         """Return the ids of the rows this transaction holds, in order."""
         ...
 
+    def leases(self, workspaces: Collection[str]) -> Mapping[str, Lease]:
+        """Return the leases of those of these locked workspaces whose cycle is open, and lock them."""
+        ...
+
     def policies(self) -> Policies:
         """Return the stored policy layers, as they are at this instant."""
         ...
@@ -97,7 +138,10 @@ class Transaction(Protocol):
         ...
 
     def save(self, workspaces: Sequence[StoredWorkspace]) -> None:
-        """Write the rows of locked workspaces; a workspace without a row gets one."""
+        """Write the rows of locked workspaces; a workspace without a row gets one.
+
+        A lease is written with a cycle that starts, and goes with one that ends; in between it is left alone.
+        """
         ...
 
     def restart(self, restart: str) -> RestartProjection | None:
@@ -281,12 +325,12 @@ class Reader(Inquiries, Verifications, Protocol):
         """Return a page of the log as it is kept, for whoever reads all of it: several times faster than ``events``."""
         ...
 
-    def workspace_rows(self, after: str, limit: int) -> dict[str, str]:
-        """Return a page of workspaces' rows as they are kept, by id: every column but the lease, as one text."""
+    def workspace_rows(self, after: str, limit: int) -> dict[str, KeptRow]:
+        """Return a page of workspaces as they are kept, by id."""
         ...
 
-    def spell(self, stored: StoredWorkspace) -> str:
-        """Return what the row of a workspace must be, in the words of ``workspace_rows``."""
+    def spell(self, stored: StoredWorkspace, like: KeptRow | None) -> KeptRow:
+        """Return what the rows of a workspace must be, in the words of ``workspace_rows`` and the shape of ``like``."""
         ...
 
     def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
@@ -319,6 +363,10 @@ class Reader(Inquiries, Verifications, Protocol):
 
     def cycle_start(self, cycle: str) -> Recorded | None:
         """Return the ``CycleStarted`` of a cycle."""
+        ...
+
+    def cycles_of(self, worker: str) -> list[OpenCycle]:
+        """Return the open cycles that a worker of that name holds, by workspace."""
         ...
 
     def due_workspaces(self, limit: int) -> list[str]:

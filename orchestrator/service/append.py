@@ -9,14 +9,14 @@ from datetime import datetime
 from orchestrator.domain.commands import Command
 from orchestrator.domain.decide import decide
 from orchestrator.domain.due import due, window_due
-from orchestrator.domain.events import ClockRegressed, EventData, NewEvent, Recorded, RestartQueued
+from orchestrator.domain.events import ClockRegressed, CycleStarted, EventData, NewEvent, Recorded, RestartQueued
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.policy import Policies, Policy
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import RestartProjection, project, restart_of
 from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.ports.store import Ids, StoredWorkspace, Transaction
+from orchestrator.ports.store import Ids, Lease, StoredWorkspace, Transaction
 from orchestrator.service.announce import announce
 
 SYSTEM = "system"
@@ -82,7 +82,7 @@ def append(
         after = evolve(after, event, policy_in_force(after, policies))
         if is_kept(event.data):
             snapshots.append(Snapshot(position=event.position, state=after))
-    save(tx, [after], policies)
+    save(tx, [after], policies, lease=_lease_of(recorded))
     tx.save_restarts(_projected(tx, after, recorded))
     tx.save_snapshots(snapshots)
     return after, recorded
@@ -104,13 +104,24 @@ def append_all(tx: Transaction, events: Sequence[NewEvent], ids: Ids) -> list[Re
     return recorded
 
 
-def save(tx: Transaction, states: Sequence[WorkspaceState], policies: Policies) -> None:
-    """Write rows, each with the instant at which its window is due under the policies given."""
+def save(tx: Transaction, states: Sequence[WorkspaceState], policies: Policies, *, lease: Lease | None = None) -> None:
+    """Write rows, each with the instant at which its window is due under the policies given.
+
+    ``lease`` is that of a cycle that starts with this.
+    """
     rows = []
     for state in states:
         found = due(state, policy_in_force(state, policies))
-        rows.append(StoredWorkspace(state=state, due_at=found.at if found else None))
+        rows.append(StoredWorkspace(state=state, due_at=found.at if found else None, lease=lease))
     tx.save(rows)
+
+
+def _lease_of(recorded: Sequence[Recorded]) -> Lease | None:
+    """Return the lease that a start gives; renewals go on from there."""
+    started = next((event.data for event in recorded if isinstance(event.data, CycleStarted)), None)
+    if started is None:
+        return None
+    return Lease(cycle=started.cycle, fence=started.fence, worker=started.worker, until=started.lease_until)
 
 
 def _enveloped(state: WorkspaceState, decided: Sequence[EventData], author: Author, ids: Ids) -> list[NewEvent]:

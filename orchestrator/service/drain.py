@@ -226,7 +226,8 @@ class Drainer:
                 return
             policies = tx.policies()
             state, ended = carry_out(tx, stored.state, command, BY_ITSELF, self._ids, policies)
-            _, folded = fold_if_due(tx, state, self._ids, policies)
+            lease = tx.leases([workspace]).get(workspace)
+            _, folded = fold_if_due(tx, state, self._ids, policies, lease=lease)
         announce([*ended, *folded])
 
 

@@ -307,5 +307,5 @@ def _decision(before: WorkspaceState, data: FileWritten) -> WriteDecision:
     if before.hold is not None:
         return WriteDecision.HELD
     waits = before.restart is not None and before.restart.cycle is None
-    joined = waits or before.window.writes + before.window.requests > 0
+    joined = waits or before.window.is_open
     return WriteDecision.FOLDED if joined else WriteDecision.OPENED_WINDOW

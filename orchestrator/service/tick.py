@@ -16,7 +16,7 @@ from orchestrator.domain.policy import Policies
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import BrokerUnavailable, Unavailable
-from orchestrator.ports.store import Doorbell, EventStore, Ids, Transaction
+from orchestrator.ports.store import Doorbell, EventStore, Ids, Lease, Transaction
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
 
@@ -91,13 +91,13 @@ def look_at(store: EventStore, ids: Ids, workspaces: Sequence[str], *, skip_lock
     seen: dict[str, Seen] = {}
     announced: list[Recorded] = []
     with store.write(workspaces, skip_locked=skip_locked) as tx:
-        policies = tx.policies()
+        policies, leases = tx.policies(), tx.leases(workspaces)
         for workspace in workspaces:
             stored = tx.workspace(workspace)
             if stored is None:
                 seen[workspace] = Seen.BUSY
                 continue
-            _, recorded = fold_if_due(tx, stored.state, ids, policies)
+            _, recorded = fold_if_due(tx, stored.state, ids, policies, lease=leases.get(workspace))
             seen[workspace] = Seen.CHANGED if recorded else Seen.NOTHING
             announced += recorded
     announce(announced)
@@ -105,18 +105,19 @@ def look_at(store: EventStore, ids: Ids, workspaces: Sequence[str], *, skip_lock
 
 
 def fold_if_due(
-    tx: Transaction, state: WorkspaceState, ids: Ids, policies: Policies
+    tx: Transaction, state: WorkspaceState, ids: Ids, policies: Policies, *, lease: Lease | None
 ) -> tuple[WorkspaceState, list[Recorded]]:
-    """Carry out a tick of one workspace inside a transaction that holds it."""
-    files = 0
-    if _may_fold(state, policies, tx.now):
+    """Carry out a tick of one workspace inside a transaction that holds it, and its open cycle's lease."""
+    files, lease_until = 0, lease.until if lease else None
+    if _may_fold(state, policies, tx.now, lease_until):
         files = tx.count_paths(state.workspace, state.from_position, state.last_position)
-    return carry_out(tx, state, cmd.Tick(restart_id=ids.new("rst"), files=files), BY_ITSELF, ids, policies)
+    command = cmd.Tick(restart_id=ids.new("rst"), files=files, lease_until=lease_until)
+    return carry_out(tx, state, command, BY_ITSELF, ids, policies)
 
 
-def _may_fold(state: WorkspaceState, policies: Policies, now: datetime) -> bool:
+def _may_fold(state: WorkspaceState, policies: Policies, now: datetime, lease_until: datetime | None) -> bool:
     """Return whether a tick may queue a restart: now, or after the release or the rescue that it brings."""
-    if state.hold is not None or (state.cycle is not None and state.cycle.lease_until <= now):
+    if state.hold is not None or (lease_until is not None and lease_until <= now):
         return True
     found = due(state, policy_in_force(state, policies))
     return found is not None and found.at <= now

@@ -18,22 +18,24 @@ from orchestrator.domain.encoding import canonical_json
 from orchestrator.errors import StorageUnavailable
 from orchestrator.ports.inquiries import FILE_COUNTS, FileWrites
 from orchestrator.ports.sealing import StoredCheckpoint, Tile
-from orchestrator.ports.store import LOG_SUMS, Counters, Reader, StoredWorkspace, Transaction
+from orchestrator.ports.store import LOG_SUMS, Counters, Reader, Transaction
 from orchestrator.ports.verification import StoredVerification
 from orchestrator.storage import migrate
-from orchestrator.storage.sql import checkpoints, file_writes, rows
+from orchestrator.storage.sql import checkpoints, file_writes
 from orchestrator.storage.sql.database_time import LAST_RECORDED_AT, DatabaseTime
 from orchestrator.storage.sql.reader import TICK, SqlReader
-from orchestrator.storage.sql.schema import Instant, counters, heartbeats, idempotency_keys, workspaces
+from orchestrator.storage.sql.schema import Instant, counters, heartbeats, idempotency_keys, leases, workspaces
 from orchestrator.storage.sql.statements import Statements
 from orchestrator.storage.sql.transaction import Instants, SqlTransaction
 from orchestrator.storage.sql.verification import save_verification
+from orchestrator.storage.sql.workspace_rows import Found, RegistrationMoved, found_of, to_lock, unreadable
 
 _MOST_TRIES = 20
 _IDS_AT_ONCE = 10_000
 
-Held = dict[str, StoredWorkspace]
+Held = dict[str, Found]
 Locking = Callable[[Statements], SqlTransaction | None]
+Renewal = Callable[[Statements, str, int, datetime], bool]
 
 
 class SqlEventStore(ABC):
@@ -106,7 +108,7 @@ class SqlEventStore(ABC):
         held: Held = {}
         for start in range(0, len(wanted), _IDS_AT_ONCE):
             some = workspaces.c.id.in_(wanted[start : start + _IDS_AT_ONCE])
-            held |= self._lock(sql, sa.select(workspaces).where(some), skip_locked=skip_locked)
+            held |= self._lock(sql, to_lock.where(some), skip_locked=skip_locked)
         self._take_append_lock(sql)
         missing = [workspace for workspace in wanted if workspace not in held]
         existing: set[str] = set()
@@ -121,15 +123,28 @@ class SqlEventStore(ABC):
         """Lock rows, or return None if another window was opened before the append lock was ours."""
         of_fleet = sa.true() if fleet is None else workspaces.c.fleet == fleet
         open_ones = workspaces.c.due_at.is_not(None) & of_fleet
-        held = self._lock(sql, sa.select(workspaces).where(open_ones), skip_locked=False)
+        held = self._lock(sql, to_lock.where(open_ones), skip_locked=False)
         self._take_append_lock(sql)
         if not set(sql.run(sa.select(workspaces.c.id).where(open_ones)).scalars()) <= held.keys():
             return None
         return SqlTransaction(sql, held, (), self._instants(sql))
 
     def _lock(self, sql: Statements, wanted: sa.Select[*tuple[Any, ...]], *, skip_locked: bool) -> Held:
-        locked = wanted.order_by(workspaces.c.id).with_for_update(skip_locked=skip_locked)
-        return {row["id"]: rows.workspace_of(row) for row in sql.run(locked).mappings()}
+        locked = wanted.order_by(workspaces.c.id).with_for_update(skip_locked=skip_locked, of=workspaces)
+        held: Held = {}
+        for row in sql.run(locked).mappings():
+            try:
+                held[row["id"]] = found_of(row)
+            except RegistrationMoved:
+                held[row["id"]] = self._found_again(sql, row["id"])
+        return held
+
+    def _found_again(self, sql: Statements, workspace: str) -> Found:
+        """Read a locked row once more: PostgreSQL had read its registration before it waited for the row."""
+        try:
+            return found_of(sql.run(to_lock.where(workspaces.c.id == workspace)).mappings().one())
+        except RegistrationMoved as error:
+            raise unreadable(workspace, error) from None
 
     def _instants(self, sql: Statements) -> Instants:
         """Read the clock and the last ``recorded_at`` in one statement, after the last lock."""
@@ -149,15 +164,20 @@ class SqlEventStore(ABC):
         """Renew leases, given as workspace -> (fence, lease in ms); return the workspaces still held."""
         if not held:
             return set()
+        kept = self._renew_all(held, _renew)
+        rest = {workspace: held[workspace] for workspace in held.keys() - kept}
+        # In a transaction of its own: a tick locks workspaces first, then leases.
+        return kept | self._renew_all(rest, _renew_in_row) if rest else kept
+
+    def _renew_all(self, held: Mapping[str, tuple[int, int]], renew: Renewal) -> set[str]:
         with self._changing(reserved=True) as sql:
             now: datetime = sql.run(sa.select(self._time.store_time())).scalar_one()
             # One row at a time and in id order: the order in which every transaction locks rows.
-            return {workspace for workspace in sorted(held) if self._renew(sql, workspace, *held[workspace], now)}
-
-    def _renew(self, sql: Statements, workspace: str, fence: int, lease_ms: int, now: datetime) -> bool:
-        mine = (workspaces.c.id == workspace) & (workspaces.c.fence == fence) & workspaces.c.lease_until.is_not(None)
-        until = now + timedelta(milliseconds=lease_ms)
-        return sql.run(sa.update(workspaces).where(mine).values(lease_until=until)).rowcount == 1
+            return {
+                workspace
+                for workspace, (fence, lease_ms) in sorted(held.items())
+                if renew(sql, workspace, fence, now + timedelta(milliseconds=lease_ms))
+            }
 
     def ticked(self) -> None:
         """Note that a tick ended now."""
@@ -218,6 +238,17 @@ class SqlEventStore(ABC):
         """Release connections and files."""
         self._engine.dispose()
         self._reserve.dispose()
+
+
+def _renew(sql: Statements, workspace: str, fence: int, until: datetime) -> bool:
+    mine = (leases.c.workspace == workspace) & (leases.c.fence == fence)
+    return sql.run(sa.update(leases).where(mine).values(until=until)).rowcount == 1
+
+
+def _renew_in_row(sql: Statements, workspace: str, fence: int, until: datetime) -> bool:
+    """Renew a lease that lies in the workspace's row, as all did in revision 0002."""
+    mine = (workspaces.c.id == workspace) & (workspaces.c.fence == fence) & workspaces.c.lease_until.is_not(None)
+    return sql.run(sa.update(workspaces).where(mine).values(lease_until=until)).rowcount == 1
 
 
 def _keep(sql: Statements, name: str, kept: Counters, expected_position: int) -> bool:

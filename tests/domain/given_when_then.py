@@ -67,6 +67,8 @@ class Scenario:
         self.policy = in_force
         self.now = START
         self.state = WorkspaceState(workspace="ws-1")
+        self.lease_until: datetime | None = None
+        """Of the open cycle: no part of the state, as its renewals are no events."""
         self.log: list[ev.Recorded] = []
         self.policies: list[Policy] = []
         """The policy in force at each event of the log."""
@@ -120,7 +122,8 @@ class Scenario:
         self.ticks += 1
         found = due(self.state, self.policy)
         folds = self.state.hold is not None or (found is not None and found.at <= self.now)
-        return self.ask(cmd.Tick(restart_id=f"rst_{len(self.restarts) + 1}", files=self._files() if folds else 0))
+        files, lease_until = self._files() if folds else 0, self.lease_until if self.state.cycle else None
+        return self.ask(cmd.Tick(restart_id=f"rst_{len(self.restarts) + 1}", files=files, lease_until=lease_until))
 
     def start(self, *, worker: str = "worker-1", iteration: int = 1, capacity: cmd.Capacity | None = None) -> Scenario:
         return self.ask(
@@ -134,12 +137,9 @@ class Scenario:
         )
 
     def renew(self) -> Scenario:
-        """The worker of the open cycle renews its lease: the row's, no event."""
-        restart = self.state.restart
-        assert restart is not None
-        assert restart.cycle is not None
-        lease = replace(restart.cycle, lease_until=self.now + timedelta(milliseconds=self.policy.lease_ms))
-        self.state = replace(self.state, restart=replace(restart, cycle=lease))
+        """The worker of the open cycle renews its lease, which is no event."""
+        assert self.state.cycle is not None
+        self.lease_until = self.now + timedelta(milliseconds=self.policy.lease_ms)
         return self
 
     def succeed(self, of: ev.CycleStarted | None = None) -> Scenario:
@@ -170,6 +170,8 @@ class Scenario:
             self.log.append(event)
             self.policies.append(self.policy)
             self.state = evolve(self.state, event, self.policy)
+            if isinstance(data, ev.CycleStarted):
+                self.lease_until = data.lease_until
             restart = restart_of(data)
             if restart is not None:
                 after = project(self.restarts.get(restart), event, fleet="default")

@@ -10,7 +10,14 @@ from itertools import pairwise
 from msgspec.structs import replace
 
 from orchestrator.domain import events as ev
-from orchestrator.domain.encoding import decode_data, decode_state, encode_data, encode_state
+from orchestrator.domain.encoding import (
+    decode_data,
+    decode_old_state,
+    decode_state,
+    encode_data,
+    encode_old_state,
+    encode_state,
+)
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.policy import Action, Edge, Policy
 from orchestrator.domain.restart_projection import RestartProjection, project, restart_of
@@ -273,8 +280,10 @@ def s10_replay_gives_the_same_state_and_restarts_byte_for_byte(run: Scenario) ->
             assert record is not None
             restarts[restart] = record
     assert encode_state(state) == encode_state(run.state)
-    lease = run.state.cycle.lease_until if run.state.cycle else None
-    assert decode_state(encode_state(run.state), lease_until=lease) == run.state
+    assert decode_state(encode_state(run.state), run.state.registration) == run.state
+    old = encode_old_state(run.state)
+    assert decode_old_state(old, registration_position=run.state.registration_position) == run.state
+    assert encode_old_state(decode_old_state(old, registration_position=0)) == old
     assert restarts == run.restarts
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,15 +16,18 @@ from orchestrator.domain import events as ev
 from orchestrator.domain.encoding import (
     canonical_json,
     decode_data,
+    decode_old_state,
     decode_projection,
     decode_state,
     encode_data,
+    encode_old_state,
     encode_state,
     format_instant,
     parse_instant,
     to_plain,
 )
 from orchestrator.domain.policy import Action, Edge, Mode, PolicyPatch, Rule
+from orchestrator.domain.state_of_0002 import OldState
 from tests.domain.given_when_then import scenario
 
 AT = datetime(2026, 11, 23, 12, 0, 0, 123_456, tzinfo=UTC)
@@ -260,19 +265,26 @@ def test_any_target_comes_back_and_its_bytes_do_not_depend_on_order(value: Any) 
 # --- states and read models
 
 
-def test_a_states_lease_is_the_rows_not_the_states() -> None:
-    run = scenario().at(0).write("a").at(15).tick().start()
+def test_a_state_holds_neither_its_lease_nor_its_registration_and_comes_back_with_what_it_was_left_without() -> None:
+    run = scenario(rules=[{"match": "a", "quiet": "1s"}]).at(0).write("a", "b").manual().at(15).tick().start()
     text = encode_state(run.state)
     assert "lease_until" not in text
-    renewed = run.renew().state
-    assert encode_state(renewed) == text
-    assert renewed.cycle is not None
-    assert decode_state(text, lease_until=renewed.cycle.lease_until) == renewed
+    assert "simulated" not in text
+    assert decode_state(text, run.state.registration) == run.state
 
 
-def test_a_state_without_an_open_cycle_needs_no_lease() -> None:
+def test_a_state_comes_back_from_the_shape_of_revision_0002() -> None:
     run = scenario(rules=[{"match": "a", "quiet": "1s"}]).at(0).write("a", "b").manual().hold(until=60)
-    assert decode_state(encode_state(run.state), lease_until=None) == run.state
+    text = encode_old_state(run.state)
+    assert decode_old_state(text, registration_position=run.state.registration_position) == run.state
+    assert json.loads(text)["window"]["writes"] == 2
+
+
+def test_code_of_revision_0002_cannot_read_todays_shape_as_nothing_pending() -> None:
+    """It decodes the old struct; where that succeeded it would see an empty window and serve nobody."""
+    for run in (scenario(), scenario().at(0).write("a"), scenario().at(0).manual()):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.json.decode(encode_state(run.state), type=OldState)
 
 
 def test_a_restarts_read_model_comes_back() -> None:

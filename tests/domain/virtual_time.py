@@ -135,6 +135,7 @@ def assert_not_stuck(workspace: Scenario) -> None:
     found = due(state, workspace.policy)
     assert not state.pending or state.restart is not None or state.hold is not None or found is not None
     if state.cycle is not None:
-        assert state.cycle.lease_until > workspace.now, "a tick rescues a passed lease"
+        assert workspace.lease_until is not None
+        assert workspace.lease_until > workspace.now, "a tick rescues a passed lease"
     if found is not None:
         assert found.at > workspace.now, "a tick folds what is due"

@@ -48,13 +48,3 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     def store_time(self, clock: datetime) -> datetime:
         """Return max(clock, the last ``recorded_at``)."""
         return clock if self.last_recorded_at is None else max(clock, self.last_recorded_at)
-
-
-def with_lease(stored: StoredWorkspace, until: datetime) -> StoredWorkspace:
-    """Return a workspace whose open cycle has its lease until that instant."""
-    restart = stored.state.restart
-    if restart is None or restart.cycle is None:
-        return stored
-    changed = msgspec.structs.replace
-    renewed = changed(restart, cycle=changed(restart.cycle, lease_until=until))
-    return changed(stored, state=changed(stored.state, restart=renewed))

@@ -30,7 +30,7 @@ from orchestrator.ports.inquiries import (
     percentiles,
 )
 from orchestrator.ports.store import Clock
-from orchestrator.storage.sql.rows import fleet_of
+from orchestrator.storage.sql.workspace_rows import fleet_of
 from tests.memory_store.content import Content
 from tests.memory_store.log import MemoryLog
 

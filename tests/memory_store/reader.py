@@ -18,6 +18,8 @@ from orchestrator.ports.store import (
     Backlog,
     Counters,
     EventFilter,
+    KeptRow,
+    OpenCycle,
     RestartFilter,
     StoredWorkspace,
     Waived,
@@ -25,8 +27,8 @@ from orchestrator.ports.store import (
 )
 from orchestrator.ports.verification import StoredVerification, Verified
 from orchestrator.storage.sql.reader import waived_by
-from orchestrator.storage.sql.rows import fleet_of, spelled_workspace
 from orchestrator.storage.sql.shared_reads import HOLDING
+from orchestrator.storage.sql.workspace_rows import fleet_of, spelled_workspace
 from tests.memory_store.inquiries import MemoryInquiries
 from tests.memory_store.seals import MemorySeals
 
@@ -91,14 +93,14 @@ class MemoryReader(MemoryInquiries):
         """Return a page of the log as a database would keep it."""
         return [self._log.stored(event.position) for event in self.events(wanted)]
 
-    def workspace_rows(self, after: str, limit: int) -> dict[str, str]:
+    def workspace_rows(self, after: str, limit: int) -> dict[str, KeptRow]:
         """Return a page of workspaces as a database would keep them."""
         page = self.workspaces(WorkspaceFilter(removed=True, after=after, limit=limit))
-        return {stored.state.workspace: self.spell(stored) for stored in page}
+        return {stored.state.workspace: self.spell(stored, None) for stored in page}
 
-    def spell(self, stored: StoredWorkspace) -> str:
-        """Return what the row of a workspace must be."""
-        return spelled_workspace(stored)
+    def spell(self, stored: StoredWorkspace, like: KeptRow | None) -> KeptRow:
+        """Return what the rows of a workspace must be."""
+        return spelled_workspace(stored, like)
 
     def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
         """Return a workspace's decisions as they are kept, from a version on, in their order."""
@@ -165,6 +167,16 @@ class MemoryReader(MemoryInquiries):
         """Return the ``CycleStarted`` of a cycle."""
         return self._log.cycle_start(cycle, length=self._content.length)
 
+    def cycles_of(self, worker: str) -> list[OpenCycle]:
+        """Return the open cycles that a worker of that name holds, by workspace."""
+        rows = sorted(self._content.workspaces.items())
+        held = ((name, stored.lease) for name, stored in rows)
+        return [
+            OpenCycle(workspace=name, cycle=lease.cycle, fence=lease.fence)
+            for name, lease in held
+            if lease is not None and lease.worker == worker
+        ]
+
     def due_workspaces(self, limit: int) -> list[str]:
         """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""
         now = self._content.store_time(self._clock.now())
@@ -223,8 +235,8 @@ class MemoryReader(MemoryInquiries):
 
 def _tick_instants(stored: StoredWorkspace) -> list[datetime]:
     """Return the instants at which the tick has something to do."""
-    hold, cycle = stored.state.hold, stored.state.cycle
-    instants = (stored.due_at, hold.until if hold else None, cycle.lease_until if cycle else None)
+    hold, lease = stored.state.hold, stored.lease
+    instants = (stored.due_at, hold.until if hold else None, lease.until if lease else None)
     return [at for at in instants if at is not None]
 
 

@@ -20,8 +20,8 @@ from orchestrator.ports.sealing import StoredCheckpoint, Tile
 from orchestrator.ports.store import LOG_SUMS, Clock, Counters, Reader, Transaction
 from orchestrator.ports.verification import StoredVerification
 from orchestrator.storage.sql.database_time import HostClock
-from orchestrator.storage.sql.rows import fleet_of
-from tests.memory_store.content import Content, with_lease
+from orchestrator.storage.sql.workspace_rows import fleet_of
+from tests.memory_store.content import Content
 from tests.memory_store.log import MemoryLog
 from tests.memory_store.reader import MemoryReader
 from tests.memory_store.transaction import MemoryTransaction
@@ -91,8 +91,9 @@ class MemoryEventStore:
             renewed = {}
             for name, (fence, lease_ms) in held.items():
                 stored = self._content.workspaces.get(name)
-                if stored is not None and stored.state.cycle is not None and stored.state.fence == fence:
-                    renewed[name] = with_lease(stored, now + timedelta(milliseconds=lease_ms))
+                if stored is not None and stored.lease is not None and stored.lease.fence == fence:
+                    lease = replace(stored.lease, until=now + timedelta(milliseconds=lease_ms))
+                    renewed[name] = replace(stored, lease=lease)
             self._content = replace(self._content, workspaces={**self._content.workspaces, **renewed})
             return set(renewed)
 

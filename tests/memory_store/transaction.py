@@ -13,9 +13,10 @@ from orchestrator.domain.policy import Action, Policies, PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.errors import Conflict
-from orchestrator.ports.store import Running, StoredAnswer, StoredWorkspace
-from orchestrator.storage.sql.rows import fleet_of, recorded, sourced, stored_event_of
+from orchestrator.ports.store import Lease, Running, StoredAnswer, StoredWorkspace
+from orchestrator.storage.sql.rows import recorded, sourced, stored_event_of
 from orchestrator.storage.sql.transaction import check_held
+from orchestrator.storage.sql.workspace_rows import fleet_of
 from tests.memory_store.content import Content, Remembered
 from tests.memory_store.log import MemoryLog
 
@@ -67,8 +68,21 @@ class MemoryTransaction:
         """Write the rows of held workspaces. Raises ``Conflict`` for one that this transaction does not hold."""
         for stored in changed:
             check_held(stored.state.workspace, self._named)
-        new = {stored.state.workspace: stored for stored in changed}
+        new = {stored.state.workspace: self._with_lease(stored) for stored in changed}
         self._draft = replace(self._draft, workspaces={**self._draft.workspaces, **new})
+
+    def _with_lease(self, stored: StoredWorkspace) -> StoredWorkspace:
+        """Return it with the lease of its open cycle: the one it had, or the one that the cycle starts with."""
+        before, cycle = self._draft.workspaces.get(stored.state.workspace), stored.state.cycle
+        if cycle is None:
+            return replace(stored, lease=None)
+        earlier = before.lease if before else None
+        return replace(stored, lease=earlier if earlier is not None and earlier.cycle == cycle.id else stored.lease)
+
+    def leases(self, names: Collection[str]) -> dict[str, Lease]:
+        """Return the leases of the open cycles."""
+        found = {name: stored.lease for name in names if (stored := self.workspace(name)) is not None}
+        return {name: lease for name, lease in found.items() if lease is not None}
 
     def restart(self, restart: str) -> RestartProjection | None:
         """Return a restart's read model."""

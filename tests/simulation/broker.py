@@ -148,6 +148,6 @@ def instant_of(row: StoredWorkspace) -> datetime | None:
     instants = [at for at in (row.due_at, state.ready_at) if at is not None]
     if state.hold is not None and state.hold.until is not None:
         instants.append(state.hold.until)
-    if state.cycle is not None:
-        instants.append(state.cycle.lease_until)
+    if row.lease is not None:
+        instants.append(row.lease.until)
     return min(instants) if instants else None

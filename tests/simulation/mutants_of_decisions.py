@@ -103,7 +103,7 @@ def no_lease_rescue(planting: Planting) -> None:
 
 def rescued_late(planting: Planting) -> None:
     def rescue(state: WorkspaceState, command: cmd.Tick, policy: Policy, now: datetime) -> list[ev.EventData]:
-        if state.cycle is not None and now < state.cycle.lease_until + timedelta(seconds=10):
+        if command.lease_until is not None and now < command.lease_until + timedelta(seconds=10):
             return []
         return _rescue(state, command, policy, now)
 
@@ -118,15 +118,15 @@ def folded_late(planting: Planting) -> None:
 
 
 def no_max_wait(planting: Planting) -> None:
-    planting.name(due, "max_wait_ends", lambda window, policy: None)
+    planting.name(due, "max_wait_ends", lambda writes, policy: None)
 
 
 def no_quiet(planting: Planting) -> None:
-    planting.name(due, "quiet_ends", lambda window, policy: window.first_write_at)
+    planting.name(due, "quiet_ends", lambda writes, policy: writes.all.first_at)
 
 
 def no_max_count(planting: Planting) -> None:
-    planting.name(due, "_max_count_at", lambda window, policy: None)
+    planting.name(due, "_max_count_at", lambda writes, policy: None)
 
 
 def no_spacing(planting: Planting) -> None:
@@ -143,14 +143,14 @@ def backoff_ignored(planting: Planting) -> None:
 def give_up_loses_writes(planting: Planting) -> None:
     def gave_up(state: WorkspaceState, data: ev.RestartGaveUp, at: datetime, position: int) -> WorkspaceState:
         after = _gave_up(state, data, at, position)
-        return replace(after, folded=Folded(), next_try_at=None, settled_to=state.last_position)
+        return replace(after, folded=Folded(), next_try=None, settled_to=state.last_position)
 
     planting.effect(ev.RestartGaveUp, gave_up)
 
 
 def no_next_try(planting: Planting) -> None:
     def gave_up(state: WorkspaceState, data: ev.RestartGaveUp, at: datetime, position: int) -> WorkspaceState:
-        return replace(_gave_up(state, data, at, position), next_try_at=None)
+        return replace(_gave_up(state, data, at, position), next_try=None)
 
     planting.effect(ev.RestartGaveUp, gave_up)
 
@@ -198,7 +198,7 @@ def leading_edge_drops_tail(planting: Planting) -> None:
     def file_written(
         state: WorkspaceState, data: ev.FileWritten, at: datetime, position: int, policy: Policy
     ) -> WorkspaceState:
-        served = state.restart is not None or state.window.writes > 0
+        served = state.restart is not None or state.window.writes is not None
         if policy.edge is Edge.LEADING and served and data.action is not Action.RECORD:
             return state
         return _file_written(state, data, at, position, policy)

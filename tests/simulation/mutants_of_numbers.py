@@ -11,7 +11,7 @@ from orchestrator.domain import decide, due, evolve, outcome
 from orchestrator.domain import events as ev
 from orchestrator.domain.due import Due
 from orchestrator.domain.policy import Mode, Policy
-from orchestrator.domain.state import UnsettledRestart, Window, WorkspaceState
+from orchestrator.domain.state import OpenWrites, UnsettledRestart, WorkspaceState
 from tests.simulation.planting import Planting
 
 replace = msgspec.structs.replace
@@ -54,7 +54,7 @@ def manual_waits_for_backoff(planting: Planting) -> None:
     def failed(
         state: WorkspaceState, restart: UnsettledRestart, result: cmd.Failure, policy: Policy, now: datetime
     ) -> Events:
-        deaf = replace(state, window=replace(state.window, manual_at=None))
+        deaf = replace(state, window=replace(state.window, requests=None))
         return _failed(deaf, restart, result, policy, now)
 
     planting.name(outcome, "_failed", failed)
@@ -133,10 +133,10 @@ def ties_go_to_the_last(planting: Planting) -> None:
 
 
 def rule_quiet_ends_first(planting: Planting) -> None:
-    def quiet_ends(window: Window, policy: Policy) -> datetime | None:
-        ends = [window.rule_quiet_until]
-        if window.policy_quiet_from is not None:
-            ends.append(window.policy_quiet_from + timedelta(milliseconds=policy.quiet_ms))
+    def quiet_ends(writes: OpenWrites, policy: Policy) -> datetime | None:
+        ends = [writes.quiet.rule_until]
+        if writes.quiet.policy_from is not None:
+            ends.append(writes.quiet.policy_from + timedelta(milliseconds=policy.quiet_ms))
         return min((end for end in ends if end is not None), default=None)
 
     planting.name(due, "quiet_ends", quiet_ends)

@@ -167,24 +167,24 @@ class Watch:
             return at, at
         numbers = cast("RestartQueued", in_force.numbers)  # of a queued restart only its numbers are read
         found = due.window_due(known, numbers)
-        if at is not None and at in {late for late, _ in due.due_by_late_count(known, numbers)}:
+        if at is not None and at in {late for late, _ in due.due_after_change(known, numbers)}:
             return at, at
         return at, found[0] if found is not None else None
 
     def _follow_lease(self, row: StoredWorkspace, known: Workspace, now: int, clock: int) -> None:
         """A renewal gives the lease that the start gave, and none comes after the cycle's time is long over."""
-        cycle, open_one = row.state.cycle, known.restart.open if known.restart is not None else None
-        if cycle is None or open_one is None or cycle.id not in self.limits:
+        held, open_one = row.lease, known.restart.open if known.restart is not None else None
+        if held is None or open_one is None or held.cycle not in self.limits:
             return
-        began, timeout = self.limits[cycle.id]
+        began, timeout = self.limits[held.cycle]
         lease = open_one.lease_until - open_one.started_at
-        given = microseconds(cycle.lease_until) - max(clock, self.verifier.ledger.at)
+        given = microseconds(held.until) - max(clock, self.verifier.ledger.at)
         if given != lease:
-            text = f"the lease of {cycle.id} is renewed for {given / SECOND:g} s; it began with {lease / SECOND:g} s"
-            self._tell("S3", cycle.id, text)
+            text = f"the lease of {held.cycle} is renewed for {given / SECOND:g} s; it began with {lease / SECOND:g} s"
+            self._tell("S3", held.cycle, text)
         if now > began + timeout + _HUNG + _FROZEN:
-            text = f"the lease of {cycle.id} is renewed {(now - began) / SECOND:.0f} s after its start"
-            self._tell("L2", cycle.id, f"{text}, with a cycle_timeout of {timeout / SECOND:.0f} s")
+            text = f"the lease of {held.cycle} is renewed {(now - began) / SECOND:.0f} s after its start"
+            self._tell("L2", held.cycle, f"{text}, with a cycle_timeout of {timeout / SECOND:.0f} s")
 
     def _tell(self, promise: str, what: str, text: str) -> None:
         self._broken(promise, what, text)

@@ -12,15 +12,21 @@ from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action, Edge, Mode, PolicyPatch, Rule
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.domain.state import (
+    Ends,
     Folded,
+    Full,
     Hold,
+    NextTry,
+    OpenWrites,
     Registration,
+    Requests,
     RunningCycle,
     UnsettledRestart,
     Window,
     WorkspaceState,
+    Writes,
 )
-from orchestrator.ports.store import EventStore, StoredWorkspace
+from orchestrator.ports.store import EventStore, Lease, StoredWorkspace
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 _numbers = count(1)
@@ -99,11 +105,16 @@ def cycle_started(cycle: str, version: int = 1, workspace: str = "ws") -> ev.New
     return event(data, workspace, version)
 
 
-def cycle(lease_until: datetime = NOON) -> RunningCycle:
+def cycle() -> RunningCycle:
     """Return an open cycle."""
-    return RunningCycle(
-        id="cyc_1", worker="w", attempt=2, iteration=3, started_at=NOON, lease_until=lease_until, shadow=True
-    )
+    return RunningCycle(id="cyc_1", worker="w", attempt=2, iteration=3, started_at=NOON, shadow=True)
+
+
+def leased(state: WorkspaceState, until: datetime = NOON) -> StoredWorkspace:
+    """Return a workspace whose open cycle has its lease until then."""
+    assert state.cycle is not None
+    lease = Lease(cycle=state.cycle.id, fence=state.fence, worker=state.cycle.worker, until=until)
+    return StoredWorkspace(state=state, due_at=None, lease=lease)
 
 
 def unsettled(ready_at: datetime = NOON, running: RunningCycle | None = None) -> UnsettledRestart:
@@ -135,7 +146,9 @@ def registration(fleet: str = "", labels: dict[str, str] | None = None) -> Regis
 
 def state(workspace: str = "ws", fleet: str = "", labels: dict[str, str] | None = None, **rest: Any) -> WorkspaceState:
     """Return a registered workspace."""
-    return replace(WorkspaceState(workspace=workspace, registration=registration(fleet, labels)), **rest)
+    return WorkspaceState(
+        workspace=workspace, registration=registration(fleet, labels), registration_position=1, **rest
+    )
 
 
 def full_state(workspace: str = "ws") -> WorkspaceState:
@@ -144,6 +157,7 @@ def full_state(workspace: str = "ws") -> WorkspaceState:
         workspace=workspace,
         version=7,
         registration=replace(registration("blue", {"a": "1", 'qu"ote': "ü"}), policy=FULL_PATCH),
+        registration_position=9,
         removed=True,
         hold=Hold(reason="maintenance", until=at(60)),
         fence=3,
@@ -152,28 +166,22 @@ def full_state(workspace: str = "ws") -> WorkspaceState:
         last_start_at=at(1),
         last_end_at=at(2),
         give_ups=6,
-        next_try_at=at(3),
+        next_try=NextTry(at=at(3), anyway=True),
         window=Window(
             opened_at=at(4),
-            writes=1,
-            requests=2,
-            reload_only=False,
-            first_write_at=at(5),
-            last_write_at=at(6),
-            policy_quiet_from=at(7),
-            rule_quiet_until=at(8),
-            policy_max_wait_from=at(9),
-            rule_max_wait_until=at(10),
-            max_count_at=at(11),
-            opened_idle=True,
-            manual_at=at(12),
-            mutation_at=at(13),
-            probe_at=at(14.123456),
+            writes=OpenWrites(
+                all=Writes(count=1, reload_only=False, first_at=at(5), last_at=at(6)),
+                opened_idle=True,
+                quiet=Ends(policy_from=at(7), rule_until=at(8)),
+                max_wait=Ends(policy_from=at(9), rule_until=at(10)),
+                full=Full(at=at(11), max_count=8),
+            ),
+            requests=Requests(count=2, manual_at=at(12), mutation_at=at(13), probe_at=at(14.123456)),
         ),
         folded=Folded(
-            writes=3, requests=4, reload_only=False, opened_at=at(15), first_write_at=at(16), last_write_at=at(17)
+            writes=Writes(count=3, reload_only=False, first_at=at(16), last_at=at(17)), requests=4, opened_at=at(15)
         ),
-        restart=unsettled(at(18), cycle(at(19))),
+        restart=unsettled(at(18), cycle()),
         last_cycle="cyc_0",
     )
 
@@ -207,10 +215,28 @@ def record(number: int = 1, **rest: Any) -> RestartProjection:
     return replace(made, **rest)
 
 
-def put(store: EventStore, *saved: WorkspaceState, due_at: datetime | None = None) -> None:
-    """Save states, all with the same due instant."""
-    with store.write([one.workspace for one in saved]) as transaction:
-        transaction.save([StoredWorkspace(state=one, due_at=due_at) for one in saved])
+def open_window(writes: int = 0, requests: int = 0) -> Window:
+    """Return a window that holds so many."""
+    fresh = OpenWrites(
+        all=Writes(count=writes, reload_only=False, first_at=NOON, last_at=NOON),
+        opened_idle=True,
+        quiet=Ends(),
+        max_wait=Ends(),
+    )
+    return Window(
+        opened_at=NOON, writes=fresh if writes else None, requests=Requests(count=requests) if requests else None
+    )
+
+
+def put(store: EventStore, *saved: WorkspaceState | StoredWorkspace, due_at: datetime | None = None) -> None:
+    """Save workspaces; bare states have the same due instant, and a lease until noon where their cycle is open."""
+    rows = []
+    for one in saved:
+        bare = one if isinstance(one, WorkspaceState) else one.state
+        row = one if isinstance(one, StoredWorkspace) else StoredWorkspace(state=bare, due_at=due_at)
+        rows.append(leased(bare) if bare.cycle and row.lease is None and row is not one else row)
+    with store.write([row.state.workspace for row in rows]) as transaction:
+        transaction.save(rows)
 
 
 def log(store: EventStore, *events: ev.NewEvent) -> list[ev.Recorded]:

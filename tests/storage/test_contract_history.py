@@ -9,10 +9,22 @@ from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.domain.encoding import encode_data
 from orchestrator.domain.policy import Action, Edge
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
-from orchestrator.domain.state import Phase, Window, WorkspaceState
+from orchestrator.domain.state import Phase, WorkspaceState
 from orchestrator.ports.store import EventFilter, EventStore, RestartFilter, Waived, WorkspaceFilter
 from orchestrator.storage.sql.rows import stored_event_of
-from tests.storage.samples import at, cycle_started, event, file_written, log, put, record, requested, state, waived
+from tests.storage.samples import (
+    at,
+    cycle_started,
+    event,
+    file_written,
+    log,
+    open_window,
+    put,
+    record,
+    requested,
+    state,
+    waived,
+)
 
 
 def keep(store: EventStore, *records: RestartProjection) -> None:
@@ -231,7 +243,7 @@ def test_workspaces_are_read_by_page(store: EventStore) -> None:
         store,
         state("b", "blue", {"tier": "gold", 'k"ey': "ü"}),
         state("a", "red", {"tier": "gold"}),
-        state("c", "blue", window=Window(writes=1)),
+        state("c", "blue", window=open_window(writes=1)),
         state("Z", "blue", {"tier": "golden"}),
         state("gone", "blue", removed=True),
         WorkspaceState(workspace="never-registered"),

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
-from msgspec import structs
-
-from orchestrator.domain.state import Hold, Phase, Window, WorkspaceState
+from orchestrator.domain.state import Hold, Phase
 from orchestrator.ports.store import Backlog, Counters, EventStore, Running, StoredWorkspace
 from tests.storage.conftest import SetClock
-from tests.storage.samples import NOON, at, cycle, file_written, log, put, state, unsettled
+from tests.storage.samples import NOON, at, cycle, file_written, leased, log, open_window, put, state, unsettled
 
 
-def running(workspace: str, lease_until: datetime, fence: int = 1, fleet: str = "") -> WorkspaceState:
-    return state(workspace, fleet, fence=fence, restart=unsettled(running=cycle(lease_until)))
+def running(workspace: str, lease_until: datetime, fence: int = 1, fleet: str = "", **more: Any) -> StoredWorkspace:
+    return leased(state(workspace, fleet, fence=fence, restart=unsettled(running=cycle()), **more), lease_until)
 
 
 def test_open_windows_are_held_and_nothing_else(store: EventStore) -> None:
@@ -40,7 +39,7 @@ def test_what_the_tick_has_to_do_oldest_first(clocked_store: EventStore) -> None
         state("held", hold=Hold(reason="r", until=None)),
     )
     put(clocked_store, running("lease-passed", at(-1)), running("lease-on", at(1)))
-    both = structs.replace(running("both", at(-4)), hold=Hold(reason="r", until=at(-1.5)))
+    both = running("both", at(-4), hold=Hold(reason="r", until=at(-1.5)))
     put(clocked_store, both)
     with clocked_store.read() as reader:
         assert reader.due_workspaces(10) == ["both", "due", "held-passed", "lease-passed", "due-now"]
@@ -115,11 +114,33 @@ def test_leases_are_renewed_for_the_right_fence_of_an_open_cycle(store: EventSto
     with store.read() as reader:
         mine, lost = reader.workspace("mine"), reader.workspace("lost")
         assert mine is not None
-        assert mine.state.cycle is not None
-        until = mine.state.cycle.lease_until
+        assert mine.lease is not None
+        until = mine.lease.until
         assert before + timedelta(seconds=30) <= until <= reader.now() + timedelta(seconds=30)
-        assert mine.state == running("mine", until, fence=4)
-        assert lost == StoredWorkspace(state=running("lost", NOON, fence=5), due_at=None)
+        assert mine == running("mine", until, fence=4)
+        assert lost == running("lost", NOON, fence=5)
+
+
+def test_a_transaction_asks_for_the_leases_of_the_cycles_that_are_open(store: EventStore) -> None:
+    put(store, running("b", at(2), fence=4), running("a", at(1), fence=3), state("idle"))
+    with store.write(["a", "b", "idle", "unknown"]) as transaction:
+        found = transaction.leases(["a", "b", "idle", "unknown"])
+    assert {name: (lease.fence, lease.until) for name, lease in found.items()} == {"a": (3, at(1)), "b": (4, at(2))}
+
+
+def test_a_lease_comes_with_its_cycle_stays_with_it_and_goes_with_it(store: EventStore) -> None:
+    put(store, running("ws", at(1), fence=4))
+    put(store, StoredWorkspace(state=running("ws", NOON, fence=4, last_position=9).state, due_at=None))
+    with store.read() as reader:
+        stored = reader.workspace("ws")
+        assert stored is not None
+        assert stored.lease == running("ws", at(1), fence=4).lease
+        assert [(one.workspace, one.cycle, one.fence) for one in reader.cycles_of("w")] == [("ws", "cyc_1", 4)]
+        assert reader.cycles_of("another") == []
+    put(store, state("ws", fence=4))
+    with store.read() as reader:
+        assert reader.workspace("ws") == StoredWorkspace(state=state("ws", fence=4), due_at=None)
+        assert reader.cycles_of("w") == []
 
 
 def test_a_renewed_lease_holds_when_the_clock_steps_back(clocked_store: EventStore, set_clock: SetClock) -> None:
@@ -144,11 +165,11 @@ def test_the_backlog(store: EventStore) -> None:
         assert replace(empty, now=NOON) == Backlog(
             now=NOON, pending_writes=0, pending_workspaces=0, oldest_due_at=None, running=0
         )
-    put(store, state("open", window=Window(writes=3)), due_at=at(7))
-    put(store, state("asked", window=Window(requests=1)), due_at=at(6))
+    put(store, state("open", window=open_window(writes=3)), due_at=at(7))
+    put(store, state("asked", window=open_window(requests=1)), due_at=at(6))
     put(
         store,
-        structs.replace(running("runs", at(30)), window=Window(writes=2)),
+        running("runs", at(30), window=open_window(writes=2)),
         state("idle"),
         state("gone", removed=True),
     )

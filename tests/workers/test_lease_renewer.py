@@ -36,8 +36,8 @@ def lease_until(store: EventStore) -> datetime:
     with store.read() as reader:
         stored = reader.workspace("ws")
     assert stored is not None
-    assert stored.state.cycle is not None
-    return stored.state.cycle.lease_until
+    assert stored.lease is not None
+    return stored.lease.until
 
 
 @contextmanager

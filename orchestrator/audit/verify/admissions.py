@@ -23,6 +23,7 @@ def registered(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> 
     data = _registered(event.data)
     workspace.registered, workspace.fleet, workspace.policy = True, data.fleet, data.policy
     workspace.policy_position = event.position
+    workspace.note_change()
     workspace.floor = at
 
 
@@ -80,3 +81,5 @@ def policy_changed(judge: Judge, event: Envelope, at: int) -> None:
         )
     judge.policies.change(data.scope, layer)
     judge.ledger.policy_changed_at = at
+    for workspace in judge.ledger.workspaces.values():
+        workspace.note_change()

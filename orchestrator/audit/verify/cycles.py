@@ -230,16 +230,17 @@ def abandoned(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> N
     restart = workspace.restart
     restart.ready_at, restart.ready_position, restart.limit = at, position, None
     restart.retrying, restart.may_give_up = False, False
-    if data.reason != "lease_expired":
+    if data.reason not in ("lease_expired", "worker_died"):
         return
     restart.spent += 1
     restart.may_give_up = _is_spent(judge, workspace, restart)
     restart.must_give_up = restart.may_give_up is True
-    if at < cycle.lease_until:
+    if data.reason == "lease_expired" and at < cycle.lease_until:
         text = f"cycle {data.cycle} is abandoned though its lease runs until {spell_instant(cycle.lease_until)}"
         judge.broken(Promise.S3, workspace, (cycle.position, position), text)
     restart.orphaned_at, restart.crowded = at, judge.crowded(at)
-    liveness.check_abandonment(judge, workspace, cycle, position, at)
+    if data.reason == "lease_expired":
+        liveness.check_abandonment(judge, workspace, cycle, position, at)
 
 
 def _is_spent(judge: Judge, workspace: Workspace, restart: Restart) -> bool | None:

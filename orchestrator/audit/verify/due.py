@@ -19,16 +19,14 @@ def window_due(workspace: Workspace, numbers: RestartQueued) -> Due | None:
     return _first([*_exact(workspace, numbers), *_max_count(workspace, numbers)], workspace, numbers)
 
 
-def due_by_late_count(workspace: Workspace, numbers: RestartQueued) -> set[Due]:
-    """Return what else may rightly be stored when ``max_count`` was changed while the window was open.
+def due_after_change(workspace: Workspace, numbers: RestartQueued) -> set[Due]:
+    """Return what else may rightly be stored when ``max_count`` was changed to no more than what waited.
 
-    Which write was the ``max_count``-th may then be judged by a later write's instant: late, never early.
+    Then it is the last write before a change that counts, not the ``max_count``-th.
     """
-    window = workspace.times[workspace.folded :]
-    if len(window) < numbers.max_count:
-        return set()
+    counted = [at for at, _ in _max_count(workspace, numbers)]
     others = list(_exact(workspace, numbers))
-    later = set(window[max(0, numbers.max_count - 1) :])
+    later = [at for at in workspace.changed_after if counted and at >= counted[0]]
     found = (_first([*others, (at, "max_count")], workspace, numbers) for at in later)
     return {due for due in found if due is not None}
 
@@ -56,11 +54,12 @@ def _exact(workspace: Workspace, numbers: RestartQueued) -> Iterator[Due]:
         yield workspace.manual_at, "manual"
     if workspace.mutation_at is not None:
         yield workspace.mutation_at, "mutation"
-    if len(workspace.times) == workspace.folded:
+    fresh = len(workspace.times) > workspace.folded
+    if workspace.next_try_at is not None and (workspace.next_try_anyway or not fresh):
+        yield workspace.next_try_at, "gave_up"
+    if not fresh:
         if workspace.probe_at is not None:
             yield workspace.probe_at, "probe"
-        if workspace.next_try_at is not None:
-            yield workspace.next_try_at, "gave_up"
         return
     first = workspace.times[workspace.folded]
     if numbers.edge == "leading" and workspace.opened_idle and _spacing_ends(workspace, numbers) <= first:

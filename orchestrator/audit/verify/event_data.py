@@ -153,7 +153,7 @@ class CycleAbandoned(_Data):
     restart: str
     cycle: str
     fence: int
-    reason: Literal["lease_expired", "shutdown", "removed"]
+    reason: Literal["lease_expired", "worker_died", "shutdown", "removed"]
 
 
 class LateResultRejected(_Data):
@@ -165,11 +165,12 @@ class LateResultRejected(_Data):
 
 
 class RestartGaveUp(_Data):
-    """No attempts are left."""
+    """No attempts are left. ``to_position`` is there since schema 2, which is meant otherwise than schema 1."""
 
     restart: str
     attempts: int
     next_try_at: Instant
+    to_position: int | None = None
 
 
 class RestartCancelled(_Data):

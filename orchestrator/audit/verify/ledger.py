@@ -12,7 +12,7 @@ import msgspec
 
 from orchestrator.audit.verify.event_data import PolicyPatch
 
-_FORMAT = "restart-orchestrator/verification@2"
+_FORMAT = "restart-orchestrator/verification@3"
 
 
 class Cycle(msgspec.Struct):
@@ -92,12 +92,16 @@ class Workspace(msgspec.Struct):
     probe_at: int | None = None
     manual_position: int = 0
     opened_idle: bool = False
+    changed_after: list[int] = []
+    """When the window's last write had come, at each change of what may hold its ``max_count``."""
     restart: Restart | None = None
     started_to: int = 0
     start_position: int = 0
     last_start: int | None = None
     last_end: int | None = None
     next_try_at: int | None = None
+    next_try_anyway: bool = False
+    """It counts whatever is in the window (give-ups since schema 2), not only while no newer write is."""
     give_ups: int = 0
     """Give-ups in a row."""
     floor: int = 0
@@ -125,7 +129,13 @@ class Workspace(msgspec.Struct):
     def fold(self) -> None:
         """Take the window into a restart; the next write opens a new one."""
         self.folded = len(self.writes)
+        self.changed_after = []
         self.manual_at = self.mutation_at = self.probe_at = None
+
+    def note_change(self) -> None:
+        """Note that ``max_count`` may have changed while this window was open."""
+        if len(self.times) > self.folded and self.times[-1] not in self.changed_after[-1:]:
+            self.changed_after.append(self.times[-1])
 
     def settle(self, to_position: int, by: int) -> int:
         """End everything up to ``to_position``; return how many writes that was."""
@@ -133,6 +143,7 @@ class Workspace(msgspec.Struct):
         del self.writes[:ended], self.times[:ended]
         asked = bisect_right(self.requests, to_position)
         del self.requests[:asked], self.request_times[:asked]
+        self.changed_after = []
         for position in [position for position in self.ruled if position <= to_position]:
             del self.ruled[position]
         self.folded, self.unseen, self.unseen_requests, self.next_try_at = 0, 0, 0, None

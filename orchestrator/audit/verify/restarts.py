@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 import msgspec
 
 from orchestrator.audit.verify import event_data as data_of
 from orchestrator.audit.verify import liveness
-from orchestrator.audit.verify.due import Due, due_by_late_count, window_due
+from orchestrator.audit.verify.due import Due, due_after_change, window_due
 from orchestrator.audit.verify.judge import Judge
 from orchestrator.audit.verify.ledger import Restart, Workspace
 from orchestrator.audit.verify.lines import Envelope, microseconds, spell_instant
@@ -87,7 +89,7 @@ def _wrong_due(
         return f"is queued at {spell_instant(at)}, before it is due: {cause} at {spell_instant(due_at)}"
     if at < stored[0]:
         return f"is queued at {spell_instant(at)}, before the due_at that it stores, {spell_instant(stored[0])}"
-    if stored == found or stored in due_by_late_count(workspace, data):
+    if stored == found or stored in due_after_change(workspace, data):
         return None
     said = f"stores {stored[1]} at {spell_instant(stored[0])} as cause and due_at"
     return f"{said}, but by its own numbers it is {cause} at {spell_instant(due_at)}"
@@ -137,15 +139,30 @@ def _count_queues(judge: Judge, workspace: Workspace, position: int, restart: st
 
 
 def gave_up(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> None:
-    """Take a give-up: everything stays pending; newer writes are judged alone, unserved requests at their time."""
+    """Take a give-up: everything stays pending; newer writes are judged alone, unserved requests at their time.
+
+    Newer are those after its ``to_position``; of schema 1 those after the give-up itself.
+    """
     data = _gave_up(event.data)
+    if event.schema > 1:
+        _check_reach(judge, workspace, event.position, data)
     _check_give_up(judge, workspace, event.position, data, at)
     _end_restart(judge, workspace, event.position, data.restart, "is given up", at)
-    workspace.folded = len(workspace.writes)
-    workspace.probe_at = None
-    workspace.next_try_at = microseconds(data.next_try_at)
+    workspace.next_try_at, workspace.next_try_anyway = microseconds(data.next_try_at), event.schema > 1
+    if event.schema > 1:
+        workspace.folded = bisect_right(workspace.writes, data.to_position or 0)
+    else:
+        workspace.folded, workspace.probe_at, workspace.changed_after = len(workspace.writes), None, []
     workspace.give_ups += 1
     workspace.queues = 0
+
+
+def _check_reach(judge: Judge, workspace: Workspace, position: int, data: data_of.RestartGaveUp) -> None:
+    """S6: what it has tried ends where its last cycle's range did."""
+    restart = workspace.restart
+    if restart is not None and restart.id == data.restart and restart.to_position != data.to_position:
+        text = f"{data.restart} gives up what came until {data.to_position}; its cycle took up to {restart.to_position}"
+        judge.broken(Promise.S6, workspace, (restart.position, position), text)
 
 
 def _check_give_up(judge: Judge, workspace: Workspace, position: int, data: data_of.RestartGaveUp, at: int) -> None:

@@ -18,6 +18,8 @@ from orchestrator.storage.sql.schema import IS_POLICY_CHANGE, NOT_A_WRITE, event
 from orchestrator.storage.sql.statements import ONE, Statements
 
 _PAST = [events.c[name] for name in rows.PAST]
+_registering = events.alias("registering")
+_REGISTERED_BY = _registering.c.data.label(rows.REGISTERED_BY)
 
 
 class SqlInquiries:
@@ -45,8 +47,10 @@ class SqlInquiries:
             .scalar_subquery()
         )
         mine = (kept.c.workspace == workspace) & (kept.c.position == newest)
-        found = sa.select(self._time.store_time().label("now"), place.c.place, kept.c.position, kept.c.state)
-        row = self._sql.run(found.select_from(place.outerjoin(kept, mine))).mappings().one()
+        now = self._time.store_time().label("now")
+        found = sa.select(now, place.c.place, kept.c.workspace, kept.c.position, kept.c.state, _REGISTERED_BY)
+        joined = place.outerjoin(kept, mine).outerjoin(_registering, self._registered_by)
+        row = self._sql.run(found.select_from(joined)).mappings().one()
         snapshot = None if row["state"] is None else rows.snapshot_of(row)
         return Place(now=row["now"], position=row["place"] or 0), snapshot
 
@@ -71,15 +75,25 @@ class SqlInquiries:
             .scalar_subquery()
         )
         mine = (workspace_snapshots.c.workspace == workspaces.c.id) & (workspace_snapshots.c.position == newest)
-        found = sa.select(workspace_snapshots).select_from(workspaces.join(workspace_snapshots, mine))
+        joined = workspaces.join(workspace_snapshots, mine).outerjoin(_registering, self._registered_by)
+        found = sa.select(workspace_snapshots, _REGISTERED_BY).select_from(joined)
         result = self._sql.run(found.where(workspaces.c.id.in_(sorted(of)))).mappings()
         return {row["workspace"]: rows.snapshot_of(row) for row in result}
 
     def snapshots_between(self, first: int, last: int) -> list[Snapshot]:
         """Return all snapshots of these positions, both ends included, in their order."""
         position = workspace_snapshots.c.position
-        found = sa.select(workspace_snapshots).where(position.between(first, last)).order_by(position)
+        joined = workspace_snapshots.outerjoin(_registering, self._registered_by)
+        found = sa.select(workspace_snapshots, _REGISTERED_BY).select_from(joined)
+        found = found.where(position.between(first, last)).order_by(position)
         return [rows.snapshot_of(row) for row in self._sql.run(found).mappings()]
+
+    @property
+    def _registered_by(self) -> sa.ColumnElement[bool]:
+        """The event that a snapshot's state says it was registered by; none for the shape of revision 0002."""
+        state = self._sql.json(workspace_snapshots.c.state)
+        named: sa.ColumnElement[int] = state["registration_position"].as_integer()
+        return _registering.c.position == named
 
     def restart_sums(self, scope: Scope, *, most: int) -> list[RestartSum]:
         """Return the sums over the newest ``most`` restarts in scope."""

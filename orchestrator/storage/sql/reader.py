@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -19,6 +20,8 @@ from orchestrator.ports.store import (
     Backlog,
     Counters,
     EventFilter,
+    KeptRow,
+    OpenCycle,
     RestartFilter,
     StoredWorkspace,
     Waived,
@@ -39,20 +42,27 @@ from orchestrator.storage.sql.schema import (
     counters,
     events,
     heartbeats,
+    leases,
+    registrations,
     restarts,
     workspaces,
 )
 from orchestrator.storage.sql.statements import ONE
 from orchestrator.storage.sql.verification import read_verification, read_verified
+from orchestrator.storage.sql.workspace_rows import kept_row, spelled_workspace, to_compare, to_read, workspace_of
 
 TICK = "tick"
 _UNDECODED = [
     InstantText(column) if isinstance(column.type, Instant) else column
     for column in (events.c[name] for name in StoredEvent.__struct_fields__)
 ]
-_WHOLE_ROW = [sa.type_coerce(column, sa.types.NullType()).label(column.name) for column in workspaces.c]
 _TOLD = [events.c[name] for name in rows.TOLD]
-_TICKED = (workspaces.c.due_at, workspaces.c.held_until, workspaces.c.lease_until)
+_TICKED = (
+    (workspaces.c.id, workspaces.c.due_at),
+    (workspaces.c.id, workspaces.c.held_until),
+    (workspaces.c.id, workspaces.c.lease_until),  # of a cycle that an older version leased
+    (leases.c.workspace, leases.c.until),
+)
 
 
 class SqlReader(SqlInquiries):
@@ -70,12 +80,12 @@ class SqlReader(SqlInquiries):
 
     def workspace(self, workspace: str) -> StoredWorkspace | None:
         """Return a workspace's row, removed ones too."""
-        row = self._sql.run(sa.select(workspaces).where(workspaces.c.id == workspace)).mappings().one_or_none()
-        return None if row is None else rows.workspace_of(row)
+        row = self._sql.run(to_read.where(workspaces.c.id == workspace)).mappings().one_or_none()
+        return None if row is None else workspace_of(row)
 
     def workspaces(self, wanted: WorkspaceFilter) -> list[StoredWorkspace]:
         """Return a page of workspaces."""
-        page = sa.select(workspaces).where(workspaces.c.id > wanted.after)
+        page = to_read.where(workspaces.c.id > wanted.after)
         if wanted.phase is not None:
             page = page.where(workspaces.c.phase == wanted.phase.value)
         elif not wanted.removed:
@@ -85,15 +95,19 @@ class SqlReader(SqlInquiries):
         if wanted.label is not None:
             page = page.where(self._labelled(*wanted.label))
         result = self._sql.run(page.order_by(workspaces.c.id).limit(wanted.limit))
-        return [rows.workspace_of(row) for row in result.mappings()]
+        return [workspace_of(row) for row in result.mappings()]
 
     def _labelled(self, key: str, value: str) -> sa.ColumnElement[bool]:
+        is_old = workspaces.c.folded_state.is_(None)
         if self._sql.dialect == "sqlite":
-            listed = sa.func.json_each(workspaces.c.state, "$.registration.labels").table_valued("key", "value")
+            inside = sa.func.json_extract(workspaces.c.state, "$.registration.labels")
+            labels: sa.ColumnElement[Any] = sa.case((is_old, inside), else_=registrations.c.labels)
+            listed = sa.func.json_each(labels).table_valued("key", "value")
         else:
-            labels = sa.cast(workspaces.c.state, postgresql.JSON)["registration"]["labels"]
             # A workspace that was never registered has JSON's null for its registration, and no labels.
-            listed = sa.func.json_each_text(labels).table_valued("key", "value")
+            inside = sa.cast(workspaces.c.state, postgresql.JSON)["registration"]["labels"]
+            beside = sa.cast(registrations.c.labels, postgresql.JSON)
+            listed = sa.func.json_each_text(sa.case((is_old, inside), else_=beside)).table_valued("key", "value")
         return sa.exists().select_from(listed).where(listed.c.key == key, listed.c.value == value)
 
     def policies(self) -> Policies:
@@ -129,14 +143,14 @@ class SqlReader(SqlInquiries):
         """Return a page of the log as it is kept."""
         return rows.stored_events_of(self._sql.fetch(event_page(sa.select(*_UNDECODED), wanted)))
 
-    def workspace_rows(self, after: str, limit: int) -> dict[str, str]:
-        """Return a page of workspaces' rows as they are kept, undecoded."""
-        page = sa.select(*_WHOLE_ROW).where(workspaces.c.id > after).order_by(workspaces.c.id).limit(limit)
-        return {row["id"]: rows.spelled(dict(row)) for row in self._sql.run(page).mappings()}
+    def workspace_rows(self, after: str, limit: int) -> dict[str, KeptRow]:
+        """Return a page of workspaces as they are kept, undecoded."""
+        page = to_compare.where(workspaces.c.id > after).order_by(workspaces.c.id).limit(limit)
+        return {row["id"]: kept_row(row) for row in self._sql.run(page).mappings()}
 
-    def spell(self, stored: StoredWorkspace) -> str:
-        """Return what the row of a workspace must be."""
-        return rows.spelled_workspace(stored)
+    def spell(self, stored: StoredWorkspace, like: KeptRow | None) -> KeptRow:
+        """Return what the rows of a workspace must be."""
+        return spelled_workspace(stored, like)
 
     def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
         """Return a workspace's decisions as they are kept, from a version on, in their order."""
@@ -184,12 +198,23 @@ class SqlReader(SqlInquiries):
         row = self._sql.run(wanted).mappings().one_or_none()
         return None if row is None else rows.event_of(row)
 
+    def cycles_of(self, worker: str) -> list[OpenCycle]:
+        """Return the open cycles that a worker of that name holds, by workspace."""
+        either = (leases.c.worker == worker) | workspaces.c.lease_until.is_not(None)
+        listed = self._sql.run(to_read.where(either).order_by(workspaces.c.id)).mappings()
+        held = ((stored.state.workspace, stored.lease) for stored in map(workspace_of, listed))
+        return [
+            OpenCycle(workspace=name, cycle=lease.cycle, fence=lease.fence)
+            for name, lease in held
+            if lease is not None and lease.worker == worker
+        ]
+
     def due_workspaces(self, limit: int) -> list[str]:
         """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""
         now = self._time.store_time()
         branches = [
-            sa.select(workspaces.c.id, column.label("at")).where(column <= now).order_by(column).limit(limit).subquery()
-            for column in _TICKED
+            sa.select(name.label("id"), at.label("at")).where(at <= now).order_by(at).limit(limit).subquery()
+            for name, at in _TICKED
         ]
         found = sa.union_all(*(sa.select(branch) for branch in branches)).subquery()
         oldest = sa.func.min(found.c.at)
@@ -209,14 +234,14 @@ class SqlReader(SqlInquiries):
         now = self._time.store_time()
         branches = [
             sa.select(sa.func.min(column).label("at")).where(column > now)
-            for column in (*_TICKED, workspaces.c.ready_at)
+            for column in (*(at for _, at in _TICKED), workspaces.c.ready_at)
         ]
         found = sa.union_all(*branches).subquery()
         at: datetime | None = self._sql.run(sa.select(sa.func.min(found.c.at, type_=Instant()))).scalar_one()
         return at
 
     def backlog(self) -> Backlog:
-        """Return what waits; one pass over the workspaces' rows."""
+        """Return what waits; one pass over the workspaces' rows, and one over the leases."""
         waits = workspaces.c.pending_count + workspaces.c.pending_requests > 0
         by_phase = sa.select(
             workspaces.c.phase,
@@ -228,13 +253,14 @@ class SqlReader(SqlInquiries):
             sa.func.min(workspaces.c.ready_at).label("ready_at"),
         ).group_by(workspaces.c.phase)
         found = self._sql.run(by_phase).all()
+        leased = self._sql.run(sa.select(sa.func.count()).select_from(leases)).scalar_one()
         due = [at for row in found for at in (row.due_at, row.ready_at) if at is not None]
         return Backlog(
             now=self.now(),
             pending_writes=sum(int(row.writes) for row in found),
             pending_workspaces=sum(row.waiting for row in found),
             oldest_due_at=min(due, default=None),
-            running=sum(row.running for row in found),
+            running=leased + sum(row.running for row in found),
             phases={Phase(row.phase): row.workspaces for row in found},
         )
 

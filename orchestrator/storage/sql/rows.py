@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -17,10 +17,12 @@ from orchestrator.domain.encoding import (
     canonical_json,
     decode_data,
     decode_listed_projection,
+    decode_old_state,
     decode_projection,
+    decode_registration,
     decode_state,
     encode_data,
-    encode_state,
+    encode_old_state,
     format_instant,
     unreadable_event,
 )
@@ -30,7 +32,6 @@ from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import Unreadable
 from orchestrator.ports.inquiries import PastEvent
-from orchestrator.ports.store import StoredWorkspace
 
 Row = dict[str, Any]
 _DATA = StoredEvent.__struct_fields__.index("data")
@@ -180,83 +181,35 @@ def stored_events_of(found: Iterable[Sequence[Any]]) -> list[StoredEvent]:
     return [make(*row[:_DATA], msgspec.Raw(row[_DATA])) for row in found]
 
 
-def pending_first_at(state: WorkspaceState) -> datetime | None:
-    """Return when the first write that still waits was recorded."""
-    return state.folded.first_write_at or state.window.first_write_at
-
-
-def pending_last_at(state: WorkspaceState) -> datetime | None:
-    """Return when the last write that still waits was recorded."""
-    return state.window.last_write_at or state.folded.last_write_at
-
-
-def workspace_row(stored: StoredWorkspace) -> Row:
-    """Return all columns of a workspace: every one follows from its state and its due instant."""
-    state = stored.state
-    return {
-        "id": state.workspace,
-        "fleet": fleet_of(state),
-        "version": state.version,
-        "phase": state.phase.value,
-        "state": encode_state(state),
-        "pending_first_at": pending_first_at(state),
-        "pending_last_at": pending_last_at(state),
-        "pending_count": state.pending_writes,
-        "pending_requests": state.pending_requests,
-        "due_at": stored.due_at,
-        "ready_at": state.ready_at,
-        "held_until": state.hold.until if state.hold else None,
-        "fence": state.fence,
-        "lease_until": state.cycle.lease_until if state.cycle else None,
-    }
-
-
-def fleet_of(state: WorkspaceState) -> str:
-    """Return the workspace's fleet; empty if it was never registered."""
-    return state.registration.fleet if state.registration else ""
-
-
-def workspace_of(row: sa.RowMapping) -> StoredWorkspace:
-    """Return the workspace of a row, its lease put back into its open cycle. Raises ``Unreadable``."""
-    try:
-        return StoredWorkspace(
-            state=decode_state(row["state"], lease_until=row["lease_until"]),
-            due_at=row["due_at"],
-        )
-    except _DAMAGED as error:
-        raise _unreadable("workspaces", row["id"], error) from None
-
-
-def spelled_workspace(stored: StoredWorkspace) -> str:
-    """Return all columns of a workspace but its lease, which is the row's own, as one text."""
-    return spelled(workspace_row(stored))
-
-
-def spelled(row: Mapping[str, Any]) -> str:
-    """Return a workspace's columns as one text, whatever somebody has put into them; all but its lease."""
-    kept = {name: value for name, value in row.items() if name != "lease_until"}
-    try:
-        return canonical_json(kept)
-    except (TypeError, ValueError):
-        return repr(kept)
-
-
 def _unreadable(table: str, key: str, why: Exception) -> Unreadable:
     return Unreadable(f"the row {key!r} of {table} cannot be read by this version: {why}", table=table, id=key)
 
 
 def snapshot_row(snapshot: Snapshot) -> Row:
-    """Return the columns of a snapshot."""
+    """Return the columns of a snapshot, in the shape of revision 0002."""
     state = snapshot.state
-    return {"workspace": state.workspace, "position": snapshot.position, "state": encode_state(state)}
+    return {"workspace": state.workspace, "position": snapshot.position, "state": encode_old_state(state)}
+
+
+REGISTERED_BY = "registered_by"
+"""The column of a snapshot's row that holds the data of the event that its state was registered by."""
 
 
 def snapshot_of(row: sa.RowMapping) -> Snapshot:
-    """Return the snapshot of a row. Raises ``Unreadable``."""
+    """Return the snapshot of a row with its column ``REGISTERED_BY``. Raises ``Unreadable``."""
     try:
-        return Snapshot(position=row["position"], state=decode_state(row["state"], lease_until=None))
+        return Snapshot(position=row["position"], state=_state_of(row["state"], row[REGISTERED_BY]))
     except _DAMAGED as error:
         raise _unreadable("workspace_snapshots", f"{row['workspace']} at {row['position']}", error) from None
+
+
+def _state_of(text: str, registered_by: str | None) -> WorkspaceState:
+    """Return a snapshot's state. Only today's shape says by which event it was registered."""
+    if registered_by is not None:
+        return decode_state(text, decode_registration(registered_by))
+    if '"registration_position":' in text:
+        return decode_state(text, None)
+    return decode_old_state(text, registration_position=0)
 
 
 def restart_row(record: RestartProjection) -> Row:

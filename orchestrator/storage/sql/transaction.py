@@ -15,7 +15,7 @@ from orchestrator.domain.policy import Action, Policies, PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.errors import Conflict, StorageUnavailable
-from orchestrator.ports.store import Running, StoredAnswer, StoredWorkspace
+from orchestrator.ports.store import Lease, Running, StoredAnswer, StoredWorkspace
 from orchestrator.storage.sql import rows
 from orchestrator.storage.sql import shared_reads as lookups
 from orchestrator.storage.sql.schema import (
@@ -23,12 +23,22 @@ from orchestrator.storage.sql.schema import (
     NOT_A_WRITE,
     events,
     idempotency_keys,
+    leases,
     policies,
+    registrations,
     restarts,
     workspace_snapshots,
     workspaces,
 )
 from orchestrator.storage.sql.statements import Statements
+from orchestrator.storage.sql.workspace_rows import (
+    Found,
+    fleet_of,
+    lease_in_row,
+    lease_row,
+    registration_row,
+    workspace_row,
+)
 
 _KEYS_AT_ONCE = 1_000
 
@@ -44,9 +54,7 @@ class Instants:
 class SqlTransaction:
     """``Transaction`` over ``Statements``; ``held`` are the locked rows, ``absent`` the ids that have none."""
 
-    def __init__(
-        self, sql: Statements, held: Mapping[str, StoredWorkspace], absent: Collection[str], instants: Instants
-    ) -> None:
+    def __init__(self, sql: Statements, held: Mapping[str, Found], absent: Collection[str], instants: Instants) -> None:
         self._sql = sql
         self._held = dict(held)
         self._writable = frozenset(held) | frozenset(absent)
@@ -57,7 +65,8 @@ class SqlTransaction:
 
     def workspace(self, workspace: str) -> StoredWorkspace | None:
         """Return a locked workspace, as it was last saved."""
-        return self._held.get(workspace)
+        found = self._held.get(workspace)
+        return found.stored if found else None
 
     def locked(self) -> Sequence[str]:
         """Return the ids of the rows this transaction holds, in order."""
@@ -88,8 +97,61 @@ class SqlTransaction:
         """Write the rows of held workspaces. Raises ``Conflict`` for one that this transaction does not hold."""
         for stored in changed:
             check_held(stored.state.workspace, self._writable)
-        self._sql.upsert(workspaces, [rows.workspace_row(stored) for stored in changed])
-        self._held |= {stored.state.workspace: stored for stored in changed}
+        after = {stored.state.workspace: self._found_after(stored) for stored in changed}
+        self._sql.upsert(
+            workspaces,
+            [workspace_row(one.stored, is_old=one.is_old, lease_until=one.lease_until) for one in after.values()],
+        )
+        self._save_registrations(after)
+        self._save_leases(after)
+        self._held |= after
+
+    def _found_after(self, stored: StoredWorkspace) -> Found:
+        """Return the row as it will be: a row of the old shape stays one, and so does its lease."""
+        before = self._held.get(stored.state.workspace)
+        is_old = before is None or before.is_old
+        lease_until = before.lease_until if before is not None and _same_cycle(before, stored) else None
+        if is_old and _starts(before, stored) and stored.lease is not None:
+            lease_until = stored.lease.until
+        return Found(stored=stored, is_old=is_old, lease_until=lease_until)
+
+    def _save_registrations(self, after: Mapping[str, Found]) -> None:
+        """Write the registrations that changed, and the fleets of the cycles that run meanwhile."""
+        moved = [one for name, one in after.items() if _is_registered_anew(self._held.get(name), one)]
+        said = [row for one in moved if (row := registration_row(one.stored.state)) is not None]
+        self._sql.upsert(registrations, said)
+        for one in moved:
+            state = one.stored.state
+            if state.cycle is not None:
+                fleet = sa.update(leases).where(leases.c.workspace == state.workspace)
+                self._sql.run(fleet.values(fleet=fleet_of(state)))
+
+    def _save_leases(self, after: Mapping[str, Found]) -> None:
+        """Write the leases of cycles that start, and delete those of cycles that have ended."""
+        given, ended = [], []
+        for name, one in after.items():
+            before, lease = self._held.get(name), one.stored.lease
+            if _starts(before, one.stored) and lease is not None and not one.is_old:
+                given.append(lease_row(one.stored.state, lease))
+            elif before is not None and _ends(before, one.stored) and before.lease_until is None:
+                ended.append(name)
+        self._sql.upsert(leases, given)
+        if ended:
+            self._sql.run(sa.delete(leases).where(leases.c.workspace.in_(ended)))
+
+    def leases(self, names: Collection[str]) -> dict[str, Lease]:
+        """Return the leases of those of these locked workspaces whose cycle is open, and lock them, in id order."""
+        running = {name: one for name in sorted(names) if (one := self._held.get(name)) and one.stored.state.cycle}
+        found: dict[str, Lease] = {}
+        for name, one in running.items():
+            lease = lease_in_row(one.stored.state, one.lease_until) if one.lease_until is not None else None
+            found |= {} if lease is None else {name: lease}
+        beside = [name for name in running if name not in found]
+        if beside:
+            wanted = sa.select(leases).where(leases.c.workspace.in_(beside)).order_by(leases.c.workspace)
+            for row in self._sql.run(wanted.with_for_update()):
+                found[row.workspace] = Lease(cycle=row.cycle, fence=row.fence, worker=row.worker, until=row.until)
+        return found
 
     def restart(self, restart: str) -> RestartProjection | None:
         """Return a restart's read model."""
@@ -120,9 +182,10 @@ class SqlTransaction:
 
     def running(self, fleet: str) -> Running:
         """Count the open cycles; exact, since every start holds the append lock."""
-        in_fleet = sa.func.count().filter(workspaces.c.fleet == fleet)
-        counted = sa.select(sa.func.count(), in_fleet).where(workspaces.c.lease_until.is_not(None))
-        total, of_fleet = self._sql.run(counted).one()
+        in_rows = sa.select(workspaces.c.fleet).where(workspaces.c.lease_until.is_not(None))
+        open_ones = sa.union_all(in_rows, sa.select(leases.c.fleet)).subquery()
+        in_fleet = sa.func.count().filter(open_ones.c.fleet == fleet)
+        total, of_fleet = self._sql.run(sa.select(sa.func.count(), in_fleet).select_from(open_ones)).one()
         return Running(total=total, in_fleet=of_fleet)
 
     def by_source(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Recorded]:
@@ -159,6 +222,24 @@ class SqlTransaction:
         )
         at: datetime | None = self._sql.run(newest).scalar_one_or_none()
         return at
+
+
+def _same_cycle(before: Found, after: StoredWorkspace) -> bool:
+    earlier, now = before.stored.state.cycle, after.state.cycle
+    return earlier is not None and now is not None and earlier.id == now.id
+
+
+def _ends(before: Found, after: StoredWorkspace) -> bool:
+    return before.stored.state.cycle is not None and not _same_cycle(before, after)
+
+
+def _starts(before: Found | None, after: StoredWorkspace) -> bool:
+    return after.state.cycle is not None and not (before is not None and _same_cycle(before, after))
+
+
+def _is_registered_anew(before: Found | None, after: Found) -> bool:
+    position = before.stored.state.registration_position if before else 0
+    return after.stored.state.registration_position != position
 
 
 def check_held(workspace: str, writable: Collection[str]) -> None:
