@@ -300,6 +300,7 @@ class RestartGaveUp(EventData, frozen=True, kw_only=True):
     (``evolve``): newer writes are those after the give-up itself.
     """
 
+    SCHEMA = 2
     OMITTED = frozenset({"to_position"})
 
     restart: str

@@ -115,7 +115,9 @@ def _failed(
 
 def _give_up(state: WorkspaceState, restart: UnsettledRestart, policy: Policy, now: datetime) -> ev.RestartGaveUp:
     waits = timedelta(milliseconds=give_up_backoff_ms(state.give_ups, policy))
-    return ev.RestartGaveUp(restart=restart.id, attempts=restart.cycles, next_try_at=now + waits)
+    return ev.RestartGaveUp(
+        restart=restart.id, attempts=restart.cycles, next_try_at=now + waits, to_position=restart.to_position
+    )
 
 
 def _duration_ms(restart: UnsettledRestart, now: datetime) -> int:

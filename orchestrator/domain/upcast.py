@@ -21,8 +21,14 @@ def _cycle_started_1(data: Plain) -> Plain:
     return {**data, "policy_version": None}
 
 
+def _restart_gave_up_1(data: Plain) -> Plain:
+    """Say nothing of where its range ended: that is what tells a give-up of schema 1 apart, which was meant otherwise."""
+    return {**data, "to_position": None}
+
+
 STEPS: Mapping[tuple[str, int], Callable[[Plain], Plain]] = {
     ("CycleStarted", 1): _cycle_started_1,
+    ("RestartGaveUp", 1): _restart_gave_up_1,
 }
 """(type, schema) -> the data in the next schema."""
 

@@ -5,6 +5,7 @@ Lock order, always (DESIGN section 3): workspace rows in id order, the append lo
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -12,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from orchestrator.crash_points import crash_point
 from orchestrator.domain.encoding import canonical_json
@@ -24,13 +26,23 @@ from orchestrator.storage import migrate
 from orchestrator.storage.sql import checkpoints, file_writes
 from orchestrator.storage.sql.database_time import LAST_RECORDED_AT, DatabaseTime
 from orchestrator.storage.sql.reader import TICK, SqlReader
-from orchestrator.storage.sql.schema import Instant, counters, heartbeats, idempotency_keys, leases, workspaces
+from orchestrator.storage.sql.schema import (
+    NOT_A_WRITE,
+    Instant,
+    counters,
+    events,
+    heartbeats,
+    idempotency_keys,
+    leases,
+    workspaces,
+)
 from orchestrator.storage.sql.statements import Statements
 from orchestrator.storage.sql.transaction import Instants, SqlTransaction
 from orchestrator.storage.sql.verification import save_verification
 from orchestrator.storage.sql.workspace_rows import Found, RegistrationMoved, found_of, to_lock, unreadable
 
 _MOST_TRIES = 20
+_REGISTERING = ("WorkspaceRegistered", "WorkspaceChanged")
 _IDS_AT_ONCE = 10_000
 
 Held = dict[str, Found]
@@ -110,6 +122,7 @@ class SqlEventStore(ABC):
             some = workspaces.c.id.in_(wanted[start : start + _IDS_AT_ONCE])
             held |= self._lock(sql, to_lock.where(some), skip_locked=skip_locked)
         self._take_append_lock(sql)
+        self._place_old(sql, held)
         missing = [workspace for workspace in wanted if workspace not in held]
         existing: set[str] = set()
         for start in range(0, len(missing), _IDS_AT_ONCE):
@@ -125,6 +138,7 @@ class SqlEventStore(ABC):
         open_ones = workspaces.c.due_at.is_not(None) & of_fleet
         held = self._lock(sql, to_lock.where(open_ones), skip_locked=False)
         self._take_append_lock(sql)
+        self._place_old(sql, held)
         if not set(sql.run(sa.select(workspaces.c.id).where(open_ones)).scalars()) <= held.keys():
             return None
         return SqlTransaction(sql, held, (), self._instants(sql))
@@ -145,6 +159,24 @@ class SqlEventStore(ABC):
             return found_of(sql.run(to_lock.where(workspaces.c.id == workspace)).mappings().one())
         except RegistrationMoved as error:
             raise unreadable(workspace, error) from None
+
+    def _place_old(self, sql: Statements, held: Held) -> None:
+        """Find the registrations of rows of the old shape, which do not say where they stand in the log.
+
+        ``registrations`` is exact up to the position that the migration filled it to; older versions that go on beside
+        this one write theirs into the row alone.
+        """
+        old = [name for name, found in held.items() if found.is_old]
+        if not old:
+            return
+        filled = sa.select(counters.c.position).where(counters.c.name == "registrations").scalar_subquery()
+        later = sa.select(events.c.workspace, sa.func.max(events.c.position)).where(
+            events.c.type.in_(_REGISTERING), NOT_A_WRITE, events.c.position > filled, events.c.workspace.in_(old)
+        )
+        for workspace, position in sql.run(later.group_by(events.c.workspace)):
+            stored = held[workspace].stored
+            state = replace(stored.state, registration_position=position)
+            held[workspace] = dataclasses.replace(held[workspace], stored=replace(stored, state=state))
 
     def _instants(self, sql: Statements) -> Instants:
         """Read the clock and the last ``recorded_at`` in one statement, after the last lock."""

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.domain import commands as cmd
-from orchestrator.domain.encoding import encode_old_state
+from orchestrator.domain.encoding import encode_state
 from orchestrator.domain.events import PolicyChanged
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.policy import Policies, PolicyLayer, parse_policy
@@ -72,7 +72,7 @@ def _policy(history: History, scope: str, number: int) -> None:
 
 
 def seen(stored: StoredWorkspace | None) -> tuple[str, datetime | None] | None:
-    return None if stored is None else (encode_old_state(stored.state), stored.due_at)
+    return None if stored is None else (encode_state(stored.state), stored.due_at)
 
 
 def lived(history: History, steps: list[tuple[str, str, int]]) -> dict[datetime, dict[str, object]]:

@@ -29,7 +29,7 @@ from tests.servers.postgres import PostgresServer
 from tests.storage.life_script import live
 
 LIFE = Path(__file__).with_name("life_script.py")
-BEFORE = "0002"
+BEFORE = "0003"
 """The revision before the newest."""
 
 

@@ -22,7 +22,7 @@ from orchestrator.domain.encoding import (
     decode_registration,
     decode_state,
     encode_data,
-    encode_old_state,
+    encode_state,
     format_instant,
     unreadable_event,
 )
@@ -186,9 +186,9 @@ def _unreadable(table: str, key: str, why: Exception) -> Unreadable:
 
 
 def snapshot_row(snapshot: Snapshot) -> Row:
-    """Return the columns of a snapshot, in the shape of revision 0002."""
+    """Return the columns of a snapshot."""
     state = snapshot.state
-    return {"workspace": state.workspace, "position": snapshot.position, "state": encode_old_state(state)}
+    return {"workspace": state.workspace, "position": snapshot.position, "state": encode_state(state)}
 
 
 REGISTERED_BY = "registered_by"

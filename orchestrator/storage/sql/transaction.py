@@ -107,13 +107,13 @@ class SqlTransaction:
         self._held |= after
 
     def _found_after(self, stored: StoredWorkspace) -> Found:
-        """Return the row as it will be: a row of the old shape stays one, and so does its lease."""
+        """Return the row as it will be: in today's shape. A lease that an older version took in the row stays there.
+
+        That version renews it there.
+        """
         before = self._held.get(stored.state.workspace)
-        is_old = before is None or before.is_old
         lease_until = before.lease_until if before is not None and _same_cycle(before, stored) else None
-        if is_old and _starts(before, stored) and stored.lease is not None:
-            lease_until = stored.lease.until
-        return Found(stored=stored, is_old=is_old, lease_until=lease_until)
+        return Found(stored=stored, is_old=False, lease_until=lease_until)
 
     def _save_registrations(self, after: Mapping[str, Found]) -> None:
         """Write the registrations that changed, and the fleets of the cycles that run meanwhile."""
@@ -131,7 +131,7 @@ class SqlTransaction:
         given, ended = [], []
         for name, one in after.items():
             before, lease = self._held.get(name), one.stored.lease
-            if _starts(before, one.stored) and lease is not None and not one.is_old:
+            if _starts(before, one.stored) and lease is not None:
                 given.append(lease_row(one.stored.state, lease))
             elif before is not None and _ends(before, one.stored) and before.lease_until is None:
                 ended.append(name)
@@ -238,6 +238,8 @@ def _starts(before: Found | None, after: StoredWorkspace) -> bool:
 
 
 def _is_registered_anew(before: Found | None, after: Found) -> bool:
+    if before is not None and before.is_old:
+        return True
     position = before.stored.state.registration_position if before else 0
     return after.stored.state.registration_position != position
 
