@@ -266,7 +266,7 @@ def _workspace_differences(replayed: Replayed, reader: Reader) -> Iterator[Diffe
 
 def _data_of(event: StoredEvent) -> EventData:
     try:
-        return decode_data(event.type, event.schema, event.data)
+        return decode_data(event.type, event.schema, event.data, of_nobody=event.workspace is None)
     except Unreadable as error:
         raise unreadable_event(event.position, event.id, error) from None
 
