@@ -16,6 +16,7 @@
     +-- Unavailable                  try again later: 503
     |   +-- StorageUnavailable       the database is unreachable, busy or read-only
     |   +-- MigrationsPending        the database is reachable but behind (or ahead)
+    |   |   +-- BeyondMigration      too far ahead, or not this product's: no `migrate` of this version helps
     |   +-- BrokerUnavailable        the broker did not take a wake-up
     |   +-- SealKeyUnavailable       the key that signs checkpoints is missing or unreadable
     |   +-- SinkUnavailable          a place outside of the database did not take a checkpoint
@@ -96,6 +97,10 @@ class StorageUnavailable(Unavailable):
 
 class MigrationsPending(Unavailable):
     """The database's schema is not the one this version was written for."""
+
+
+class BeyondMigration(MigrationsPending):
+    """A newer version's database, two revisions or more ahead, or one that is not this product's at all."""
 
 
 class BrokerUnavailable(Unavailable):

@@ -12,7 +12,7 @@ from orchestrator.audit.periodic_run import PeriodicVerification
 from orchestrator.bootstrap import Services, build_drainer, build_sealer, open_services
 from orchestrator.cli.http_server import HttpServer
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
-from orchestrator.errors import InvalidInput, Unavailable
+from orchestrator.errors import BeyondMigration, InvalidInput, Unavailable
 from orchestrator.logs import configure_logs
 from orchestrator.service.change_policy import note_floor
 from orchestrator.service.drain import Drainer
@@ -82,6 +82,7 @@ def run_api(settings: Settings) -> int:
     """Serve the API until a signal; return the exit code."""
     configure_logs(form=settings.log_format, level=settings.log_level)
     services = open_services(settings)
+    refuse_what_no_migration_helps(services)
     lifecycle = Lifecycle()
     server = HttpServer(create_app(services), host=settings.host, port=settings.port)
     server.start()
@@ -97,6 +98,7 @@ def run_api(settings: Settings) -> int:
 def run_worker(settings: Settings) -> int:
     """Take ticks and wake-ups until a signal; return the exit code."""
     services = _broker_services(settings)
+    refuse_what_no_migration_helps(services)
     lifecycle = Lifecycle()
     worker = WorkerParts(services)
     worker.start()
@@ -124,7 +126,10 @@ def run_migrate(settings: Settings) -> int:
     configure_logs(form=settings.log_format, level=settings.log_level)
     services = open_services(settings)
     try:
-        upgrade(settings.url, Roles(app=settings.app_role, reader=settings.reader_role))
+        newer = upgrade(settings.url, Roles(app=settings.app_role, reader=settings.reader_role))
+        if newer is not None:
+            print(f"{newer}, which serves it; nothing was changed: no table, no role's privileges, no policy floor")
+            return 0
         layer = note_floor(services.store, services.ids, settings.floor)
     except Unavailable as error:
         raise InvalidInput(f"cannot migrate: {error}") from error
@@ -132,6 +137,20 @@ def run_migrate(settings: Settings) -> int:
         services.store.close()
     print(f"Migrated; policy floor at version {layer.version}")
     return 0
+
+
+def refuse_what_no_migration_helps(services: Services) -> None:
+    """Raise ``BeyondMigration`` where waiting is in vain: the database is too new for this version, or not ours.
+
+    One that is away, or is yet to be migrated, is waited for: `/readyz` says so, and its migration may run meanwhile.
+    """
+    try:
+        services.store.check(reads_only=True)
+    except BeyondMigration:
+        services.store.close()
+        raise
+    except Unavailable as error:
+        _log.warning("database.waited_for", error=str(error))
 
 
 def _broker_services(settings: Settings) -> Services:

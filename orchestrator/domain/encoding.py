@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import asdict
 
-from orchestrator.domain.events import EVENT_TYPES, EventData
+from orchestrator.domain.events import EVENT_TYPES, EventData, UnknownEvent
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.domain.state_of_0002 import OldState, old_of, today_of
@@ -71,13 +71,16 @@ def encode_data(data: EventData) -> str:
     return canonical_json(data)
 
 
-def decode_data(type_name: str, schema: int, text: str | bytes) -> EventData:
+def decode_data(type_name: str, schema: int, text: str | bytes, *, of_nobody: bool = False) -> EventData:
     """Return the event's data in the current schema, whatever schema it is stored in.
 
     Data of a newer schema is read as far as it is known: a schema only ever adds fields (``upcast``).
-    Raises ``Unreadable`` for a type or a schema that this version does not know, and for damaged data.
+    ``of_nobody``: the event has no workspace; an unknown type is then an ``UnknownEvent``.
+    Raises ``Unreadable`` for another type or a schema that this version does not know, and for damaged data.
     """
     known = _DECODERS.get(type_name)
+    if known is None and of_nobody:
+        return _decode_unknown(type_name, text)
     if known is None:
         raise Unreadable(f"its type {type_name!r} is not one that this version knows: a newer one wrote it")
     newest, decoder = known
@@ -90,6 +93,13 @@ def decode_data(type_name: str, schema: int, text: str | bytes) -> EventData:
         raise Unreadable(f"its data is no {type_name} of schema {schema}: {error}") from None
     except (KeyError, TypeError):
         raise Unreadable(f"there is no schema {schema!r} of {type_name}") from None
+
+
+def _decode_unknown(type_name: str, text: str | bytes) -> UnknownEvent:
+    try:
+        return UnknownEvent(name=type_name, stored=msgspec.json.decode(text, type=dict[str, Any]))
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Unreadable(f"its data is no JSON object: {error}") from None
 
 
 def unreadable_event(position: int, event: str, why: object) -> Unreadable:
@@ -164,6 +174,8 @@ def _spelling_of(kind: type[Any]) -> Callable[[Any], Any]:
     """Return what makes plain values of a class; asked once for each class."""
     if kind is datetime:
         return format_instant
+    if kind is UnknownEvent:
+        return lambda value: value.stored  # as it is stored, whatever a newer version's rules for its spelling are
     if issubclass(kind, msgspec.Struct) or is_dataclass(kind):
         return _spelling_of_fields(kind)
     if issubclass(kind, Enum):

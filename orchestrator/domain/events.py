@@ -351,6 +351,17 @@ FACT_TYPES: frozenset[str] = frozenset(name for name, cls in EVENT_TYPES.items()
 """Types without a version."""
 
 
+class UnknownEvent(EventData, frozen=True, kw_only=True):
+    """An event of no workspace whose type a newer version added: shown as it is stored, passed over by every fold.
+
+    Never recorded by this version, and none of ``EVENT_TYPES``. An unknown event of a workspace is an error instead:
+    nothing may be folded over what might have changed that workspace (CONTRACT section 8).
+    """
+
+    name: str
+    stored: Mapping[str, Any]
+
+
 class NewEvent(Struct, frozen=True, kw_only=True):
     """An event about to be appended. The store adds position and ``recorded_at``."""
 
@@ -377,4 +388,4 @@ class Recorded(NewEvent, frozen=True, kw_only=True):
     @property
     def type(self) -> str:
         """Return the type as the log spells it."""
-        return self.data.type_name()
+        return self.data.name if type(self.data) is UnknownEvent else self.data.type_name()

@@ -281,7 +281,7 @@ def _part(rows: Mapping[str, KeptRow], part: str) -> dict[str, str]:
 
 def _data_of(event: StoredEvent) -> EventData:
     try:
-        return decode_data(event.type, event.schema, event.data)
+        return decode_data(event.type, event.schema, event.data, of_nobody=event.workspace is None)
     except Unreadable as error:
         raise unreadable_event(event.position, event.id, error) from None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -13,30 +15,52 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import exc
 
 import migrations
-from orchestrator.errors import MigrationsPending
+from orchestrator.errors import BeyondMigration, MigrationsPending
 from orchestrator.storage.engines import migration_engine
 from orchestrator.storage.privileges import NO_ROLES, Roles, check_roles, grant
-from orchestrator.storage.sql.statements import own_errors
+from orchestrator.storage.sql.schema import events, workspaces
+from orchestrator.storage.sql.statements import own_error, own_errors
 from orchestrator.storage.urls import POSTGRESQL, database_url
 
 _ONE_AT_A_TIME = 0x726F_6D69_6772
 """Key of PostgreSQL's advisory lock: two upgrades at once wait for each other."""
 
+_NUMBER = re.compile(r"\d{4}", re.ASCII)
+_OUR_TABLES = {events.name, workspaces.name}
+_FOREIGN = "it is not this product's, or was damaged; nothing was changed; name another database, or restore this one"
 
-def upgrade(url: str, roles: Roles = NO_ROLES) -> None:
+
+def upgrade(url: str, roles: Roles = NO_ROLES) -> str | None:
     """Bring the database to the newest schema, and in the same transaction ``roles`` to their privileges.
 
-    Two at once are safe. Raises ``InvalidInput`` where a role cannot be as it should, ``StorageUnavailable``.
+    One that is a revision ahead is served as it is, and belongs to the newer version's `migrate`: nothing is changed,
+    privileges neither, and a sentence that says so is returned. Two at once are safe. Raises ``InvalidInput`` where a
+    role cannot be as it should, ``BeyondMigration`` where the database is not one to migrate, ``StorageUnavailable``.
     """
     check_roles(roles, database_url(url).get_backend_name())
-    _migrate(url, lambda config: command.upgrade(config, "head"), roles)
+    with _changing(url) as connection:
+        ahead = _ahead(connection)
+        if ahead > 1:
+            raise _too_new(connection)
+        if ahead == 1:
+            return f"The database is at revision {_current(connection)}, one ahead of this version's {_head()}"
+        _require_own_tables(connection)
+        try:
+            command.upgrade(_config(connection), "head")
+        except exc.ProgrammingError as error:
+            said = str(error.orig).strip().splitlines()[0]
+            raise BeyondMigration(f"the database has not what its revision promises ({said}): {_FOREIGN}") from error
+        grant(connection, roles)
+    return None
 
 
 def downgrade(url: str, revision: str = "base") -> None:
     """Take the schema back to ``revision``; ``base`` drops everything. Raises ``StorageUnavailable``."""
-    _migrate(url, lambda config: command.downgrade(config, revision))
+    with _changing(url) as connection:
+        command.downgrade(_config(connection), revision)
 
 
 def check_schema(url: str) -> None:
@@ -44,7 +68,8 @@ def check_schema(url: str) -> None:
     with warnings.catch_warnings():
         # An index over an expression cannot be read back from SQLite; SQLAlchemy and Alembic each say so.
         warnings.filterwarnings("ignore", r"(Skipped unsupported|autogenerate skipping).*expression-based index")
-        _migrate(url, command.check)
+        with _changing(url) as connection:
+            command.check(_config(connection))
 
 
 def is_pending(url: str) -> bool:
@@ -61,52 +86,91 @@ def check_current(connection: sa.Connection) -> None:
     """Raise ``MigrationsPending`` unless the database is at the revision of this version, or one ahead.
 
     Migrations only add (CONTRIBUTING): the version before the newest one goes on while an upgrade rolls.
+    ``BeyondMigration`` is the one of them for a database that no migration of this version makes fit.
     """
     with own_errors():
-        current = _current(connection)
-    ahead = _ahead(current)
+        current, ahead = _current(connection), _ahead(connection)
     if ahead > 1:
-        raise MigrationsPending(
-            f"the database is at revision {current}, this version knows {_head()}; upgrade this process"
-        )
-    if current != _head() and ahead != 1:
+        raise _too_new(connection)
+    if ahead < 0:
         raise MigrationsPending(
             f"the database is at revision {current or 'none'}, this version needs {_head()}; run `orchestrator migrate`"
         )
 
 
-def _migrate(url: str, change: Callable[[Config], None], roles: Roles = NO_ROLES) -> None:
+@contextmanager
+def _changing(url: str) -> Iterator[sa.Connection]:
+    """Open a transaction that no other change of the schema runs beside."""
     engine = migration_engine(database_url(url))
     try:
         with own_errors(), engine.begin() as connection:
             if connection.dialect.name == POSTGRESQL:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ONE_AT_A_TIME)))
-            config = _config()
-            config.attributes["connection"] = connection
-            change(config)
-            grant(connection, roles)
+            yield connection
     finally:
         engine.dispose()
 
 
-def _config() -> Config:
+def _config(connection: sa.Connection | None = None) -> Config:
     """Return Alembic's configuration, wherever this package is installed and whatever folder the process is in."""
     config = Config(stdout=StringIO())  # `check` would say that all is well
     folder = str(Path(migrations.__path__[0]))
     config.set_main_option("script_location", folder.replace("%", "%%"))
+    config.attributes["connection"] = connection
     return config
 
 
 @cache
-def _head() -> str | None:
-    return ScriptDirectory.from_config(_config()).get_current_head()
+def _revisions() -> tuple[str, ...]:
+    """Return this version's revisions, oldest first: 0001, 0002, ..."""
+    return tuple(sorted(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()))
 
 
-def _ahead(current: str | None) -> int:
-    """Return how many revisions the database is ahead of this version: they are numbered 0001, 0002, ..."""
-    head = _head()
-    return int(current) - int(head) if current is not None and head is not None and current.isdigit() else 0
+def _head() -> str:
+    return _revisions()[-1]
+
+
+def _ahead(connection: sa.Connection) -> int:
+    """Return how many revisions the database is ahead of this version; below 0: it is behind.
+
+    Raises ``BeyondMigration`` for a revision that no version of this product can have written.
+    """
+    current, known = _current(connection), _revisions()
+    if current is None:
+        return -len(known)
+    if current in known:
+        return known.index(current) + 1 - len(known)
+    if _NUMBER.fullmatch(current) is None or int(current) < int(known[-1]):
+        raise BeyondMigration(f"the database is at revision {current[:60]!r}, which this product never had: {_FOREIGN}")
+    return int(current) - int(known[-1])
 
 
 def _current(connection: sa.Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    """Return the database's revision; None where it has none. Raises ``BeyondMigration`` where it cannot be told."""
+    try:
+        heads: tuple[str | None, ...] = MigrationContext.configure(connection).get_current_heads()
+    except (exc.OperationalError, exc.ProgrammingError) as error:
+        if isinstance(own_error(error), MigrationsPending):  # the table is there, its column is not
+            raise BeyondMigration(f"the database's alembic_version has other columns: {_FOREIGN}") from error
+        raise
+    if len(heads) > 1 or None in heads:
+        listed = ", ".join(sorted(str(head)[:60] for head in heads))
+        raise BeyondMigration(f"the database's alembic_version holds {listed}, not one revision: {_FOREIGN}")
+    return heads[0] if heads else None
+
+
+def _too_new(connection: sa.Connection) -> BeyondMigration:
+    current = _current(connection)
+    return BeyondMigration(f"the database is at revision {current}, this version knows {_head()}; upgrade this process")
+
+
+def _require_own_tables(connection: sa.Connection) -> None:
+    """Raise ``BeyondMigration`` where tables and revision contradict each other."""
+    current = _current(connection)
+    there = _OUR_TABLES & set(sa.inspect(connection).get_table_names())
+    if there and current is None:
+        listed = " and ".join(sorted(there))
+        raise BeyondMigration(f"the database has a table {listed}, but no revision in alembic_version: {_FOREIGN}")
+    if current is not None and there != _OUR_TABLES:
+        missing = " and ".join(sorted(_OUR_TABLES - there))
+        raise BeyondMigration(f"the database is at revision {current}, but has no table {missing}: {_FOREIGN}")

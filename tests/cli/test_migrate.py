@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
+import sqlalchemy as sa
+
+from orchestrator.storage.engines import migration_engine
+from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.opening import open_store
+from orchestrator.storage.urls import database_url
 from tests.cli.conftest import Run
+from tests.cli.test_reading import one_error
 from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, PostgresServer, as_login
 
 
@@ -44,3 +55,148 @@ def test_roles_on_sqlite_are_one_line(run: Run, sqlite_url: str, monkeypatch: py
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.count("\n") == 1
     assert "--reader-role (ORCHESTRATOR_READER_ROLE): SQLite has no roles" in ran.err
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A database without tables, and the one that the settings name."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'orchestrator.db'}"
+        monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", url)
+        yield url
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    name = server.create_database()
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", server.url(name))
+    yield server.url(name)
+    server.drop_database(name)
+
+
+@pytest.fixture
+def url(empty_url: str) -> str:
+    """A database of this version."""
+    upgrade(empty_url)
+    return empty_url
+
+
+def carry_out(url: str, *statements: str) -> None:
+    engine = migration_engine(database_url(url))
+    with engine.begin() as connection:
+        for words in statements:
+            connection.execute(sa.text(words))
+    engine.dispose()
+
+
+def ask(url: str, words: str) -> object:
+    engine = migration_engine(database_url(url))
+    with engine.connect() as connection:
+        found: object = connection.execute(sa.text(words)).scalar_one()
+    engine.dispose()
+    return found
+
+
+def move_ahead(url: str, by: int) -> str:
+    revision = f"{int(str(ask(url, 'SELECT version_num FROM alembic_version'))) + by:04}"
+    carry_out(url, f"UPDATE alembic_version SET version_num = '{revision}'")
+    return revision
+
+
+def test_one_revision_ahead_is_said_in_a_line_and_nothing_is_changed(
+    run: Run, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rollback: the `migrate` of the version before, on which its processes wait, ends with 0."""
+    revision = move_ahead(url, 1)
+    monkeypatch.setenv("ORCHESTRATOR_POLICY_QUIET", "7s")
+    if url.startswith("postgresql"):
+        monkeypatch.setenv("ORCHESTRATOR_APP_ROLE", "nobody_made_this_role")
+    ran = run("migrate")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith(f"The database is at revision {revision}, one ahead of this version's 0")
+    assert ran.out.endswith("nothing was changed: no table, no role's privileges, no policy floor\n")
+    assert ran.out.count("\n") == 1
+    assert ask(url, "SELECT version_num FROM alembic_version") == revision
+    assert ask(url, "SELECT count(*) FROM events") == 0
+    if url.startswith("postgresql"):
+        assert not ask(url, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'nobody_made_this_role')")
+    for command in (["workspaces"], ["tail"], ["replay"]):
+        assert run(*command).code == 0
+
+
+@pytest.mark.parametrize("command", ["migrate", "workspaces", "tail", "replay", "api", "worker"])
+def test_two_revisions_ahead_is_one_line(command: str, run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_BROKER_URL", "redis://127.0.0.1:1/0")
+    revision = move_ahead(url, 2)
+    ran = run(command)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"the database is at revision {revision}, this version knows 0" in one_error(ran.err)
+    assert "; upgrade this process" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("revision", "words"), [("9999", "upgrade this process"), ("abc", "which this product never had")]
+)
+def test_up_on_what_it_cannot_serve_is_one_line(revision: str, words: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'orchestrator.db'}"
+    upgrade(url)
+    carry_out(url, f"UPDATE alembic_version SET version_num = '{revision}'")
+    up = [sys.executable, "-m", "orchestrator", "up", "--data", str(tmp_path), "--port", "0"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
+    ran = subprocess.run(up, env=environment, capture_output=True, check=False, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert words in one_error(ran.stderr)
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("UPDATE alembic_version SET version_num = '1a2b3c4d'", "at revision '1a2b3c4d', which this product never had"),
+        ("UPDATE alembic_version SET version_num = '4'", "at revision '4', which this product never had"),
+        ("UPDATE alembic_version SET version_num = '0000'", "at revision '0000', which this product never had"),
+        ("UPDATE alembic_version SET version_num = '\u00b2\u00b2'", "which this product never had"),
+        ("INSERT INTO alembic_version VALUES ('0001')", "alembic_version holds 0001, 0"),
+        ("DELETE FROM alembic_version", "a table events and workspaces, but no revision in alembic_version"),
+        ("DROP TABLE alembic_version", "a table events and workspaces, but no revision in alembic_version"),
+        ("ALTER TABLE alembic_version RENAME version_num TO version", "alembic_version has other columns"),
+    ],
+)
+def test_a_revision_that_is_none_is_one_line(statement: str, words: str, run: Run, url: str) -> None:
+    carry_out(url, statement)
+    ran = run("migrate")
+    assert (ran.code, ran.out) == (2, "")
+    assert words in one_error(ran.err)
+    assert "nothing was changed" in ran.err
+    reading = run("workspaces")
+    assert (reading.code, reading.out) == (2, "")
+    one_error(reading.err)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["CREATE TABLE events (id INTEGER)"],
+        ["CREATE TABLE policies (id INTEGER)"],
+        ["CREATE TABLE alembic_version (version_num VARCHAR(32))", "INSERT INTO alembic_version VALUES ('0001')"],
+        ["CREATE TABLE alembic_version (version_num VARCHAR(32))", "INSERT INTO alembic_version VALUES ('8d1f0a')"],
+        ["CREATE TABLE alembic_version (version_num VARCHAR(32))", "INSERT INTO alembic_version VALUES (NULL)"],
+    ],
+)
+def test_a_database_of_another_product_is_one_line_and_left_alone(
+    statements: list[str], run: Run, empty_url: str
+) -> None:
+    carry_out(empty_url, *statements)
+    ran = run("migrate")
+    assert (ran.code, ran.out) == (2, "")
+    one_error(ran.err)
+    engine = migration_engine(database_url(empty_url))
+    assert len(sa.inspect(engine).get_table_names()) == 1
+    engine.dispose()
+    assert run("workspaces").code == 2
+
+
+@pytest.mark.parametrize("command", ["workspaces", "restarts", "tail", "replay"])
+def test_a_database_that_is_behind_is_one_line_where_it_is_read(command: str, run: Run, url: str) -> None:
+    carry_out(url, "UPDATE alembic_version SET version_num = '0001'")
+    ran = run(command)
+    assert (ran.code, ran.out) == (2, "")
+    assert "the database is at revision 0001, this version needs 0" in one_error(ran.err)
+    assert "run `orchestrator migrate`" in ran.err

@@ -88,3 +88,44 @@ def test_a_damaged_row_is_one_line(
     ran = run(*arguments, "--database-url", copied(recorded, tmp_path, f"UPDATE {change}"))
     assert (ran.code, ran.out) == (2, "")
     assert words in one_error(ran.err)
+
+
+@pytest.fixture
+def of_nobody(recorded: Recorded, tmp_path: Path) -> str:
+    """The database, with one more event at its end: of no workspace, and of a type that this version does not know."""
+    columns = "id, type, schema, data, actor, recorded_at"
+    values = "SELECT 'evt_newer', 'KeyCreated', 7, '{\"key\":\"k1\",\"share\":1.5}', 'me', max(recorded_at) FROM events"
+    return copied(recorded, tmp_path, f"INSERT INTO events ({columns}) {values}")
+
+
+def test_an_unknown_event_of_no_workspace_is_shown_as_it_is_stored(run: Run, of_nobody: str) -> None:
+    last = run("tail", "--database-url", of_nobody).out.splitlines()[-1]
+    assert "-  KeyCreated  key=k1 share=1.5  (me)" in last
+    told = json.loads(run("tail", "--json", "--database-url", of_nobody).out.splitlines()[-1])
+    exported = json.loads(run("audit", "export", "--database-url", of_nobody).out.splitlines()[-1])
+    assert told == exported
+    assert (told["type"], told["schema"], told["data"]) == ("KeyCreated", 7, {"key": "k1", "share": 1.5})
+
+
+def test_every_reading_command_passes_over_an_unknown_event_of_no_workspace(
+    run: Run, of_nobody: str, recorded: Recorded, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.ndjson"
+    for arguments in (
+        ["workspaces"],
+        ["restarts"],
+        ["why", recorded.restart],
+        ["why", recorded.pending],
+        ["audit", "summary"],
+        ["audit", "hot-files"],
+    ):
+        ran = run(*arguments, "--database-url", of_nobody)
+        assert (ran.code, ran.err) == (0, ""), arguments
+    assert run("audit", "export", "-o", str(log), "--database-url", of_nobody).code == 0
+    said = [run("replay", "--json", "--database-url", url) for url in (recorded.url, of_nobody)]
+    assert said[0].code == said[1].code
+    assert json.loads(said[0].out)["differences"] == json.loads(said[1].out)["differences"]
+    ran = run("audit", "verify", str(log))
+    assert ran.code == 0
+    assert "passed over, of types that a newer version added: 1 KeyCreated\n" in ran.out
+    assert json.loads(run("audit", "verify", str(log), "--json").out)["passed_over"] == {"KeyCreated": 1}

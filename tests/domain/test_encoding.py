@@ -28,6 +28,7 @@ from orchestrator.domain.encoding import (
 )
 from orchestrator.domain.policy import Action, Edge, Mode, PolicyPatch, Rule
 from orchestrator.domain.state_of_0002 import OldState
+from orchestrator.errors import Unreadable
 from tests.domain.given_when_then import scenario
 
 AT = datetime(2026, 11, 23, 12, 0, 0, 123_456, tzinfo=UTC)
@@ -291,3 +292,14 @@ def test_a_restarts_read_model_comes_back() -> None:
     run = scenario().at(0).write("a").at(15).tick().start().at(16).fail()
     record = run.restarts["rst_1"]
     assert decode_projection(to_plain(record)) == record
+
+
+def test_an_unknown_type_of_no_workspace_is_kept_as_it_is_stored() -> None:
+    stored = '{"big":123456789012345678901234567890,"share":1e22}'
+    data = decode_data("KeyCreated", 7, stored, of_nobody=True)
+    assert data == ev.UnknownEvent(name="KeyCreated", stored={"big": 123456789012345678901234567890, "share": 1e22})
+    assert encode_data(data) == stored
+    with pytest.raises(Unreadable, match="no JSON object"):
+        decode_data("KeyCreated", 7, "[]", of_nobody=True)
+    with pytest.raises(Unreadable, match="'KeyCreated' is not one that this version knows"):
+        decode_data("KeyCreated", 7, stored)

@@ -186,6 +186,8 @@ class Ledger(msgspec.Struct):
     explained: int = 0
     stopped_at: int = -1
     """The position after which the log could not be read, once that is told."""
+    passed_over: dict[str, int] = {}
+    """Events of no workspace whose type this verifier does not know, by type."""
     violations: dict[str, int] = {}
     """All that were ever found, by promise."""
 

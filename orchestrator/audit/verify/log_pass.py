@@ -9,7 +9,7 @@ import msgspec
 from orchestrator.audit.verify import admissions, cycles, event_data, liveness, restarts, triggers
 from orchestrator.audit.verify.judge import Judge
 from orchestrator.audit.verify.ledger import Ledger, Workspace
-from orchestrator.audit.verify.lines import Envelope, Unreadable, parse_instant
+from orchestrator.audit.verify.lines import NEWEST_SCHEMA, Envelope, Unreadable, parse_instant
 from orchestrator.audit.verify.policies import Policies
 from orchestrator.audit.verify.report import Findings, Promise, Sums
 
@@ -53,6 +53,14 @@ _DECISIONS: dict[str, Handler] = {
 _decode_clock = msgspec.json.Decoder(event_data.ClockRegressed).decode
 
 
+def _require_known_schema(event: Envelope) -> None:
+    """Raise ``Unreadable`` where a newer version's rules would be needed; what has no workspace changes none."""
+    if event.schema > NEWEST_SCHEMA and event.workspace is not None:
+        raise Unreadable(
+            f"position {event.position}: {event.type} of schema {event.schema} is newer than this verifier"
+        )
+
+
 class Verifier:
     """Checks every promise that the events alone can show, event by event."""
 
@@ -84,6 +92,7 @@ class Verifier:
         if event.recorded_at != self._instant:
             self._read_instant(event)
         ledger.events += 1
+        _require_known_schema(event)
         name = event.workspace
         try:
             if name is None:
@@ -188,8 +197,11 @@ class Verifier:
             admissions.policy_changed(self._judge, event, self.ledger.at)
         elif event.type == "ClockRegressed":
             _decode_clock(event.data)
-        else:
+        elif event.type in _FACTS or event.type in _DECISIONS:
             raise Unreadable(f"position {event.position}: an event {event.type} of no workspace is not of this product")
+        else:  # of a newer version: it changes no workspace, so every promise can be judged without it (CONTRACT 8)
+            passed_over = self.ledger.passed_over
+            passed_over[event.type] = passed_over.get(event.type, 0) + 1
 
     def _versioned_fact(self, workspace: Workspace, event: Envelope) -> None:
         text = f"{event.type} is a fact, yet has version {event.version}"

@@ -84,7 +84,10 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole answer. ``explained``: waits beyond the bound of L1 with a reason that the log shows."""
+    """The whole answer. ``explained``: waits beyond the bound of L1 with a reason that the log shows.
+
+    ``passed_over``: how many events of no workspace are of a type that a newer version added, by type.
+    """
 
     good: bool
     source: str
@@ -95,6 +98,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     violations_left_out: int
     sums: Sums
     explained: int
+    passed_over: Mapping[str, int] = {}
 
 
 class Findings:

@@ -81,6 +81,7 @@ class Verification:
             violations_left_out=findings.total - len(findings.kept),
             sums=self.verifier.sums(),
             explained=self.ledger.explained,
+            passed_over=dict(sorted(self.ledger.passed_over.items())),
         )
 
     def _take_all(self, lines: Iterator[Line]) -> None:

@@ -21,6 +21,9 @@ def tell(report: Report) -> None:
         say(f"... and {report.violations_left_out} more")
     if report.explained:
         say(f"{report.explained} starts came later than L1's bound, each with a reason that the log shows")
+    if report.passed_over:
+        types = ", ".join(f"{count} {name}" for name, count in report.passed_over.items())
+        say(f"passed over, of types that a newer version added: {types}")
     ledger = f"{sums.covered} covered + {sums.waived} waived + {sums.recorded} recorded + {sums.pending} pending"
     say(f"writes: {sums.accepted} accepted = {ledger}" + (f", off by {sums.imbalance}" if sums.imbalance else ""))
 

@@ -104,7 +104,9 @@ def event_of(row: sa.RowMapping) -> ev.Recorded:
         id=row["id"],
         workspace=row["workspace"],
         version=row["version"],
-        data=_data_of(row["position"], row["id"], row["type"], row["schema"], row["data"]),
+        data=_data_of(
+            row["position"], row["id"], row["type"], row["schema"], row["data"], of_nobody=row["workspace"] is None
+        ),
         actor=row["actor"],
         source=row["source"],
         source_id=row["source_id"],
@@ -118,9 +120,9 @@ def event_of(row: sa.RowMapping) -> ev.Recorded:
     )
 
 
-def _data_of(position: int, event: str, kind: str, schema: int, data: str) -> ev.EventData:
+def _data_of(position: int, event: str, kind: str, schema: int, data: str, *, of_nobody: bool = False) -> ev.EventData:
     try:
-        return decode_data(kind, schema, data)
+        return decode_data(kind, schema, data, of_nobody=of_nobody)
     except Unreadable as error:
         raise unreadable_event(position, event, error) from None
 

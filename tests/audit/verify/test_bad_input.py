@@ -47,7 +47,8 @@ def test_a_last_line_without_its_line_feed_is_whole(good_lines: bytes) -> None:
         ("position", 0, ">= 1"),
         ("version", 1.5, "Expected `int | null`"),
         ("recorded_at", 12, "Expected `str`"),
-        ("schema", 3, "<= 2"),
+        ("schema", 3, "FileWritten of schema 3 is newer than this verifier"),
+        ("schema", 0, ">= 1"),
         ("recorded_at", "2026-11-23 14:02:01", "is no instant"),
         ("recorded_at", "2026-13-23T14:02:01.000000Z", "is no instant of the calendar"),
         ("type", "FileRead", "FileRead"),
@@ -64,6 +65,46 @@ def test_a_line_that_is_no_event_of_this_product(log: Log, field: str, value: ob
     assert said in text
     assert report.violations[0].line == 95
     assert unread(report)
+
+
+def newer_than(log: Log, kind: str, workspace: str | None = None, **data: object) -> dict[str, object]:
+    """An event after the last one of the log, as a newer version appends it."""
+    last = log.events[-1]
+    position = last["position"] + 1
+    head = {"position": position, "id": f"evt_{position}", "workspace": workspace, "version": None, "type": kind}
+    return {**last, **head, "schema": 2 if workspace else 9, "data": data}
+
+
+def test_a_newer_type_of_no_workspace_is_passed_over_and_told(log: Log) -> None:
+    whole = verify(log.encode())
+    log.events.append(newer_than(log, "KeyCreated", key="k1", share=0.5))
+    log.events.append(newer_than(log, "KeyCreated", key="k2"))
+
+    report = verify(log.encode())
+    assert report.good
+    assert report.passed_over == {"KeyCreated": 2}
+    assert whole.passed_over == {}
+    assert report.sums.accepted == whole.sums.accepted
+    assert report.sums.events == whole.sums.events + 2
+
+
+def test_newer_data_of_a_known_type_of_no_workspace_is_judged_as_far_as_it_is_known(log: Log) -> None:
+    policy = {"quiet_ms": 1, "calendar": [{"deny": "Mon"}]}
+    log.events.append(newer_than(log, "PolicyChanged", scope="default", policy=policy, policy_version=99, by="me"))
+    log.events.append(newer_than(log, "ClockRegressed", by_ms=5, host="h"))
+    report = verify(log.encode())
+    assert (report.good, report.passed_over) == (True, {})
+
+
+@pytest.mark.parametrize("kind", ["FileWritten", "CycleSucceeded"])
+def test_an_event_of_a_workspace_that_names_none_is_not_passed_over(log: Log, kind: str) -> None:
+    log.events.append(newer_than(log, kind))
+    assert f"an event {kind} of no workspace is not of this product" in only(verify(log.encode()))[1]
+
+
+def test_a_newer_type_of_a_workspace_is_not_passed_over(log: Log) -> None:
+    log.events.append(newer_than(log, "KeyCreated", workspace="last"))
+    assert "an event KeyCreated of a workspace is not of this product" in only(verify(log.encode()))[1]
 
 
 def test_a_key_too_many_and_a_key_too_few(log: Log) -> None:
