@@ -67,9 +67,6 @@ class Scripted:
     def probe(self, order: Order, receipt: Receipt) -> Readiness:
         return self.look(order)
 
-    def cancel(self, order: Order) -> None:
-        order.stop.set()
-
 
 def drainer(
     store: EventStore,

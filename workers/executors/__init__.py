@@ -13,7 +13,7 @@ from workers.supervision.supervisor import ProcessSupervisor
 
 PLUGIN_GROUP = "orchestrator.executors"
 
-_METHODS = ("normalise", "inspect", "restart", "probe", "cancel")
+_METHODS = ("normalise", "inspect", "restart", "probe")
 
 
 def available(supervisor: ProcessSupervisor | None) -> dict[str, Executor]:
