@@ -86,6 +86,7 @@ class Abandonment(StrEnum):
     """Why a cycle ended without a result."""
 
     LEASE_EXPIRED = "lease_expired"
+    WORKER_DIED = "worker_died"
     SHUTDOWN = "shutdown"
     REMOVED = "removed"
 

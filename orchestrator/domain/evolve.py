@@ -186,7 +186,7 @@ def _failed(state: WorkspaceState, data: ev.CycleFailed, at: datetime, position:
 
 
 def _abandoned(state: WorkspaceState, data: ev.CycleAbandoned, at: datetime, position: int) -> WorkspaceState:
-    spent = 1 if data.reason is ev.Abandonment.LEASE_EXPIRED else 0
+    spent = 1 if data.reason in (ev.Abandonment.LEASE_EXPIRED, ev.Abandonment.WORKER_DIED) else 0
     return _ended_without_success(state, at, ready_at=at, retrying=False, spent=spent)
 
 

@@ -68,6 +68,15 @@ class Running:
     in_fleet: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenCycle:
+    """A cycle that has started and not ended, and the fence it was started with."""
+
+    workspace: str
+    cycle: str
+    fence: int
+
+
 class Transaction(Protocol):
     """One writing transaction, open between its locks and its commit.
 
@@ -319,6 +328,10 @@ class Reader(Inquiries, Verifications, Protocol):
 
     def cycle_start(self, cycle: str) -> Recorded | None:
         """Return the ``CycleStarted`` of a cycle."""
+        ...
+
+    def cycles_of(self, worker: str) -> list[OpenCycle]:
+        """Return the open cycles that the worker of that name started, by workspace."""
         ...
 
     def due_workspaces(self, limit: int) -> list[str]:

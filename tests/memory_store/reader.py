@@ -18,6 +18,7 @@ from orchestrator.ports.store import (
     Backlog,
     Counters,
     EventFilter,
+    OpenCycle,
     RestartFilter,
     StoredWorkspace,
     Waived,
@@ -164,6 +165,15 @@ class MemoryReader(MemoryInquiries):
     def cycle_start(self, cycle: str) -> Recorded | None:
         """Return the ``CycleStarted`` of a cycle."""
         return self._log.cycle_start(cycle, length=self._content.length)
+
+    def cycles_of(self, worker: str) -> list[OpenCycle]:
+        """Return the open cycles that the worker of that name started."""
+        states = [self._content.workspaces[name].state for name in sorted(self._content.workspaces)]
+        return [
+            OpenCycle(workspace=state.workspace, cycle=state.cycle.id, fence=state.fence)
+            for state in states
+            if state.cycle is not None and state.cycle.worker == worker
+        ]
 
     def due_workspaces(self, limit: int) -> list[str]:
         """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""

@@ -125,6 +125,7 @@ class CycleStarted(_Data):
     lease_until: Instant
     shadow: bool
     policy_version: int | None = None
+    worker: str = ""
 
 
 class CycleSucceeded(_Data):
@@ -153,7 +154,7 @@ class CycleAbandoned(_Data):
     restart: str
     cycle: str
     fence: int
-    reason: Literal["lease_expired", "shutdown", "removed"]
+    reason: Literal["lease_expired", "worker_died", "shutdown", "removed"]
 
 
 class LateResultRejected(_Data):

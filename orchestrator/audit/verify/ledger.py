@@ -27,6 +27,7 @@ class Cycle(msgspec.Struct):
     shadow: bool
     longest_until: int | None
     """Until when at the latest it ends or is abandoned, less a tick; None where the log does not say."""
+    worker: str = ""
 
 
 class Restart(msgspec.Struct):
@@ -175,6 +176,10 @@ class Ledger(msgspec.Struct):
     explained: int = 0
     stopped_at: int = -1
     """The position after which the log could not be read, once that is told."""
+    dead_workers: dict[str, int] = {}
+    """Workers that were said to have died, and where that was said."""
+    cycles_of_dead: dict[str, int] = {}
+    """Cycles that were abandoned by such a death, and where."""
     violations: dict[str, int] = {}
     """All that were ever found, by promise."""
 

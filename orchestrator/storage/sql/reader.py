@@ -19,6 +19,7 @@ from orchestrator.ports.store import (
     Backlog,
     Counters,
     EventFilter,
+    OpenCycle,
     RestartFilter,
     StoredWorkspace,
     Waived,
@@ -183,6 +184,16 @@ class SqlReader(SqlInquiries):
         wanted = sa.select(events).where(events.c.subject == cycle, IS_CYCLE_START)
         row = self._sql.run(wanted).mappings().one_or_none()
         return None if row is None else rows.event_of(row)
+
+    def cycles_of(self, worker: str) -> list[OpenCycle]:
+        """Return the open cycles that the worker of that name started."""
+        leased = sa.select(workspaces).where(workspaces.c.lease_until.is_not(None)).order_by(workspaces.c.id)
+        states = [rows.workspace_of(row).state for row in self._sql.run(leased).mappings()]
+        return [
+            OpenCycle(workspace=state.workspace, cycle=state.cycle.id, fence=state.fence)
+            for state in states
+            if state.cycle is not None and state.cycle.worker == worker
+        ]
 
     def due_workspaces(self, limit: int) -> list[str]:
         """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""
