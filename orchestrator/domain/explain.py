@@ -19,8 +19,8 @@ from orchestrator.domain.restart_projection import RestartProjection, RestartSta
 _ABANDONED = {
     f"abandoned: {Abandonment.WORKER_DIED}": "the worker process died; what its command left running was ended",
     f"abandoned: {Abandonment.LEASE_EXPIRED}": (
-        "abandoned: lease_expired; its worker was not heard of again, and where the cycle says `fenced: false` its command "
-        "may have run beside the next"
+        "abandoned: lease_expired; its worker was not heard of again, and where the cycle says `fenced: false` "
+        "its command may have run beside the next"
     ),
 }
 _LONGEST_REASON = 200

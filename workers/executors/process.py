@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestrator.ports.executor import Order, Readiness, Receipt
 from workers.executors import target_fields as fields
+from workers.executors.bounded_run import RecordedUnder
 from workers.executors.order_limits import check
 from workers.executors.program_target import PROGRAM_FIELDS, launch_of, normalise_program
 from workers.executors.readiness import look, normalise_ready
@@ -21,8 +22,8 @@ class ProcessExecutor:
     name: str = "process"
     fenced: bool = False
 
-    def __init__(self, supervisor: ProcessSupervisor) -> None:
-        self._supervisor = supervisor
+    def __init__(self, supervisor: ProcessSupervisor, under: RecordedUnder | None = None) -> None:
+        self._supervisor, self._under = supervisor, under or RecordedUnder()
 
     def normalise(self, target: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``argv``, ``env``, ``grace``, ``ready``, and ``cwd`` where given."""
@@ -56,7 +57,7 @@ class ProcessExecutor:
             return Readiness.FAILED
         if ready["type"] == "none" and before.lived_s < fields.seconds(ready["interval"]):
             return Readiness.NOT_YET
-        seen = look(ready, order)
+        seen = look(ready, order, self._under)
         after = self._supervisor.status(order.workspace)
         # A child that could not bind its port dies while whoever holds the port answers the look.
         if after is None or not after.is_alive or after.identity != before.identity:

@@ -12,7 +12,7 @@ import httpx2
 from orchestrator.errors import ExecutionCancelled, InvalidTarget, PermanentError
 from orchestrator.ports.executor import Order, Readiness
 from workers.executors import target_fields as fields
-from workers.executors.bounded_run import Ended, run
+from workers.executors.bounded_run import Ended, RecordedUnder, run
 from workers.executors.program_target import child_environment
 from workers.supervision.launch import Launch
 
@@ -51,8 +51,8 @@ def normalise_ready(ready: object) -> dict[str, Any]:
     }
 
 
-def look(ready: Mapping[str, Any], order: Order) -> Readiness:
-    """Look once. ``ready`` as ``normalise_ready`` returned it.
+def look(ready: Mapping[str, Any], order: Order, under: RecordedUnder) -> Readiness:
+    """Look once. ``ready`` as ``normalise_ready`` returned it; a probe command is recorded ``under``.
 
     Takes at most ``ready.timeout``; raises ``ExecutionCancelled`` soon after ``order.stop``
     is set. FAILED only where waiting cannot help: a probe command
@@ -65,7 +65,7 @@ def look(ready: Mapping[str, Any], order: Order) -> Readiness:
         case "http":
             return _within(_http(ready["url"], ready.get("status")), timeout_s, order)
         case "command":
-            return _command(ready["argv"], timeout_s, order)
+            return _command(ready["argv"], timeout_s, order, under)
         case _:
             return Readiness.READY
 
@@ -167,10 +167,10 @@ async def _http(url: str, status: int | None) -> Readiness:
     return Readiness.READY if good else Readiness.NOT_YET
 
 
-def _command(argv: list[str], timeout_s: float, order: Order) -> Readiness:
+def _command(argv: list[str], timeout_s: float, order: Order, under: RecordedUnder) -> Readiness:
     launch = Launch(argv=argv, env=child_environment(order), cwd=order.target.get("cwd"), grace_s=_PROBE_GRACE_S)
     try:
-        result = run(launch, deadline_s=time.monotonic() + timeout_s, stopped=order.stop.is_set)
+        result = run(launch, order, under, deadline_s=time.monotonic() + timeout_s, stopped=order.stop.is_set)
     except PermanentError:
         return Readiness.FAILED
     if result.ended is Ended.STOP:
