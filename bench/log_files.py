@@ -26,16 +26,18 @@ from orchestrator.storage.sql.schema import (
     counters,
     events,
     file_counts,
+    leases,
     policies,
+    registrations,
     restarts,
     workspace_snapshots,
     workspaces,
 )
 
-VERSION = 4
+VERSION = 5
 """Raise it when the generator or the schema changes: databases kept under another version are made anew."""
 
-GENERATED = (events, workspaces, restarts, policies, workspace_snapshots)
+GENERATED = (events, workspaces, registrations, leases, restarts, policies, workspace_snapshots)
 TABLES = (*GENERATED, file_counts, counters)
 _SEED = 20261123
 _TOGETHER = 5_000
@@ -98,6 +100,8 @@ def generate(path: Path, count: int) -> int:
         fleet.run(count)
         for table, stored in (
             (workspaces, log.stored_workspaces()),
+            (registrations, log.stored_registrations()),
+            (leases, log.stored_leases()),
             (restarts, log.stored_restarts()),
             (policies, log.stored_policies()),
         ):

@@ -97,7 +97,8 @@ class VirtualFleet:
         """Plan what comes of a write. Only a window's first, its ``max_count``-th, and one with a rule's own numbers
         can bring a look forward.
         """
-        writes = self.log.state(workspace).window.writes
+        window = self.log.state(workspace).window
+        writes = window.writes.all.count if window.writes else 0
         most = self.log.policy(workspace).max_count
         if ruled or workspace not in self._ticks or writes <= 1 or writes >= most:
             self.follow(workspace)
@@ -113,7 +114,7 @@ class VirtualFleet:
         instants = [
             found.at if found else None,
             state.hold.until if state.hold else None,
-            cycle.lease_until if cycle is not None and cycle.id in self._unrenewed else None,
+            self.log.leases[state.workspace].until if cycle is not None and cycle.id in self._unrenewed else None,
         ]
         return min((at for at in instants if at is not None), default=None)
 

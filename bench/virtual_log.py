@@ -20,9 +20,9 @@ from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import RestartProjection, project, restart_of
 from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.ports.store import StoredWorkspace
+from orchestrator.ports.store import Lease, StoredWorkspace
 from orchestrator.service.append import Author
-from orchestrator.storage.sql import rows
+from orchestrator.storage.sql import rows, workspace_rows
 
 START = datetime(2024, 1, 8, 6, 0, tzinfo=UTC)
 """Long past, so that no clock finds the log in its future."""
@@ -68,6 +68,7 @@ class VirtualLog:
         self.now = START
         self.count = self.position = 0
         self.states: dict[str, WorkspaceState] = {}
+        self.leases: dict[str, Lease] = {}
         self.restarts: dict[str, RestartProjection] = {}
         self.layers: dict[str, PolicyLayer] = {}
         self._in_force: dict[str, Policy] = {}
@@ -124,7 +125,18 @@ class VirtualLog:
 
     def stored_workspaces(self) -> list[rows.Row]:
         """Return the columns of all workspaces."""
-        return [rows.workspace_row(self._stored(self.states[name])) for name in sorted(self.states)]
+        stored = (self._stored(self.states[name]) for name in sorted(self.states))
+        return [workspace_rows.workspace_row(one, is_old=False, lease_until=None) for one in stored]
+
+    def stored_registrations(self) -> list[rows.Row]:
+        """Return the columns of all registrations."""
+        found = (workspace_rows.registration_row(self.states[name]) for name in sorted(self.states))
+        return [row for row in found if row is not None]
+
+    def stored_leases(self) -> list[rows.Row]:
+        """Return the columns of the leases of all open cycles."""
+        running = (state for _, state in sorted(self.states.items()) if state.cycle is not None)
+        return [workspace_rows.lease_row(state, self.leases[state.workspace]) for state in running]
 
     def stored_restarts(self) -> list[rows.Row]:
         """Return the columns of all restarts."""
@@ -167,13 +179,15 @@ class VirtualLog:
         if isinstance(data, ev.CycleSucceeded | ev.WritesWaived):
             waiting = self._waiting.get(name, {})
             self._waiting[name] = {path: last for path, last in waiting.items() if last > after.settled_to}
+        if isinstance(data, ev.CycleStarted):
+            self.leases[name] = Lease(cycle=data.cycle, fence=data.fence, worker=data.worker, until=data.lease_until)
         if isinstance(data, _REGISTERING):
             self._in_force.pop(name, None)
         if is_kept(data):
             self._sink.snapshot(rows.snapshot_row(Snapshot(position=event.position, state=after)))
         restart = restart_of(data)
         if restart is not None:
-            fleet = rows.fleet_of(after)
+            fleet = workspace_rows.fleet_of(after)
             record = project(self.restarts.get(restart), event, fleet=fleet)
             if record is not None:
                 self.restarts[restart] = record

@@ -234,5 +234,5 @@ def _decision(before: WorkspaceState, action: Action, *, opened: bool) -> ev.Wri
     if before.hold is not None:
         return ev.WriteDecision.HELD
     waits = before.restart is not None and before.restart.cycle is None
-    joined = waits or opened or before.window.writes + before.window.requests > 0
+    joined = waits or opened or before.window.is_open
     return ev.WriteDecision.FOLDED if joined else ev.WriteDecision.OPENED_WINDOW

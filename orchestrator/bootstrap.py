@@ -10,7 +10,6 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import uuid_utils
 from celery import Celery
 
 from orchestrator import crash_points
@@ -27,21 +26,16 @@ from orchestrator.service.operate import Operator
 from orchestrator.service.record import AutoRegistration
 from orchestrator.settings import Settings
 from orchestrator.storage.opening import open_store
+from orchestrator.time_ordered_ids import TimeOrderedIds
 from workers.app import check_broker, create_celery
 from workers.doorbell import CeleryDoorbell
 from workers.executors import available
+from workers.executors.bounded_run import RecordedUnder
 from workers.supervision.supervisor import ProcessSupervisor
+from workers.supervision.worker_name import new_token, worker_name
 
 SLOTS_EMBEDDED = 4
 SLOTS = 16
-
-
-class TimeOrderedIds:
-    """UUIDv7 behind a prefix."""
-
-    def new(self, prefix: str) -> str:
-        """Return a fresh id like ``evt_0197...``."""
-        return f"{prefix}_{uuid_utils.uuid7().hex}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +50,8 @@ class Services:
     auto: AutoRegistration
     celery: Celery
     doorbell: CeleryDoorbell
+    worker: str
+    """The name under which this process claims, if it does."""
     actor: str
     """Who acts through an API without keys: ``local:USER``."""
 
@@ -65,14 +61,22 @@ class Services:
 
 
 def open_services(
-    settings: Settings, *, embedded: bool = False, supervisor: ProcessSupervisor | None = None
+    settings: Settings,
+    *,
+    embedded: bool = False,
+    supervisor: ProcessSupervisor | None = None,
+    under: RecordedUnder | None = None,
 ) -> Services:
-    """Wire a process. Embedded: fewer slots, and unregistered workspaces are simulated."""
+    """Wire a process. Embedded: fewer slots, and unregistered workspaces are simulated.
+
+    A process that carries restarts out has its name and its running commands recorded ``under``.
+    """
+    under = under or RecordedUnder(worker=worker_name(new_token()))
     crash_points.arm(os.environ)
     ids, store = TimeOrderedIds(), open_store(settings.url)
     slots = settings.slots or (SLOTS_EMBEDDED if embedded else SLOTS)
     celery = create_celery(settings.broker_url, tick_s=settings.tick_ms / 1000, slots=slots)
-    executors = available(supervisor)
+    executors = available(supervisor, under)
     return Services(
         settings=settings,
         store=store,
@@ -82,6 +86,7 @@ def open_services(
         auto=_auto_registration(settings, executors, embedded=embedded),
         celery=celery,
         doorbell=CeleryDoorbell(celery),
+        worker=under.worker,
         actor=f"local:{user_name()}",
     )
 
@@ -105,7 +110,7 @@ def build_drainer(services: Services, *, embedded: bool = False) -> Drainer:
         store=services.store,
         executors=services.executors,
         ids=services.ids,
-        worker=f"{socket.gethostname()}:{os.getpid()}",
+        worker=services.worker,
         slots=settings.slots or (SLOTS_EMBEDDED if embedded else SLOTS),
         jitter=random.random,
         running_most=settings.max_concurrent,

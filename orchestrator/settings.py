@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     broker_url: str = Field(default="memory://", description="Celery broker")
     bind: str = Field(default="127.0.0.1:8321", description="HOST:PORT of the API")
     tick: str = Field(default="1s", description="How often the coalescer looks")
+    commands_dir: Path | None = Field(
+        default=None, description="Folder of the records of `worker`'s running commands; none: one of this user's"
+    )
     slots: int | None = Field(default=None, ge=1, le=1000, description="Cycles at once in a worker: 4 embedded, 16")
     max_concurrent: int | None = Field(default=None, ge=1, description="Cycles at once, over all workers")
     auto_register: str | None = Field(
@@ -72,7 +75,7 @@ class Settings(BaseSettings):
         toml = [_read_config(settings_cls, Path(config))] if config else []
         return (init_settings, env_settings, *toml)
 
-    @field_validator("data", "seal_key", "checkpoint_dir")
+    @field_validator("data", "seal_key", "checkpoint_dir", "commands_dir")
     @classmethod
     def _expand_home(cls, value: Path | None) -> Path | None:
         return value if value is None else value.expanduser()

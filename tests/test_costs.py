@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.bootstrap import TimeOrderedIds
 from orchestrator.domain.commands import RequestRestart
 from orchestrator.domain.events import Trigger
 from orchestrator.ports.store import EventStore, RestartFilter
@@ -21,6 +20,7 @@ from orchestrator.service.operate import Operator
 from orchestrator.service.record import AutoRegistration, Write, record_writes
 from orchestrator.service.tick import look
 from orchestrator.storage.opening import open_store
+from orchestrator.time_ordered_ids import TimeOrderedIds
 
 IDS = TimeOrderedIds()
 

@@ -2,7 +2,7 @@
 
 The upgrade fills ``registrations`` by one statement from the events that said them, so its time does not depend on the
 states. PostgreSQL takes the lock that every append takes: what it fills is exact up to the position that ``counters``
-keeps under ``registrations``. Code that runs on goes on; what it registers after that is found when its row is converted.
+keeps under ``registrations``. Code that runs on goes on; what it registers later is found when its row is converted.
 The downgrade puts every row, lease and snapshot back into the old shape.
 """
 
@@ -109,7 +109,7 @@ def _pages(bind: sa.Connection, statement: str, keys: tuple[str, ...]) -> Iterat
         statement = statement.format(registered=registered, new=f"{registered} IS NOT NULL")
     last: dict[str, Any] = {"id": ""} if keys == ("id",) else {"workspace": "", "position": 0}
     while page := bind.execute(sa.text(statement), {**last, "limit": PAGE}).mappings().all():
-        yield from page
+        yield from map(dict, page)
         last = {name: page[-1][name] for name in keys}
 
 

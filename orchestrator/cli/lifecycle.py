@@ -21,7 +21,8 @@ RUNNING_CYCLES_S = 10.0
 """How long running cycles may go on after the first signal."""
 
 _LOOK_EVERY_S = 0.2
-_ENDED_AT_ONCE = 130
+ENDED_AT_ONCE = 130
+"""The exit code of a process that a second signal ended, as shells say it of Ctrl-C."""
 
 
 class Part(Protocol):
@@ -52,6 +53,10 @@ class Lifecycle:
         """True after the first signal."""
         return self._stop.is_set()
 
+    def stop(self) -> None:
+        """Stop as after a first signal. May be called from any thread."""
+        self._stop.set()
+
     def run(self, parts: dict[str, Part], stop: Callable[[float], None]) -> int:
         """Wait for a signal or the end of a part, then call ``stop`` with the instant by which it must be over.
 
@@ -78,4 +83,4 @@ class Lifecycle:
 
     def _end_at_once(self) -> None:
         self._at_once()
-        os._exit(_ENDED_AT_ONCE)
+        os._exit(ENDED_AT_ONCE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from orchestrator.audit.periodic_run import PeriodicVerification
 from orchestrator.bootstrap import Services, build_drainer, build_sealer, open_services
 from orchestrator.cli.http_server import HttpServer
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
+from orchestrator.cli.worker_parent import Assignment, follow_pipe, require_broker
 from orchestrator.errors import BeyondMigration, InvalidInput, Unavailable
 from orchestrator.logs import configure_logs
 from orchestrator.service.change_policy import note_floor
@@ -21,6 +23,7 @@ from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.privileges import Roles
 from workers.celery_threads import BeatThread, WorkerThread
 from workers.chores import Chores
+from workers.executors.bounded_run import RecordedUnder
 from workers.lease_renewer import LeaseRenewer
 from workers.tasks import Ticker, register_tasks
 
@@ -56,6 +59,10 @@ class WorkerParts:
         """Begin renewing leases and taking messages."""
         self._renewer.start()
         self._worker.start()
+
+    def drain(self) -> None:
+        """Take up at once what waits, a dead worker's cycles say: no bell may come for a tick."""
+        threading.Thread(target=self.drainer.drain, name="first-drain", daemon=True).start()
 
     @property
     def alive(self) -> bool:
@@ -95,13 +102,17 @@ def run_api(settings: Settings) -> int:
     return lifecycle.run({"api": server}, stop)
 
 
-def run_worker(settings: Settings) -> int:
-    """Take ticks and wake-ups until a signal; return the exit code."""
-    services = _broker_services(settings)
+def run_worker(settings: Settings, assignment: Assignment) -> int:
+    """Be a worker's child: take ticks and wake-ups until its parent says so or is gone; return the exit code."""
+    under = RecordedUnder(directory=assignment.folder.path, worker=assignment.worker)
+    services = _broker_services(settings, under)
     refuse_what_no_migration_helps(services)
     lifecycle = Lifecycle()
+    stop_pipe = (assignment.stop_pipe, lifecycle.stop)
+    threading.Thread(target=follow_pipe, args=stop_pipe, name="parent", daemon=True).start()
     worker = WorkerParts(services)
     worker.start()
+    worker.drain()
     _log.info("worker.started", worker=worker.drainer.worker, slots=worker.drainer.slots.free)
 
     def stop(until_s: float) -> None:
@@ -153,14 +164,10 @@ def refuse_what_no_migration_helps(services: Services) -> None:
         _log.warning("database.waited_for", error=str(error))
 
 
-def _broker_services(settings: Settings) -> Services:
-    if settings.broker_url.startswith("memory://"):
-        raise InvalidInput(
-            "ORCHESTRATOR_BROKER_URL is memory://, which no other process can reach; set it to redis://HOST:PORT/0, "
-            "or use `orchestrator up`, which runs everything in one process"
-        )
+def _broker_services(settings: Settings, under: RecordedUnder | None = None) -> Services:
+    require_broker(settings)
     configure_logs(form=settings.log_format, level=settings.log_level)
-    return open_services(settings)
+    return open_services(settings, under=under)
 
 
 def _once(stop: Callable[[], None]) -> Callable[[float], None]:

@@ -128,6 +128,14 @@ class ShutDownCycle:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AbandonDead:
+    """Whoever started the cycle's worker saw it die; see ``service.dead_worker`` for who may say so."""
+
+    cycle: str
+    fence: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cancel:
     """A person ends the queued or retrying restart of that id."""
 
@@ -146,5 +154,6 @@ Command = (
     | StartCycle
     | FinishCycle
     | ShutDownCycle
+    | AbandonDead
     | Cancel
 )

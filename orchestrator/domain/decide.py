@@ -13,7 +13,7 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.due import Due, due
 from orchestrator.domain.evolve import apply
-from orchestrator.domain.outcome import abandon, give_up_if_spent, settle
+from orchestrator.domain.outcome import abandon, bury, settle, without_result
 from orchestrator.domain.policy import Mode, Policy
 from orchestrator.domain.state import Registration, UnsettledRestart, WorkspaceState
 from orchestrator.errors import Conflict, InvalidInput, NotFound
@@ -33,6 +33,8 @@ def decide(state: WorkspaceState, command: cmd.Command, policy: Policy, now: dat
             return _register(state, registration)
         case cmd.FinishCycle() | cmd.ShutDownCycle():
             return settle(state, command, policy, now)
+        case cmd.AbandonDead():
+            return bury(state, command, policy, now)
         case cmd.Tick():
             return _tick(state, command, policy, now)
         case cmd.StartCycle():
@@ -162,9 +164,7 @@ def _rescue(state: WorkspaceState, command: cmd.Tick, policy: Policy, now: datet
     restart, until = state.restart, command.lease_until
     if restart is None or restart.cycle is None or until is None or now < until:
         return []
-    abandoned = abandon(restart, state.fence, ev.Abandonment.LEASE_EXPIRED)
-    after = apply(state, abandoned, at=now, position=state.last_position, policy=policy)
-    return [abandoned, *give_up_if_spent(after, policy, now)]
+    return without_result(state, restart, ev.Abandonment.LEASE_EXPIRED, policy, now)
 
 
 def _fold(state: WorkspaceState, command: cmd.Tick, policy: Policy, now: datetime) -> Events:

@@ -13,9 +13,16 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from orchestrator.domain.durations import format_duration
-from orchestrator.domain.events import Cause, Kind, Trigger
+from orchestrator.domain.events import Abandonment, Cause, Kind, Trigger
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 
+_ABANDONED = {
+    f"abandoned: {Abandonment.WORKER_DIED}": "the worker process died; what its command left running was ended",
+    f"abandoned: {Abandonment.LEASE_EXPIRED}": (
+        "abandoned: lease_expired; its worker was not heard of again, and where the cycle says `fenced: false` "
+        "its command may have run beside the next"
+    ),
+}
 _LONGEST_REASON = 200
 _SHORT_WAIT_MS = 2_000
 """A start within two ticks of its time is no wait worth a clause."""
@@ -250,7 +257,7 @@ def _waited(facts: RestartFacts) -> list[str]:
 def _outcome(facts: RestartFacts) -> list[str]:
     record = facts.record
     held = [f"the workspace is held now ({quoted(facts.held)})"] if facts.held is not None else []
-    error = f" ({quoted(record.error)})" if record.error else ""
+    error = f" ({_said(record.error)})" if record.error else ""
     match record.state:
         case RestartState.SUCCEEDED:
             attempts = [f"it took {record.attempts} attempts"] if record.attempts > 1 else []
@@ -270,6 +277,11 @@ def _outcome(facts: RestartFacts) -> list[str]:
         case RestartState.CANCELLED:
             reason = f": {quoted(facts.end_reason)}" if facts.end_reason else ""
             return [f"cancelled by {facts.ended_by or 'somebody'}{reason}", "what it held was waived"]
+
+
+def _said(error: str) -> str:
+    """Return what ended an attempt, in words where the log has a name for it."""
+    return _ABANDONED.get(error) or quoted(error)
 
 
 def _late(late: LateWrites) -> list[str]:

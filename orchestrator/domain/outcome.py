@@ -40,6 +40,23 @@ def abandon(restart: UnsettledRestart, fence: int, reason: ev.Abandonment) -> ev
     )
 
 
+def bury(state: WorkspaceState, command: cmd.AbandonDead, policy: Policy, now: datetime) -> list[ev.EventData]:
+    """Return what the death of the cycle's worker leads to; nothing if the cycle is not the open one any more."""
+    restart = state.restart
+    if restart is None or restart.cycle is None or (restart.cycle.id, state.fence) != (command.cycle, command.fence):
+        return []
+    return without_result(state, restart, ev.Abandonment.WORKER_DIED, policy, now)
+
+
+def without_result(
+    state: WorkspaceState, restart: UnsettledRestart, reason: ev.Abandonment, policy: Policy, now: datetime
+) -> list[ev.EventData]:
+    """Return the abandonment of an open cycle that counts as an attempt, and the give-up if it was the last."""
+    abandoned = abandon(restart, state.fence, reason)
+    after = apply(state, abandoned, at=now, position=state.last_position, policy=policy)
+    return [abandoned, *give_up_if_spent(after, policy, now)]
+
+
 def give_up_if_spent(state: WorkspaceState, policy: Policy, now: datetime) -> list[ev.EventData]:
     """Return the give-up of a restart whose attempts are spent; nothing while some are left."""
     if state.restart is None or state.restart.spent < policy.max_attempts:

@@ -22,7 +22,7 @@ def _cycle_started_1(data: Plain) -> Plain:
 
 
 def _restart_gave_up_1(data: Plain) -> Plain:
-    """Say nothing of where its range ended: that is what tells a give-up of schema 1 apart, which was meant otherwise."""
+    """Say nothing of where its range ended: that tells a give-up of schema 1 apart, which was meant otherwise."""
     return {**data, "to_position": None}
 
 

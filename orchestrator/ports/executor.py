@@ -82,7 +82,3 @@ class Executor(Protocol):
     def probe(self, order: Order, receipt: Receipt) -> Readiness:
         """Look once, quickly (a few seconds at most), whether the workspace is ready."""
         ...
-
-    def cancel(self, order: Order) -> None:
-        """End what ``restart`` or ``probe`` of this order has under way; called from another thread."""
-        ...

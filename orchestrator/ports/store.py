@@ -81,15 +81,6 @@ class KeptRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenCycle:
-    """A cycle that is open now."""
-
-    workspace: str
-    cycle: str
-    fence: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class StoredAnswer:
     """What was answered to an idempotency key, and to what body (its fingerprint)."""
 
@@ -103,6 +94,15 @@ class Running:
 
     total: int
     in_fleet: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenCycle:
+    """A cycle that has started and not ended, and the fence it was started with."""
+
+    workspace: str
+    cycle: str
+    fence: int
 
 
 class Transaction(Protocol):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.bootstrap import TimeOrderedIds
 from orchestrator.sealing.seal import seal_next
 from orchestrator.service.record import AutoRegistration, Write, record_writes
 from orchestrator.storage.opening import open_store
+from orchestrator.time_ordered_ids import TimeOrderedIds
 from tests.audit.sealing import SIGNING
 from tests.cli.conftest import Recorded, Run
 

@@ -159,6 +159,11 @@ class Scenario:
         cycle = of or self.started
         return self.ask(cmd.ShutDownCycle(restart=cycle.restart, cycle=cycle.cycle, fence=cycle.fence))
 
+    def bury(self, of: ev.CycleStarted | None = None) -> Scenario:
+        """Say that the worker of the cycle has died."""
+        cycle = of or self.started
+        return self.ask(cmd.AbandonDead(cycle=cycle.cycle, fence=cycle.fence))
+
     def ask(self, command: cmd.Command) -> Scenario:
         """Decide a command and record what it leads to."""
         return self.record(decide(self.state, command, self.policy, self.now))

@@ -120,6 +120,13 @@ def test_leases_that_pass_are_attempts_spent_and_end_in_a_give_up() -> None:
     run.then_pending(writes=1).then_due(375, ev.Cause.GAVE_UP)
 
 
+def test_workers_that_died_are_attempts_spent_and_end_in_a_give_up() -> None:
+    run = scenario(max_attempts=2).at(0).write("a").at(15).tick().start().at(16).bury()
+    run.then(that(ev.CycleAbandoned, reason=ev.Abandonment.WORKER_DIED)).start().at(20).bury()
+    run.then(ev.CycleAbandoned, that(ev.RestartGaveUp, attempts=2, next_try_at=320))
+    run.then_pending(writes=1).then_due(320, ev.Cause.GAVE_UP)
+
+
 def test_a_manual_request_is_folded_in_the_very_tick_that_gives_up() -> None:
     run = scenario(max_attempts=1).at(0).write("a").at(15).tick().start().at(16).manual().at(45).tick()
     run.then(ev.CycleAbandoned, ev.RestartGaveUp, that(ev.RestartQueued, restart="rst_2", writes=1, requests=1))

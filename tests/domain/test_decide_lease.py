@@ -25,6 +25,21 @@ def test_a_passed_lease_is_rescued_by_the_tick_and_the_same_restart_goes_on_at_o
     run.at(46).succeed().then_pending()
 
 
+def test_a_dead_workers_cycle_is_abandoned_long_before_its_lease_and_goes_on_at_once() -> None:
+    run = running().at(16).bury()
+    run.then(that(ev.CycleAbandoned, cycle="cyc_1", fence=1, reason=ev.Abandonment.WORKER_DIED))
+    run.then_pending(writes=1).then_ready(16).start(worker="worker-2")
+    run.then(that(ev.CycleStarted, restart="rst_1", attempt=2, fence=2))
+
+
+def test_the_death_of_a_worker_whose_cycle_has_ended_or_was_taken_over_says_nothing() -> None:
+    ended = running().at(16).succeed()
+    ended.bury(ended.started).then_nothing()
+    taken_over = running()
+    first = taken_over.started
+    taken_over.at(45).tick().start(worker="worker-2").bury(first).then_nothing()
+
+
 def test_a_renewed_lease_is_not_rescued() -> None:
     running().at(40).renew().at(69.9).tick().then_nothing().at(70).tick().then(ev.CycleAbandoned)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import ExecutionCancelled, InvalidTarget, ReadinessTimeout
-from orchestrator.ports.executor import Executor, Order, Readiness
+from orchestrator.ports.executor import Executor, Readiness
 from tests.executors.world import eventually, in_thread, order_for, processes_of, unique_workspace
 from workers.executors.command import CommandExecutor
 from workers.executors.process import ProcessExecutor
@@ -209,21 +209,13 @@ def test_a_deadline_that_has_passed_already_means_no_act(subject: Subject) -> No
 
 def test_stop_cancels_soon_and_leaves_no_process(subject: Subject) -> None:
     stop = threading.Event()
-    assert_ends_soon(subject, stop, lambda _: stop.set())
-
-
-def test_cancel_from_another_thread_ends_it_too(subject: Subject) -> None:
-    assert_ends_soon(subject, threading.Event(), subject.executor.cancel)
-
-
-def assert_ends_soon(subject: Subject, stop: threading.Event, end: Callable[[Order], None]) -> None:
     workspace = unique_workspace()
     subject.prepare(workspace)
     order = order_for(subject.executor, subject.hanging, workspace=workspace, stop=stop, within_s=60)
     begun_s = time.monotonic()
     with in_thread(lambda: subject.executor.restart(order)) as raised:
         eventually(subject.is_acting)
-        end(order)
+        stop.set()
     assert [type(error) for error in raised] == [ExecutionCancelled]
     assert time.monotonic() - begun_s < 2
     assert processes_of(workspace) == []
@@ -236,9 +228,3 @@ def test_a_stop_that_is_set_already_means_no_act(subject: Subject) -> None:
     with pytest.raises(ExecutionCancelled):
         subject.executor.restart(order)
     assert not subject.is_acting()
-
-
-def test_cancel_of_what_is_not_under_way_does_nothing(subject: Subject) -> None:
-    order = order_for(subject.executor, subject.quick)
-    subject.executor.cancel(order)
-    subject.executor.restart(order)

@@ -13,6 +13,7 @@ import pytest
 from orchestrator.errors import ExecutionCancelled
 from orchestrator.ports.executor import Order, Readiness
 from tests.executors.world import eventually, in_thread, order_for, processes_of
+from workers.executors.bounded_run import RecordedUnder
 from workers.executors.command import CommandExecutor
 from workers.executors.readiness import look, normalise_ready
 
@@ -66,7 +67,7 @@ def listening(*, accepting: bool = True) -> Iterator[int]:
 
 
 def seen(ready: dict[str, Any], order: Order | None = None) -> Readiness:
-    return look(normalise_ready(ready), order or any_order())
+    return look(normalise_ready(ready), order or any_order(), RecordedUnder())
 
 
 def any_order(**more: Any) -> Order:

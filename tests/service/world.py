@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from orchestrator.bootstrap import TimeOrderedIds
 from orchestrator.domain.events import EventData, Recorded
 from orchestrator.errors import BrokerUnavailable
 from orchestrator.ports.executor import Executor, Order, Readiness, Receipt
 from orchestrator.ports.store import EventFilter, EventStore, Ids
 from orchestrator.service.drain import Drainer
 from orchestrator.service.record import AcceptedWrite, AutoRegistration, Write, record_writes
+from orchestrator.time_ordered_ids import TimeOrderedIds
 
 IDS = TimeOrderedIds()
 SIMULATED = AutoRegistration(executor="simulated", target={"delay": "0s"})
@@ -66,9 +66,6 @@ class Scripted:
 
     def probe(self, order: Order, receipt: Receipt) -> Readiness:
         return self.look(order)
-
-    def cancel(self, order: Order) -> None:
-        order.stop.set()
 
 
 def drainer(

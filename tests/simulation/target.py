@@ -191,9 +191,6 @@ class SimulatedExecutor:
         self._cross(done)
         return seen
 
-    def cancel(self, order: Order) -> None:
-        order.stop.set()
-
     def _cross(self, boundary: Boundary) -> None:
         struck = self._world.cross(boundary)
         if struck is not None:

@@ -15,7 +15,7 @@ SERVICE = sorted((ROOT / "orchestrator" / "service").glob("*.py"))
 WORKERS = [ROOT / "workers" / "tasks.py", ROOT / "workers" / "lease_renewer.py"]
 WORLD = {"store", "_store", "doorbell", "_doorbell", "executor"}
 """What the service code calls the parts of the world by."""
-NO_BOUNDARY = {"normalise", "cancel"}
+NO_BOUNDARY = {"normalise"}
 """Pure, and called from the outside only."""
 WAITS = {"threading": {"Event", "Lock", "Condition", "Thread"}, "time": {"monotonic"}}
 

@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from orchestrator.errors import InvalidInput
 from orchestrator.ports.executor import Executor
+from workers.executors.bounded_run import RecordedUnder
 from workers.executors.command import CommandExecutor
 from workers.executors.process import ProcessExecutor
 from workers.executors.simulated import SimulatedExecutor
@@ -13,19 +14,20 @@ from workers.supervision.supervisor import ProcessSupervisor
 
 PLUGIN_GROUP = "orchestrator.executors"
 
-_METHODS = ("normalise", "inspect", "restart", "probe", "cancel")
+_METHODS = ("normalise", "inspect", "restart", "probe")
 
 
-def available(supervisor: ProcessSupervisor | None) -> dict[str, Executor]:
+def available(supervisor: ProcessSupervisor | None, under: RecordedUnder | None = None) -> dict[str, Executor]:
     """Return the executors by name. ``process`` is there only with a supervisor (inside ``up``).
+    Commands that run are recorded ``under``.
 
     A plug-in is an entry point that loads a factory without arguments; it is called once.
     Raises ``InvalidInput`` that names the plug-in if one is broken or takes a name that is taken.
     """
     executors: dict[str, Executor] = {}
-    built_in: list[Executor] = [CommandExecutor(), SimulatedExecutor()]
+    built_in: list[Executor] = [CommandExecutor(under), SimulatedExecutor()]
     if supervisor is not None:
-        built_in.append(ProcessExecutor(supervisor))
+        built_in.append(ProcessExecutor(supervisor, under))
     for executor in built_in:
         executors[executor.name] = executor
     for entry_point in entry_points(group=PLUGIN_GROUP):

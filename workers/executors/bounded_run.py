@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import selectors
+import shutil
 import signal
-import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
+from pathlib import Path
 
+from orchestrator.errors import ExecutionError
+from orchestrator.ports.executor import Order
 from workers.executors.bounded_output import BoundedOutput
+from workers.supervision.child import Purpose, SupervisedChild, start_child
 from workers.supervision.group import end_group, has_ended, signal_group
 from workers.supervision.launch import Launch, start_failure
 
@@ -47,8 +54,34 @@ class Run:
     left: list[int]
 
 
-def run(launch: Launch, *, deadline_s: float, stopped: Callable[[], bool]) -> Run:
-    """Start the program and return when it and its group have ended.
+@dataclass(frozen=True)
+class RecordedUnder:
+    """Where the commands that run are on record, and the name of their worker.
+
+    Whoever ends them, should this process die, looks there. Without a folder one is made that ends with the process.
+    """
+
+    directory: Path | None = None
+    worker: str = ""
+
+    def folder(self) -> Path:
+        """Return the folder, which is there."""
+        return self.directory or _own_folder()
+
+    def purpose(self, order: Order) -> Purpose:
+        """Return what a command of this order is for."""
+        return Purpose(workspace=order.workspace, cycle=order.cycle, fence=order.fence, worker=self.worker)
+
+
+@cache
+def _own_folder() -> Path:
+    made = Path(tempfile.mkdtemp(prefix="orchestrator-commands-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
+def run(launch: Launch, order: Order, under: RecordedUnder, *, deadline_s: float, stopped: Callable[[], bool]) -> Run:
+    """Start the program and return when it and its group have ended. It is on record for all of that time.
 
     ``deadline_s`` is on ``time.monotonic()``. What a program leaves behind in its group is
     ended too; what moved into a session of its own (a daemon) is not.
@@ -62,35 +95,44 @@ def run(launch: Launch, *, deadline_s: float, stopped: Callable[[], bool]) -> Ru
     pump = _Pump(reader)
     try:
         try:
-            process = launch.spawn(stdout=writer, stderr=writer)
+            child = _start(launch, order, under, writer)
         finally:
             os.close(writer)
-        return _finish(process, launch, pump, deadline_s, stopped)
+        return _finish(child, pump, deadline_s, stopped)
     finally:
         pump.close()
         os.close(reader)
 
 
-def _finish(
-    process: subprocess.Popen[bytes], launch: Launch, pump: _Pump, deadline_s: float, stopped: Callable[[], bool]
-) -> Run:
+def _start(launch: Launch, order: Order, under: RecordedUnder, output: int) -> SupervisedChild:
+    started: list[SupervisedChild] = []
+    try:
+        start_child(under.purpose(order), launch, under.folder(), output=output, on_record=started.append)
+    except ExecutionError:
+        for child in started:
+            child.end(grace_s=0, hurried=lambda: True)
+        raise
+    return started[0]
+
+
+def _finish(child: SupervisedChild, pump: _Pump, deadline_s: float, stopped: Callable[[], bool]) -> Run:
     ended = Ended.STOP
     left: list[int] = []
     try:
-        ended = _await_end(process, pump, deadline_s, stopped)
+        ended = _await_end(child, pump, deadline_s, stopped)
         stopping = ended is Ended.STOP
-        grace_s = min(launch.grace_s, STOP_GRACE_S) if stopping else launch.grace_s
+        grace_s = min(child.grace_s, STOP_GRACE_S) if stopping else child.grace_s
         hurried = (lambda: False) if stopping else stopped
-        left = end_group(process.pid, grace_s=grace_s, hurried=hurried, pause=pump.pause)
+        left = end_group(child.pid, grace_s=grace_s, hurried=hurried, pause=pump.pause)
     finally:
-        signal_group(process.pid, signal.SIGKILL)
-        returncode = process.wait() if process.pid not in left else None
+        signal_group(child.pid, signal.SIGKILL)
+        returncode = child.reap() if child.pid not in left else None
     pump.drain()
     return Run(ended=ended, returncode=returncode, output=pump.output.text(), left=left)
 
 
-def _await_end(process: subprocess.Popen[bytes], pump: _Pump, deadline_s: float, stopped: Callable[[], bool]) -> Ended:
-    while not has_ended(process.pid):
+def _await_end(child: SupervisedChild, pump: _Pump, deadline_s: float, stopped: Callable[[], bool]) -> Ended:
+    while not has_ended(child.pid):
         if stopped():
             return Ended.STOP
         left_s = deadline_s - time.monotonic()

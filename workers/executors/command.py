@@ -18,10 +18,10 @@ from orchestrator.errors import (
 )
 from orchestrator.ports.executor import Order, Readiness, Receipt
 from workers.executors import target_fields as fields
-from workers.executors.bounded_run import Ended, Run, run
+from workers.executors.bounded_run import Ended, RecordedUnder, Run, run
+from workers.executors.order_limits import check
 from workers.executors.program_target import PROGRAM_FIELDS, launch_of, normalise_program
 from workers.executors.readiness import look, normalise_ready
-from workers.executors.underway import Underway
 
 DEFAULT_GRACE = "5s"
 
@@ -41,8 +41,8 @@ class CommandExecutor:
     name: str = "command"
     fenced: bool = False
 
-    def __init__(self) -> None:
-        self._underway = Underway()
+    def __init__(self, under: RecordedUnder | None = None) -> None:
+        self._under = under or RecordedUnder()
 
     def normalise(self, target: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``argv``, ``env``, ``grace``, ``ready``, and ``cwd`` and ``timeout`` where given."""
@@ -59,23 +59,19 @@ class CommandExecutor:
 
     def restart(self, order: Order) -> Receipt:
         """Run the command to its end, to its ``timeout`` or to the cycle's deadline."""
+        check(order)
         deadline_s = order.deadline_s
         if "timeout" in order.target:
             deadline_s = min(deadline_s, time.monotonic() + fields.seconds(order.target["timeout"]))
-        with self._underway.of(order) as stopped:
-            result = run(launch_of(order), deadline_s=deadline_s, stopped=stopped)
+        result = run(launch_of(order), order, self._under, deadline_s=deadline_s, stopped=order.stop.is_set)
         if result.ended is Ended.ITSELF and result.returncode == 0 and not result.left:
             return Receipt(output=result.output)
         raise _failure(order.target["argv"][0], result)
 
     def probe(self, order: Order, receipt: Receipt) -> Readiness:
         """Look once, as the target's ``ready`` says."""
-        with self._underway.of(order) as stopped:
-            return look(order.target["ready"], order, stopped)
-
-    def cancel(self, order: Order) -> None:
-        """End the command that runs for this order, with its group."""
-        self._underway.cancel(order)
+        check(order)
+        return look(order.target["ready"], order, self._under)
 
 
 def _failure(program: str, result: Run) -> ExecutionError:

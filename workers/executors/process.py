@@ -7,9 +7,10 @@ from typing import Any
 
 from orchestrator.ports.executor import Order, Readiness, Receipt
 from workers.executors import target_fields as fields
+from workers.executors.bounded_run import RecordedUnder
+from workers.executors.order_limits import check
 from workers.executors.program_target import PROGRAM_FIELDS, launch_of, normalise_program
 from workers.executors.readiness import look, normalise_ready
-from workers.executors.underway import Underway
 from workers.supervision.supervisor import ProcessSupervisor
 
 DEFAULT_GRACE = "10s"
@@ -21,9 +22,8 @@ class ProcessExecutor:
     name: str = "process"
     fenced: bool = False
 
-    def __init__(self, supervisor: ProcessSupervisor) -> None:
-        self._supervisor = supervisor
-        self._underway = Underway()
+    def __init__(self, supervisor: ProcessSupervisor, under: RecordedUnder | None = None) -> None:
+        self._supervisor, self._under = supervisor, under or RecordedUnder()
 
     def normalise(self, target: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``argv``, ``env``, ``grace``, ``ready``, and ``cwd`` where given."""
@@ -39,8 +39,9 @@ class ProcessExecutor:
 
     def restart(self, order: Order) -> Receipt:
         """End the child with its group and start another; see ``ProcessSupervisor.restart``."""
-        with self._underway.of(order) as stopped:
-            self._supervisor.restart(order.workspace, launch_of(order), deadline_s=order.deadline_s, stopped=stopped)
+        check(order)
+        stopped = order.stop.is_set
+        self._supervisor.restart(order.workspace, launch_of(order), deadline_s=order.deadline_s, stopped=stopped)
         return Receipt(output=f"started as {self.inspect(order) or 'a child that has already ended'}")
 
     def probe(self, order: Order, receipt: Receipt) -> Readiness:
@@ -50,19 +51,15 @@ class ProcessExecutor:
         that cannot even start (a syntax error) is then seen as failed, not as restarted.
         """
         ready = order.target["ready"]
-        with self._underway.of(order) as stopped:
-            before = self._supervisor.status(order.workspace)
-            if before is None or not before.is_alive:
-                return Readiness.FAILED
-            if ready["type"] == "none" and before.lived_s < fields.seconds(ready["interval"]):
-                return Readiness.NOT_YET
-            seen = look(ready, order, stopped)
-            after = self._supervisor.status(order.workspace)
+        check(order)
+        before = self._supervisor.status(order.workspace)
+        if before is None or not before.is_alive:
+            return Readiness.FAILED
+        if ready["type"] == "none" and before.lived_s < fields.seconds(ready["interval"]):
+            return Readiness.NOT_YET
+        seen = look(ready, order, self._under)
+        after = self._supervisor.status(order.workspace)
         # A child that could not bind its port dies while whoever holds the port answers the look.
         if after is None or not after.is_alive or after.identity != before.identity:
             return Readiness.FAILED
         return seen
-
-    def cancel(self, order: Order) -> None:
-        """End the restart of this order; its old child is killed then and none is started."""
-        self._underway.cancel(order)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import httpx2
@@ -12,7 +12,7 @@ import httpx2
 from orchestrator.errors import ExecutionCancelled, InvalidTarget, PermanentError
 from orchestrator.ports.executor import Order, Readiness
 from workers.executors import target_fields as fields
-from workers.executors.bounded_run import Ended, run
+from workers.executors.bounded_run import Ended, RecordedUnder, run
 from workers.executors.program_target import child_environment
 from workers.supervision.launch import Launch
 
@@ -51,22 +51,21 @@ def normalise_ready(ready: object) -> dict[str, Any]:
     }
 
 
-def look(ready: Mapping[str, Any], order: Order, stopped: Callable[[], bool] | None = None) -> Readiness:
-    """Look once. ``ready`` as ``normalise_ready`` returned it.
+def look(ready: Mapping[str, Any], order: Order, under: RecordedUnder) -> Readiness:
+    """Look once. ``ready`` as ``normalise_ready`` returned it; a probe command is recorded ``under``.
 
     Takes at most ``ready.timeout``; raises ``ExecutionCancelled`` soon after ``order.stop``
-    is set or ``stopped`` says so. FAILED only where waiting cannot help: a probe command
+    is set. FAILED only where waiting cannot help: a probe command
     that does not exist.
     """
-    told_to_stop = stopped or order.stop.is_set
     timeout_s = fields.seconds(ready["timeout"])
     match ready["type"]:
         case "tcp":
-            return _within(_tcp(ready["host"], ready["port"]), timeout_s, told_to_stop, order)
+            return _within(_tcp(ready["host"], ready["port"]), timeout_s, order)
         case "http":
-            return _within(_http(ready["url"], ready.get("status")), timeout_s, told_to_stop, order)
+            return _within(_http(ready["url"], ready.get("status")), timeout_s, order)
         case "command":
-            return _command(ready["argv"], timeout_s, told_to_stop, order)
+            return _command(ready["argv"], timeout_s, order, under)
         case _:
             return Readiness.READY
 
@@ -121,20 +120,16 @@ def _normalise_url(value: object) -> str:
     return text
 
 
-def _within(
-    looking: Coroutine[Any, Any, Readiness], timeout_s: float, stopped: Callable[[], bool], order: Order
-) -> Readiness:
+def _within(looking: Coroutine[Any, Any, Readiness], timeout_s: float, order: Order) -> Readiness:
     """Run one look with a limit on the whole of it: a socket's own time-outs start again with every byte."""
     try:
-        return asyncio.run(_limited(looking, timeout_s, stopped, order))
+        return asyncio.run(_limited(looking, timeout_s, order))
     except OSError:  # no descriptor left for the look itself
         looking.close()
         return Readiness.NOT_YET
 
 
-async def _limited(
-    looking: Coroutine[Any, Any, Readiness], timeout_s: float, stopped: Callable[[], bool], order: Order
-) -> Readiness:
+async def _limited(looking: Coroutine[Any, Any, Readiness], timeout_s: float, order: Order) -> Readiness:
     until_s = time.monotonic() + timeout_s
     task = asyncio.create_task(looking)
     try:
@@ -142,7 +137,7 @@ async def _limited(
             done, _ = await asyncio.wait({task}, timeout=min(left_s, _STOP_LOOK_S))
             if done:
                 return task.result()
-            if stopped():
+            if order.stop.is_set():
                 raise _cancelled(order)
         return Readiness.NOT_YET
     finally:
@@ -172,10 +167,10 @@ async def _http(url: str, status: int | None) -> Readiness:
     return Readiness.READY if good else Readiness.NOT_YET
 
 
-def _command(argv: list[str], timeout_s: float, stopped: Callable[[], bool], order: Order) -> Readiness:
+def _command(argv: list[str], timeout_s: float, order: Order, under: RecordedUnder) -> Readiness:
     launch = Launch(argv=argv, env=child_environment(order), cwd=order.target.get("cwd"), grace_s=_PROBE_GRACE_S)
     try:
-        result = run(launch, deadline_s=time.monotonic() + timeout_s, stopped=stopped)
+        result = run(launch, order, under, deadline_s=time.monotonic() + timeout_s, stopped=order.stop.is_set)
     except PermanentError:
         return Readiness.FAILED
     if result.ended is Ended.STOP:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import ExecutionError, PermanentError, TransientError, UnknownOutcome
 from orchestrator.ports.executor import Order, Readiness, Receipt
 from workers.executors import target_fields as fields
 from workers.executors.act_ledger import ActLedger, FileActLedger, MemoryActLedger
-from workers.executors.underway import Underway, wait
+from workers.executors.order_limits import check, wait
 
 _LOCK_LOOK_S = 0.005
 _KINDS: dict[str, type[ExecutionError]] = {
@@ -34,7 +34,6 @@ class SimulatedExecutor:
     fenced: bool = True
 
     def __init__(self) -> None:
-        self._underway = Underway()
         self._memory = MemoryActLedger()
 
     def normalise(self, target: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,27 +55,23 @@ class SimulatedExecutor:
 
     def restart(self, order: Order) -> Receipt:
         """Act, then do what the script says comes next for this workspace."""
-        with self._underway.of(order) as stopped:
-            before = self._ledger(order).act(order, lambda: wait(order, stopped, time.monotonic() + _LOCK_LOOK_S))
-            return self._play(order, before, stopped)
+        check(order)
+        before = self._ledger(order).act(order, lambda: wait(order, time.monotonic() + _LOCK_LOOK_S))
+        return self._play(order, before)
 
     def probe(self, order: Order, receipt: Receipt) -> Readiness:
         """Return READY: the delay is all that a simulated restart waits for."""
         return Readiness.READY
 
-    def cancel(self, order: Order) -> None:
-        """End the delay or the hang of this order."""
-        self._underway.cancel(order)
-
     def _ledger(self, order: Order) -> ActLedger:
         path = order.target.get("ledger")
         return self._memory if path is None else FileActLedger(path)
 
-    def _play(self, order: Order, before: int, stopped: Callable[[], bool]) -> Receipt:
+    def _play(self, order: Order, before: int) -> Receipt:
         fail_first, hang_first = order.target["fail_first"], order.target["hang_first"]
         if fail_first <= before < fail_first + hang_first:
-            wait(order, stopped, math.inf)
-        wait(order, stopped, time.monotonic() + fields.seconds(order.target["delay"]))
+            wait(order, math.inf)
+        wait(order, time.monotonic() + fields.seconds(order.target["delay"]))
         act = before + 1
         if act <= fail_first:
             kind = _KINDS[order.target["error_kind"]]

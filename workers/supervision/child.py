@@ -7,6 +7,7 @@ import signal
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import ExecutionError, TransientError
@@ -40,46 +41,71 @@ class SupervisedChild:
         left = end_group(self.pid, grace_s=grace_s, hurried=hurried)
         if left:
             raise TransientError(f"processes {left} of group {self.pid} could not be ended; end them by hand")
+        code = self.reap()
+        return (None, -code) if code < 0 else (code, None)
+
+    def reap(self) -> int:
+        """Wait for the leader, of whose group nothing is left, and remove the record; return its code (or -signal)."""
         code = self._process.wait()
         self._path.unlink(missing_ok=True)
-        return (None, -code) if code < 0 else (code, None)
+        return code
 
     def kill(self) -> None:
         """KILL the group at once."""
         signal_group(self.pid, signal.SIGKILL)
 
 
-def start_child(
-    workspace: str, launch: Launch, path: Path, *, output: int | None, on_record: Callable[[SupervisedChild], None]
-) -> None:
-    """Start a child; ``path`` names it before its program runs, so that no crash leaves an unknown orphan.
+@dataclass(frozen=True, kw_only=True)
+class Purpose:
+    """What a child is for: the workspace; of a restart command its cycle, fence and worker too."""
 
-    ``on_record`` gets it at that point. Raises ``PermanentError`` or ``TransientError`` if the
-    program cannot be started; a child that was handed over is still the receiver's to end then.
+    workspace: str
+    cycle: str = ""
+    fence: int = 0
+    worker: str = ""
+
+
+def start_child(
+    purpose: Purpose,
+    launch: Launch,
+    place: Path,
+    *,
+    output: int | None,
+    on_record: Callable[[SupervisedChild], None],
+) -> None:
+    """Start a child; a record names it before its program runs, so that no crash leaves an unknown orphan.
+
+    ``place`` is the record's file, or a folder in which it gets one of its own. ``on_record`` gets the child at that
+    point. Raises ``PermanentError`` or ``TransientError`` if the program cannot be started; a child that was handed
+    over is still the receiver's to end then.
     """
     token = uuid.uuid4().hex
+    path = place / f"{token}.json" if place.is_dir() else place
     launch = dataclasses.replace(launch, env={**launch.env, TOKEN_VARIABLE: token})
     gated = spawn_gated(launch, output=output)
     try:
-        record = _record_of(gated, workspace, token)
+        record = _record_of(gated, purpose, token)
         record.write(path)
     except (OSError, ExecutionError) as error:
         gated.turn_away()
-        raise TransientError(f"cannot record the child of {workspace!r} in {path}: {error}") from error
+        raise TransientError(f"cannot record the child of {purpose.workspace!r} in {path}: {error}") from error
     on_record(SupervisedChild(gated, record, path))
     gated.open()
 
 
-def _record_of(gated: GatedChild, workspace: str, token: str) -> ProcessRecord:
+def _record_of(gated: GatedChild, purpose: Purpose, token: str) -> ProcessRecord:
     pid = gated.process.pid
     stat = process_stat(pid)
     if stat is None:
         raise TransientError(f"the child {pid} vanished")
     return ProcessRecord(
-        workspace=workspace,
+        workspace=purpose.workspace,
         pid=pid,
         start_ticks=stat.start_ticks,
         boot_id=boot_id(),
         token=token,
         grace_ms=round(gated.launch.grace_s * 1000),
+        cycle=purpose.cycle,
+        fence=purpose.fence,
+        worker=purpose.worker,
     )

@@ -54,7 +54,7 @@ def has_ended(child: int) -> bool:
 
 def live_members(group: int) -> list[int]:
     """Return the pids of the group's processes that are not zombies."""
-    return [pid for pid in _pids() if _group_of(pid) == group and _is_alive_in(group, pid)]
+    return [pid for pid in all_pids() if _group_of(pid) == group and _is_alive_in(group, pid)]
 
 
 def signal_group(group: int, signum: signal.Signals) -> None:
@@ -97,7 +97,8 @@ def _await_empty(group: int, until_s: float, hurried: Callable[[], bool], pause:
     return members
 
 
-def _pids() -> list[int]:
+def all_pids() -> list[int]:
+    """Return the pids of all processes that can be seen."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 

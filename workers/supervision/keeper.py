@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from orchestrator.errors import ExecutionCancelled, ExecutionError, PermanentError, ReadinessTimeout
-from workers.supervision.child import SupervisedChild, start_child
+from workers.supervision.child import Purpose, SupervisedChild, start_child
 from workers.supervision.launch import Launch
 
 OnExit = Callable[[str, int | None, int | None, int], None]
@@ -202,7 +202,8 @@ class ProcessKeeper:
     def _start(self, launch: Launch) -> None:
         self._respawn_s = None
         try:
-            start_child(self.workspace, launch, self._record, output=self._output, on_record=self._take)
+            purpose = Purpose(workspace=self.workspace)
+            start_child(purpose, launch, self._record, output=self._output, on_record=self._take)
         except ExecutionError:
             if self.child is not None:
                 self._end(self.child, 0, lambda: True)

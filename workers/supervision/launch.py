@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,24 +20,6 @@ class Launch:
     env: Mapping[str, str]
     grace_s: float
     cwd: str | None = None
-
-    def spawn(self, *, stdout: int | None, stderr: int | None) -> subprocess.Popen[bytes]:
-        """Start it as the leader of a session of its own, with nothing to read on stdin.
-
-        Raises what ``start_failure`` makes of an ``OSError``.
-        """
-        try:
-            return subprocess.Popen(
-                list(self.argv),
-                cwd=self.cwd,
-                env=dict(self.env),
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise start_failure(self.argv[0], error) from error
 
 
 def start_failure(program: str, error: OSError) -> ExecutionError:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +13,14 @@ import msgspec
 import structlog
 
 from orchestrator.errors import PermanentError
-from workers.supervision.group import end_group, live_members, process_stat
+from workers.supervision.group import all_pids, end_group, live_members, process_stat
 
 TOKEN_VARIABLE = "ORCHESTRATOR_CHILD"  # noqa: S105 (a name, no password)
 """Every process that a supervised child starts inherits this variable; it tells them from strangers."""
+
+_FIRST_LOOK_S = 0.01
+_LONGEST_LOOK_S = 0.1
+_KILL_WAIT_S = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +39,10 @@ class ProcessRecord:
     boot_id: str
     token: str
     grace_ms: int
+    cycle: str = ""
+    fence: int = 0
+    worker: str = ""
+    """Of a restart command: the cycle and fence it runs for, and the name of its worker."""
 
     @property
     def identity(self) -> str:
@@ -71,6 +82,79 @@ def end_orphans(directory: Path) -> None:
                 )
         path.unlink()
     _sync_folder(directory)
+
+
+def end_commands(directory: Path) -> None:
+    """End all restart commands that a dead worker recorded in the folder, at once, each within its grace.
+
+    Ended is the command's group, and whatever carries its token: it was in mid-cycle, so what it had moved into
+    a session of its own would run beside the next attempt. Raises ``PermanentError`` if one cannot be ended.
+    """
+    found = [(path, _read(path)) for path in sorted(directory.glob("*.json"))]
+    records = [record for _, record in found if record is not None and record.boot_id == boot_id()]
+    left = _end_all(records)
+    if left:
+        raise PermanentError(f"processes {left}, left by a worker that died, could not be ended; end them by hand")
+    for path, _ in found:
+        path.unlink(missing_ok=True)
+
+
+def kill_commands(directory: Path) -> None:
+    """KILL what the records name, and wait for nothing."""
+    for path in directory.glob("*.json"):
+        record = _read(path)
+        if record is not None:
+            _signal_all(record, living(record), signal.SIGKILL)
+
+
+def living(record: ProcessRecord) -> list[int]:
+    """Return what lives of a recorded command: its group, and what carries its token elsewhere."""
+    if record.boot_id != boot_id():
+        return []
+    group = live_members(record.pid) if _is_still_there(record) else []
+    return sorted({*group, *(pid for pid in all_pids() if _carries(pid, record.token) and _runs(pid))})
+
+
+def _end_all(records: Sequence[ProcessRecord]) -> list[int]:
+    begun_s, look_s = time.monotonic(), _FIRST_LOOK_S
+    told: set[int] = set()
+    while lives := {record.token: pids for record in records if (pids := living(record))}:
+        waited_s = time.monotonic() - begun_s
+        for record in records:
+            pids = lives.get(record.token, [])
+            if waited_s >= record.grace_ms / 1000:
+                _signal_all(record, pids, signal.SIGKILL)
+            elif new := set(pids) - told:
+                _log.warning("command_ended", workspace=record.workspace, cycle=record.cycle, pids=sorted(new))
+                _signal_all(record, sorted(new), signal.SIGTERM)
+                told |= new
+        if waited_s >= max(record.grace_ms for record in records) / 1000 + _KILL_WAIT_S:
+            return sorted(pid for pids in lives.values() for pid in pids)
+        time.sleep(look_s)
+        look_s = min(look_s * 2, _LONGEST_LOOK_S)
+    return []
+
+
+def _signal_all(record: ProcessRecord, pids: Sequence[int], signum: signal.Signals) -> None:
+    """Signal each; what is still at the gate or belongs to the group is among them."""
+    for pid in pids:
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            # Held by its handle, a pid cannot come to mean another process between this look and the signal.
+            if _carries(pid, record.token) or ((stat := process_stat(pid)) is not None and stat.group == record.pid):
+                signal.pidfd_send_signal(handle, signum)
+        except (ProcessLookupError, PermissionError):
+            continue
+        finally:
+            os.close(handle)
+
+
+def _runs(pid: int) -> bool:
+    stat = process_stat(pid)
+    return stat is not None and not stat.is_dead
 
 
 def _read(path: Path) -> ProcessRecord | None:

@@ -51,7 +51,9 @@ def started(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> Non
         to_position=data.to_position,
         shadow=data.shadow,
         longest_until=liveness.longest_until(judge, workspace, stamp),
+        worker=data.worker,
     )
+    _check_alive(judge, workspace, position, data)
     judge.cycle_begins(at)
     workspace.fence = max(workspace.fence, data.fence)
     workspace.last_start, workspace.start_position = stamp, position
@@ -86,6 +88,14 @@ def _restart_of(judge: Judge, workspace: Workspace, position: int, data: data_of
     )
     workspace.restart = adopted
     return adopted
+
+
+def _check_alive(judge: Judge, workspace: Workspace, position: int, data: data_of.CycleStarted) -> None:
+    """S3: a worker that was said to have died starts nothing; each start of a worker process has a name of its own."""
+    said = judge.ledger.dead_workers.get(data.worker)
+    if said is not None:
+        text = f"cycle {data.cycle} is started by {data.worker}, which was said to have died"
+        judge.broken(Promise.S3, workspace, (said, position), text)
 
 
 def _check_stamp(judge: Judge, workspace: Workspace, position: int, data: data_of.CycleStarted, at: int) -> bool:
@@ -235,7 +245,10 @@ def abandoned(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> N
     restart.spent += 1
     restart.may_give_up = _is_spent(judge, workspace, restart)
     restart.must_give_up = restart.may_give_up is True
-    if data.reason == "lease_expired" and at < cycle.lease_until:
+    if data.reason == "worker_died":
+        judge.ledger.dead_workers.setdefault(cycle.worker, position)
+        judge.ledger.cycles_of_dead[cycle.id] = position
+    elif at < cycle.lease_until:
         text = f"cycle {data.cycle} is abandoned though its lease runs until {spell_instant(cycle.lease_until)}"
         judge.broken(Promise.S3, workspace, (cycle.position, position), text)
     restart.orphaned_at, restart.crowded = at, judge.crowded(at)
@@ -254,6 +267,10 @@ def _is_spent(judge: Judge, workspace: Workspace, restart: Restart) -> bool | No
 def late_result(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> None:
     """Take a result that was refused: rightly only if its cycle is not the live one with the current fence."""
     data = _late(event.data)
+    said = judge.ledger.cycles_of_dead.get(data.cycle)
+    if said is not None:
+        text = f"cycle {data.cycle} has a result, but its worker was said to have died"
+        judge.broken(Promise.S3, workspace, (said, event.position), text)
     cycle = workspace.restart.open if workspace.restart is not None else None
     if cycle is not None and (cycle.id, cycle.fence) == (data.cycle, data.fence):
         text = f"the result of cycle {data.cycle} is refused though the cycle is live and its fence current"

@@ -125,6 +125,7 @@ class CycleStarted(_Data):
     lease_until: Instant
     shadow: bool
     policy_version: int | None = None
+    worker: str = ""
 
 
 class CycleSucceeded(_Data):

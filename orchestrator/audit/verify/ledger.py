@@ -27,6 +27,7 @@ class Cycle(msgspec.Struct):
     shadow: bool
     longest_until: int | None
     """Until when at the latest it ends or is abandoned, less a tick; None where the log does not say."""
+    worker: str = ""
 
 
 class Restart(msgspec.Struct):
@@ -188,6 +189,10 @@ class Ledger(msgspec.Struct):
     """The position after which the log could not be read, once that is told."""
     passed_over: dict[str, int] = {}
     """Events of no workspace whose type this verifier does not know, by type."""
+    dead_workers: dict[str, int] = {}
+    """Workers that were said to have died, and where that was said."""
+    cycles_of_dead: dict[str, int] = {}
+    """Cycles that were abandoned by such a death, and where."""
     violations: dict[str, int] = {}
     """All that were ever found, by promise."""
 

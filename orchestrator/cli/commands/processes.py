@@ -60,9 +60,18 @@ def api() -> None:
 
 def worker() -> None:
     """Take ticks and wake-ups, and carry out restarts."""
-    from orchestrator.cli.serve import run_worker
+    from orchestrator.cli.worker_parent import require_broker, supervise_worker
+    from orchestrator.logs import configure_logs
 
-    raise typer.Exit(run_worker(load_settings()))
+    settings = load_settings()
+    require_broker(settings)
+    configure_logs(form=settings.log_format, level=settings.log_level)
+    found = supervise_worker(settings)
+    if isinstance(found, int):
+        raise typer.Exit(found)
+    from orchestrator.cli.serve import run_worker  # here, in the child, and not in its parent: it imports Celery
+
+    raise typer.Exit(run_worker(settings, found))
 
 
 def beat() -> None:

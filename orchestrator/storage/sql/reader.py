@@ -100,7 +100,7 @@ class SqlReader(SqlInquiries):
     def _labelled(self, key: str, value: str) -> sa.ColumnElement[bool]:
         is_old = workspaces.c.folded_state.is_(None)
         if self._sql.dialect == "sqlite":
-            inside = sa.func.json_extract(workspaces.c.state, "$.registration.labels")
+            inside: sa.ColumnElement[Any] = sa.func.json_extract(workspaces.c.state, "$.registration.labels")
             labels: sa.ColumnElement[Any] = sa.case((is_old, inside), else_=registrations.c.labels)
             listed = sa.func.json_each(labels).table_valued("key", "value")
         else:

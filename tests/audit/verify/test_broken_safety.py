@@ -133,6 +133,24 @@ def test_s3_a_cycle_that_was_abandoned_before_its_lease_had_passed(log: Log) -> 
     assert broken(verify(log.encode())) == {S3: [(83, 84)]}
 
 
+def test_s3_a_living_worker_is_said_to_have_died(log: Log) -> None:
+    log.data("orphan", "CycleAbandoned")["reason"] = "worker_died"
+
+    # It started the next cycle itself, and others after it; the result of the first came late.
+    starts = [log.position(name, "CycleStarted") for name in ("orphan", "ruled", "last")]
+    starts[0] = log.position("orphan", "CycleStarted", 1)
+    late = log.position("orphan", "LateResultRejected")
+    assert broken(verify(log.encode())) == {S3: [(84, position) for position in sorted([*starts, late])]}
+
+
+def test_a_worker_that_died_is_no_breach(log: Log) -> None:
+    log.data("orphan", "CycleAbandoned")["reason"] = "worker_died"
+    log.data("orphan", "CycleStarted")["worker"] = "host:1:0123456789abcdef"
+    log.drop("orphan", "LateResultRejected")
+
+    assert verify(log.encode()).violations == ()
+
+
 def test_s3_a_lease_that_is_longer_than_the_policy_gives(log: Log) -> None:
     log.data("last", "CycleStarted")["lease_until"] = instant(2000)
 

@@ -1,0 +1,49 @@
+"""What follows from a worker's death: each of its open cycles is abandoned, and goes on by the normal rules.
+
+Only who made the worker's name may call it dead, for nobody else can know: the parent that saw its child end, and the
+next ``up`` on the data folder whose lock the dead one held. Whatever its commands left running has been ended before.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from orchestrator.domain import commands as cmd
+from orchestrator.ports.store import EventStore, Ids, OpenCycle
+from orchestrator.service.announce import announce
+from orchestrator.service.append import BY_ITSELF, carry_out
+from orchestrator.service.tick import fold_if_due
+
+_log = structlog.get_logger("orchestrator")
+
+
+def abandon_cycles_of(store: EventStore, ids: Ids, worker: str) -> list[str]:
+    """Abandon what a dead worker left open; return the workspaces.
+
+    A commit that was under way when it died is waited for, so that a cycle which began with it is found too.
+    Raises ``StorageUnavailable``: what is done by then stays done, and the next call goes on.
+    """
+    abandoned: list[str] = []
+    while found := _cycles_of(store, worker):
+        for cycle in found:
+            _abandon(store, ids, cycle)
+            abandoned.append(cycle.workspace)
+    _log.info("worker.buried", worker=worker, cycles=len(abandoned))
+    return abandoned
+
+
+def _cycles_of(store: EventStore, worker: str) -> list[OpenCycle]:
+    with store.read() as reader:
+        return reader.cycles_of(worker)
+
+
+def _abandon(store: EventStore, ids: Ids, cycle: OpenCycle) -> None:
+    with store.write([cycle.workspace]) as tx:
+        stored = tx.workspace(cycle.workspace)
+        if stored is None:
+            return
+        policies = tx.policies()
+        command = cmd.AbandonDead(cycle=cycle.cycle, fence=cycle.fence)
+        state, ended = carry_out(tx, stored.state, command, BY_ITSELF, ids, policies)
+        _, folded = fold_if_due(tx, state, ids, policies, lease=None)
+    announce([*ended, *folded])
