@@ -52,8 +52,10 @@ def carry_out(production: ChaosProduction, plan: Mapping[str, Sequence[str]], *,
 
     def over() -> bool:
         for name in plan:
-            if name in at and not production.processes[name].alive:
+            if name in at and production.processes[name].crashed:
                 production.await_crash(name, at.pop(name))
+                if left[name]:
+                    production.processes[name].kill()  # the next point needs a parent that is told of it
             if name not in at and left[name]:
                 at[name] = left[name].popleft()
                 production.begin(name, at[name])

@@ -46,12 +46,13 @@ def _crash(name: str) -> Inject:
         production.begin(name, f"{point}:{chance.choice([1, 1, 2, 3])}")
         process = production.processes[name]
         try:
-            wait_until(lambda: not process.alive, what=f"{name} comes to {point}", timeout_s=6, every_s=0.02)
+            wait_until(lambda: process.crashed, what=f"{name} comes to {point}", timeout_s=6, every_s=0.02)
         except AssertionError:
             production.end(name)
         else:
             production.await_crash(name, point)
-        production.begin(name)
+        if not process.alive:  # a worker's parent has started another by itself
+            production.begin(name)
 
     return inject
 

@@ -128,8 +128,8 @@ class ChaosProduction(Production):
     def await_crash(self, name: str, crash_at: str, *, timeout_s: float = 20.0) -> None:
         """Wait until the process has come to its crash point, and note that."""
         process = self.processes[name]
-        wait_until(lambda: not process.alive, what=f"{name} comes to {crash_at}", timeout_s=timeout_s, every_s=0.02)
-        assert process.exit_code == KILLED, f"{name} ended otherwise:\n{process.tail()}"
+        wait_until(lambda: process.crashed, what=f"{name} comes to {crash_at}", timeout_s=timeout_s, every_s=0.02)
+        assert process.alive or process.exit_code == KILLED, f"{name} ended otherwise:\n{process.tail()}"
         self.kills[name, crash_at] += 1
 
     def begin_missing(self) -> None:

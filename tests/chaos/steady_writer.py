@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 
 def pids_of(production: ChaosProduction) -> dict[str, int]:
     """What runs now, to show that nothing was restarted."""
-    return {name: process.pid for name, process in production.processes.items() if process.alive}
+    return {name: process.acting_pid for name, process in production.processes.items() if process.alive}
 
 
 class Answered:

@@ -255,8 +255,8 @@ def _degraded_by(production: ChaosProduction) -> list[str]:
 
 def worker_of(production: ChaosProduction, cycle: ev.CycleStarted) -> OrchestratorProcess:
     """The process that runs a cycle."""
-    pid = int(cycle.worker.rpartition(":")[2])
-    return next(process for process in production.processes.values() if process.pid == pid)
+    pid = int(cycle.worker.split(":")[1])
+    return next(process for process in production.processes.values() if process.acting_pid == pid)
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def queue(chaos: ChaosProduction) -> Iterator[redis.Redis]:
 
 
 def test_foreign_messages_end_no_worker_and_hold_nothing_back(chaos: ChaosProduction, queue: redis.Redis) -> None:
-    pids = {name: process.pid for name, process in chaos.processes.items() if process.alive}
+    pids = {name: process.acting_pid for name, process in chaos.processes.items() if process.alive}
     victim = chaos.folder / "made-by-a-pickle"
     for kind, raw in foreign(str(victim)).items():
         for number in range(TIMES):
@@ -109,7 +109,7 @@ def test_foreign_messages_end_no_worker_and_hold_nothing_back(chaos: ChaosProduc
         chaos.write(workspace, "a")
     histories = [chaos.settled(workspace, restarts=1) for workspace in workspaces]
 
-    assert {name: process.pid for name, process in chaos.processes.items() if process.alive} == pids
+    assert {name: process.acting_pid for name, process in chaos.processes.items() if process.alive} == pids
     assert len({history.starts[0].worker for history in histories}) == 2, "a worker has stopped taking messages"
     wait_until(lambda: queue.hlen("unacked") < 5, what="no foreign message is kept")
     assert not victim.exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from orchestrator.crash_points import KILLED
 from tests.system.fork_server import ForkedChild, ForkServer
 from tests.waiting import wait_until
 
@@ -37,6 +38,7 @@ class OrchestratorProcess:
     ) -> None:
         """Start it, from ``forks`` where given: that is ten times faster, and takes neither ``cwd`` nor ``program``."""
         self.name, self.log = name, log
+        self._is_worker = list(args[:1]) == ["worker"]
         self._popen: subprocess.Popen[bytes] | ForkedChild
         if forks is not None:
             self._popen = forks.start(args, env=env, log=log)
@@ -90,25 +92,53 @@ class OrchestratorProcess:
     def signal(self, number: signal.Signals) -> None:
         self._popen.send_signal(number)
 
+    def workers(self) -> list[psutil.Process]:
+        """Return the worker that this parent has, for a moment perhaps none."""
+        try:
+            return psutil.Process(self.pid).children() if self._is_worker and self.alive else []
+        except psutil.NoSuchProcess:
+            return []
+
+    @property
+    def acting_pid(self) -> int:
+        """The process that does the work: of a worker, the child."""
+        return next((worker.pid for worker in self.workers()), self.pid)
+
+    @property
+    def crashed(self) -> bool:
+        """Say whether it came to its crash point; a worker's parent tells of that, and goes on with another child."""
+        return f'"code": {KILLED}' in self.output if self._is_worker else not self.alive
+
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """End it as a power cut would: of a worker, parent and child together."""
+        if self._is_worker and self.alive:
+            self.signal(signal.SIGSTOP)  # it must not see its child's end, and start another
+        for worker in self.workers():
+            worker.kill()
         self._popen.kill()
         self._popen.wait(10)
 
     def freeze(self) -> None:
         """Stop it in the middle of whatever it does: its connections stay open."""
-        self.signal(signal.SIGSTOP)
+        for worker in self.workers():
+            worker.suspend()
+        if not self._is_worker:
+            self.signal(signal.SIGSTOP)
         self.await_stopped()
 
     def await_stopped(self, *, timeout_s: float = 10.0) -> None:
         """Wait until it stands still, whoever stopped it."""
-        stopped = psutil.Process(self.pid)
-        wait_until(
-            lambda: stopped.status() == psutil.STATUS_STOPPED, what=f"{self.name} is stopped", timeout_s=timeout_s
-        )
+
+        def stopped() -> bool:
+            whole = self.workers() if self._is_worker else [psutil.Process(self.pid)]
+            return any(process.status() == psutil.STATUS_STOPPED for process in whole)
+
+        wait_until(stopped, what=f"{self.name} is stopped", timeout_s=timeout_s)
 
     def thaw(self) -> None:
         """Let a frozen process go on."""
+        for worker in self.workers():
+            worker.resume()
         self.signal(signal.SIGCONT)
 
     def wait(self, timeout_s: float) -> int:

@@ -26,15 +26,20 @@ from orchestrator.domain.state import Registration
 from orchestrator.errors import InvalidInput
 from orchestrator.logs import configure_logs
 from orchestrator.ports.executor import Executor, Order
+from orchestrator.replace_file import replace_file
 from orchestrator.service.append import Author
 from orchestrator.service.change_policy import note_floor
+from orchestrator.service.dead_worker import abandon_cycles_of
 from orchestrator.service.record import Write, record_writes
 from orchestrator.settings import Settings
 from orchestrator.sources.folder import WatchedWrite, watch_folder, workspace_name
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.privileges import Roles
 from workers.celery_threads import BeatThread
+from workers.executors.bounded_run import RecordedUnder
+from workers.supervision.record import end_commands
 from workers.supervision.supervisor import ProcessSupervisor
+from workers.supervision.worker_name import new_token, worker_name
 
 _log = structlog.get_logger("orchestrator")
 
@@ -66,21 +71,47 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
     settings, own_key = settings.sealing_in_data_folder(), settings.seal_key is None
     lock = _lock_data_folder(settings.data)
     exits = _Exits()
+    commands = _end_commands_left(settings.data)
     supervisor = ProcessSupervisor(settings.data / "process", exits.report)
     lifecycle = Lifecycle(at_once=supervisor.kill_now)
-    services = open_services(settings, embedded=True, supervisor=supervisor)
+    under = RecordedUnder(directory=commands, worker=worker_name(new_token()))
+    services = open_services(settings, embedded=True, supervisor=supervisor, under=under)
     exits.services = services
     try:
         # Bound before anything is recorded or migrated: a port that is taken must leave no trace.
         server = HttpServer(create_app(services), host=settings.host, port=settings.port)
         upgrade(settings.url, Roles(app=settings.app_role, reader=settings.reader_role))
         note_floor(services.store, services.ids, settings.floor)
+        _bury_earlier(settings.data, services)
         if own_key:
             make_first_key(services.store, settings)
         return _Up(settings, services, supervisor, server, watched).run(lifecycle)
     finally:
         services.store.close()
         lock.close()
+
+
+def _end_commands_left(data: Path) -> Path:
+    """End what the restart commands of an earlier ``up`` left, which is dead: we have its lock. Return their folder."""
+    commands = data / "process" / "commands"
+    try:
+        commands.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InvalidInput(f"--data: cannot use {commands}: {error.strerror}", field="data") from None
+    end_commands(commands)
+    return commands
+
+
+def _bury_earlier(data: Path, services: Services) -> None:
+    """Abandon the cycles of the ``up`` that used this data folder before; note our own name for the one after us."""
+    noted = data / "worker"
+    try:
+        earlier = noted.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        earlier = ""
+    if earlier:
+        abandon_cycles_of(services.store, services.ids, earlier)
+    replace_file(noted, f"{services.worker}\n".encode(), mode=0o600)
 
 
 class _Exits:
@@ -116,6 +147,7 @@ class _Up:
         watcher = self._start_watching()
         self._server.start()
         self._worker.start()
+        self._worker.drain()
         self._beat.start()
         self._start_child()
         print(self._banner(), flush=True)
