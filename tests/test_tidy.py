@@ -97,3 +97,26 @@ def test_rules_find_what_they_forbid() -> None:
     assert reads_wall_clock("import datetime\ndatetime.datetime.now()")
     assert reads_wall_clock("from datetime import datetime\ndatetime.utcnow()")
     assert not reads_wall_clock("clock.now()")
+
+
+PAGES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md")))
+ROOMS = ("", "orchestrator/", "docs/")
+"""Where a page's paths begin: at the root, or inside of the package that it speaks of."""
+
+
+def missing_paths(page: str) -> list[str]:
+    """Return the files and folders of the repository that a page names and that are not there."""
+    named = re.findall(r"`((?:[\w-]+/)+(?:[\w.-]+\.(?:py|md|toml|json|yml))?)(?:::\w+)?`", page)
+    linked = re.findall(r"\]\(([\w./-]+)\)", page)
+    return [path for path in [*named, *linked] if not any((ROOT / room / path).exists() for room in ROOMS)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_name_files_that_are_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8").replace("`site/`", "")  # the reader's own folder
+    assert missing_paths(text) == []
+
+
+def test_a_page_that_names_what_is_gone_is_found() -> None:
+    page = "`history/why.py`, `history/gone.py`, `gone/`, [x](docs/gone.md), `tests/gone.py::test_it`, `./dev lint`"
+    assert missing_paths(page) == ["history/gone.py", "gone/", "tests/gone.py", "docs/gone.md"]

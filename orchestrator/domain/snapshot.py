@@ -1,6 +1,6 @@
 """A workspace's state at one position of the log, kept wherever a restart was settled.
 
-A state of the past is the nearest one of these plus the few events that came since (``audit.past``).
+A state of the past is the nearest one of these plus the few events that came since (``history.past``).
 """
 
 from __future__ import annotations

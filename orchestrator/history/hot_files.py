@@ -27,7 +27,7 @@ class HotFiles:
 def hot_files(reader: Reader, scope: Scope, limit: int) -> HotFiles:
     """Return the ``limit`` files written most, whatever became of the writes. Raises ``NotFound``.
 
-    Without a span the kept counts (``audit.file_counting``) answer, and the few writes that came after them are
+    Without a span the kept counts (``history.file_counting``) answer, and the few writes that came after them are
     added, so that the answer is exact at every moment. In a span the writes themselves are counted, at most
     ``MOST_WRITES`` of them.
     """

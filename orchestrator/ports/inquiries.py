@@ -1,4 +1,4 @@
-"""What auditors ask of a store beyond its single rows: the past, and questions over many. ``ports.Reader`` answers.
+"""What auditors ask of a store beyond its single rows: the past, and questions over many. ``store.Reader`` answers.
 
 Over one workspace each is a few index probes or one index range, whatever the history's length. Over all of them
 the work is bounded by ``most``: only that many of the newest rows in scope are looked at.

@@ -1,6 +1,6 @@
 """Looks on at every commit: what a row says must be what the log says, read by code that is not the engine's.
 
-``audit.replay`` folds the log with the product's own ``evolve``, so a rule that is wrong there is wrong on both sides.
+``history.replay`` folds the log with the product's own ``evolve``: a rule that is wrong there is wrong on both sides.
 The verifier's ledger is written anew from the contract; it is compared here with each row that a commit has changed,
 at that commit. So an instant that is too late is found like one that is too early, also under faults, where lateness
 has its excuse.
