@@ -5,9 +5,12 @@ from __future__ import annotations
 import gc
 import sys
 
-from bench import audit
+from bench import audit, dead_worker
 
-_BENCHMARKS = {"audit": (audit.main, audit.SUMMARY)}
+_BENCHMARKS = {
+    "audit": (audit.main, audit.SUMMARY),
+    "dead-worker": (dead_worker.main, dead_worker.SUMMARY),
+}
 
 
 def main(args: list[str]) -> int:
@@ -16,7 +19,7 @@ def main(args: list[str]) -> int:
     if args and args[0] in _BENCHMARKS:
         run, _ = _BENCHMARKS[args[0]]
         return run(args[1:])
-    listed = "\n".join(f"  {name:<8} {summary}" for name, (_, summary) in _BENCHMARKS.items())
+    listed = "\n".join(f"  {name:<12} {summary}" for name, (_, summary) in _BENCHMARKS.items())
     text = f"usage: ./dev bench NAME [--help]\n\n{listed}"
     if args and args[0] not in ("-h", "--help", "help"):
         print(f"./dev bench: there is no benchmark {args[0]!r}.\n\n{text}", file=sys.stderr)
