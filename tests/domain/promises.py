@@ -160,7 +160,7 @@ class Diary:
             case ev.CycleSucceeded():
                 self.waits_folded = self.unsettled = False
             case ev.RestartGaveUp(next_try_at=next_try_at):
-                self.writes, self.unsettled, self.next_try = [], False, next_try_at
+                self.unsettled, self.next_try = False, next_try_at
             case ev.RestartCancelled():
                 self.unsettled = False
             case ev.WorkspaceHeld():
@@ -190,8 +190,7 @@ class Diary:
         yield from ((at, ev.Cause.MUTATION) for at, trigger in self.asked if trigger is ev.Trigger.MUTATION)
         if not self.writes:
             yield from ((at, ev.Cause.PROBE) for at, trigger in self.asked if trigger is ev.Trigger.PROBE)
-            if self.next_try is not None:
-                yield self.next_try, ev.Cause.GAVE_UP
+            yield from self._next_try()
             return
         if len(self.writes) >= policy.max_count:
             yield self.writes[policy.max_count - 1][0], ev.Cause.MAX_COUNT
@@ -201,6 +200,12 @@ class Diary:
             yield first, ev.Cause.LEADING
         yield max(_after(at, data.quiet_ms, policy.quiet_ms) for at, data in self.writes), ev.Cause.QUIET
         yield min(_after(at, data.max_wait_ms, policy.max_wait_ms) for at, data in self.writes), ev.Cause.MAX_WAIT
+        yield from self._next_try()
+
+    def _next_try(self) -> Iterator[tuple[datetime, ev.Cause]]:
+        """What a give-up left waits for this, whatever came since."""
+        if self.next_try is not None:
+            yield self.next_try, ev.Cause.GAVE_UP
 
 
 def _after(at: datetime, own_ms: int | None, policys_ms: int) -> datetime:

@@ -50,10 +50,11 @@ def test_its_requests_stay_pending_too_but_are_not_due_again_by_themselves() -> 
     run.at(301).tick().then(that(ev.RestartQueued, requests=1, writes=0, cause=ev.Cause.GAVE_UP))
 
 
-def test_what_arrived_during_the_last_cycle_waits_with_the_rest() -> None:
+def test_what_arrived_during_the_last_cycle_is_judged_alone() -> None:
+    """A fix that was saved while the last attempt still failed; spacing counts from that attempt's start."""
     run = scenario(max_attempts=1).at(0).write("a").at(15).tick().start().at(16).write("b").at(20).fail()
-    run.then_pending(writes=2).then_due(320, ev.Cause.GAVE_UP)
-    run.at(320).tick().then(that(ev.RestartQueued, writes=2, last_write_at=16))
+    run.then_pending(writes=2).then_due(75, ev.Cause.QUIET)
+    run.at(75).tick().then(that(ev.RestartQueued, cause=ev.Cause.QUIET, writes=2, last_write_at=16))
 
 
 def test_a_newer_write_is_judged_alone_from_the_first_one_after_the_give_up() -> None:
@@ -74,8 +75,8 @@ def test_max_count_after_a_give_up_counts_newer_writes_only() -> None:
     )
 
 
-def test_a_write_in_the_window_takes_the_place_of_next_try_at() -> None:
-    given_up().at(310).write("b").then_due(325, ev.Cause.QUIET)
+def test_a_write_in_the_window_delays_the_next_try_no_more() -> None:
+    given_up().at(310).write("b").then_due(320, ev.Cause.GAVE_UP)
 
 
 def test_a_manual_request_ends_the_waiting_at_once() -> None:
