@@ -58,7 +58,7 @@ def test_a_snapshot_that_an_older_worker_did_not_keep_is_no_difference(lived: Hi
     ("edit", "table", "name"),
     [
         (
-            "UPDATE workspaces SET state = replace(state, '\"fence\":1', '\"fence\":2') WHERE id = 'ws'",
+            "UPDATE workspaces SET folded_state = replace(folded_state, '\"fence\":1', '\"fence\":2') WHERE id = 'ws'",
             "workspaces",
             "ws",
         ),

@@ -46,6 +46,14 @@ def replayed(store: EventStore) -> ReplayReport:
     return report
 
 
+DAMAGED_STATES = (
+    "folded_state || ' '",
+    "replace(folded_state, '{\"', '{\"more\":1,\"')",
+    "'[]'",
+    "x'ff00'",
+)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -58,7 +66,7 @@ def replayed(store: EventStore) -> ReplayReport:
         ),
         *("pending_count = pending_count + 1", "pending_requests = 1", "pending_requests = 1.5", "fence = fence + 1"),
         *("ready_at = '2026-11-23T14:02:16.000000Z'", "held_until = '2027-01-01T00:00:00.000000Z'", "due_at = 'soon'"),
-        *("state = state || ' '", "state = replace(state, '{\"', '{\"more\":1,\"')", "state = '[]'", "state = x'ff00'"),
+        *(f"folded_state = {damaged}" for damaged in DAMAGED_STATES),
     ],
 )
 def test_every_column_of_a_workspace_is_compared(lived: EventStore, sqlite_url: str, change: str) -> None:
