@@ -17,6 +17,7 @@ from orchestrator.domain.restart_projection import RestartProjection, RestartSta
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase, WorkspaceState
 from orchestrator.ports.inquiries import FileWrites, Inquiries
+from orchestrator.ports.open_cycle import OpenCycle
 from orchestrator.ports.sealing import Seals, SealStore
 from orchestrator.ports.verification import Verifications, VerificationStore
 
@@ -94,15 +95,6 @@ class Running:
 
     total: int
     in_fleet: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenCycle:
-    """A cycle that has started and not ended, and the fence it was started with."""
-
-    workspace: str
-    cycle: str
-    fence: int
 
 
 class Transaction(Protocol):

@@ -13,13 +13,13 @@ from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.domain.events import FileWritten, Recorded
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_projection import RestartProjection
+from orchestrator.ports.open_cycle import OpenCycle
 from orchestrator.ports.store import (
     LOG_SUMS,
     Backlog,
     Counters,
     EventFilter,
     KeptRow,
-    OpenCycle,
     RestartFilter,
     StoredWorkspace,
     Waived,

@@ -15,13 +15,13 @@ from orchestrator.domain.events import Recorded, WritesWaived
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.state import Phase
+from orchestrator.ports.open_cycle import OpenCycle
 from orchestrator.ports.store import (
     LOG_SUMS,
     Backlog,
     Counters,
     EventFilter,
     KeptRow,
-    OpenCycle,
     RestartFilter,
     StoredWorkspace,
     Waived,
