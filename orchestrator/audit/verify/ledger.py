@@ -144,7 +144,8 @@ class Workspace(msgspec.Struct):
         del self.writes[:ended], self.times[:ended]
         asked = bisect_right(self.requests, to_position)
         del self.requests[:asked], self.request_times[:asked]
-        self.changed_after = []
+        first = self.times[0] if self.times else None
+        self.changed_after = [at for at in self.changed_after if first is not None and at >= first]
         for position in [position for position in self.ruled if position <= to_position]:
             del self.ruled[position]
         self.folded, self.unseen, self.unseen_requests, self.next_try_at = 0, 0, 0, None
