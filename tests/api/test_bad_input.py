@@ -342,7 +342,7 @@ def test_fault_of_the_server_is_a_problem_too(api: Api, tmp_path: Path) -> None:
 
 def test_damaged_row_is_named_and_the_others_are_served(api: Api, tmp_path: Path) -> None:
     api.put_workspace("other")
-    edit(tmp_path, "UPDATE workspaces SET state = '{}' WHERE id = 'ws'")
+    edit(tmp_path, "UPDATE workspaces SET folded_state = '{}' WHERE id = 'ws'")
     for answer in (api.http.get(WORKSPACE), api.http.post(WRITES, json={"path": "a"})):
         assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (503, "unreadable")
         assert answer.json()["detail"].startswith("the row 'ws' of workspaces cannot be read by this version")

@@ -76,7 +76,7 @@ def test_a_log_of_schema_1_keeps_the_promises(run: Run) -> None:
 @pytest.mark.parametrize(
     ("change", "arguments", "words"),
     [
-        ("workspaces SET state = '{'", ["workspaces"], "of workspaces cannot be read by this version"),
+        ("workspaces SET folded_state = '{'", ["workspaces"], "of workspaces cannot be read by this version"),
         ("workspaces SET due_at = 'soon'", ["workspaces"], "holds 'soon' where an instant belongs"),
         ("restarts SET cause = 'whim'", ["restarts"], "of restarts cannot be read by this version"),
         ("policies SET policy = '[]'", ["policy", "show"], "'settings' of policies cannot be read by this version"),

@@ -173,7 +173,9 @@ def test_the_parent_is_killed_and_its_worker_stops(tmp_path: Path, one_worker: P
         one_worker.start()
         workspace, acts = begin(one_worker, tmp_path, "plain")
         child = child_of(one_worker.processes["worker-1"])
-        one_worker.processes["worker-1"].signal(signal.SIGKILL)
+        parent = one_worker.processes["worker-1"]
+        parent.signal(signal.SIGKILL)
+        parent.wait(10)
         one_worker.run("worker-1", "worker")
         wait_until(lambda: not child.is_running(), what="the worker without a parent has stopped", timeout_s=20)
         history = await_the_next(one_worker, workspace, acts, within_s=20)
