@@ -122,7 +122,7 @@ def test_one_revision_ahead_is_said_in_a_line_and_nothing_is_changed(
         assert run(*command).code == 0
 
 
-@pytest.mark.parametrize("command", ["migrate", "workspaces", "tail", "replay", "api", "worker"])
+@pytest.mark.parametrize("command", ["migrate", "workspaces", "tail", "replay", "api"])
 def test_two_revisions_ahead_is_one_line(command: str, run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_BROKER_URL", "redis://127.0.0.1:1/0")
     revision = move_ahead(url, 2)
@@ -130,6 +130,19 @@ def test_two_revisions_ahead_is_one_line(command: str, run: Run, url: str, monke
     assert (ran.code, ran.out) == (2, "")
     assert f"the database is at revision {revision}, this version knows 0" in one_error(ran.err)
     assert "; upgrade this process" in ran.err
+
+
+def test_a_worker_two_revisions_ahead_is_one_line(url: str) -> None:
+    """Its child finds it, and its parent ends as the child did. Not in this process: a worker's parent forks."""
+    revision = move_ahead(url, 2)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
+    environment |= {"ORCHESTRATOR_DATABASE_URL": url, "ORCHESTRATOR_BROKER_URL": "redis://127.0.0.1:1/0"}
+    worker = [sys.executable, "-m", "orchestrator", "worker"]
+    ran = subprocess.run(worker, env=environment, capture_output=True, check=False, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    [error] = [line for line in ran.stderr.splitlines() if line.startswith("orchestrator: error: ")]
+    assert f"the database is at revision {revision}, this version knows 0" in error
+    assert error.endswith("; upgrade this process")
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ SITES: tuple[tuple[str, str], ...] = (
     ("change_policy.change_policy", "write_open_windows"),
     ("claim.Claimer._ready", "read"),
     ("claim.Claimer._start", "write"),
+    ("dead_worker._abandon", "write"),
+    ("dead_worker._cycles_of", "read"),
     ("drain.Drainer._finish", "write"),
     ("drain.Drainer._is_recorded", "read"),
     ("execute._act", "restart"),

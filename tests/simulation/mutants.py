@@ -57,6 +57,19 @@ MUTANTS: dict[str, Mutant] = {
     "no-spacing": Mutant(plant=decisions.no_spacing, breaks="restarts follow each other without min_interval"),
     "backoff-ignored": Mutant(plant=decisions.backoff_ignored, breaks="a retry starts before its retry_at"),
     "give-up-loses-writes": Mutant(plant=decisions.give_up_loses_writes, breaks="a give-up drops what it gave up"),
+    "old-judged-with-new": Mutant(
+        plant=decisions.old_judged_with_new,
+        breaks="a fix saved in the last attempt waits for the back-off",
+    ),
+    "next-try-waits-for-newer": Mutant(
+        plant=decisions.next_try_waits_for_newer, breaks="a newer write with a long rule delays what was given up"
+    ),
+    "worker-died-is-free": Mutant(
+        plant=numbers.worker_died_is_free, breaks="a restart that kills its worker is tried for ever"
+    ),
+    "living-called-dead": Mutant(
+        plant=service.living_called_dead, breaks="a parent ends the cycles of workers that live"
+    ),
     "no-next-try": Mutant(plant=decisions.no_next_try, breaks="what was given up is never tried again"),
     "cancel-leaves-writes": Mutant(plant=decisions.cancel_leaves_writes, breaks="a cancelled range stays pending"),
     "removal-leaves-writes": Mutant(

@@ -148,6 +148,21 @@ def give_up_loses_writes(planting: Planting) -> None:
     planting.effect(ev.RestartGaveUp, gave_up)
 
 
+def old_judged_with_new(planting: Planting) -> None:
+    def gave_up(state: WorkspaceState, data: ev.RestartGaveUp, at: datetime, position: int) -> WorkspaceState:
+        return _gave_up(evolve._with_requests_alone(state), data, at, position)
+
+    planting.effect(ev.RestartGaveUp, gave_up)
+
+
+def next_try_waits_for_newer(planting: Planting) -> None:
+    def gave_up(state: WorkspaceState, data: ev.RestartGaveUp, at: datetime, position: int) -> WorkspaceState:
+        after = _gave_up(state, data, at, position)
+        return replace(after, next_try=after.next_try and replace(after.next_try, anyway=False))
+
+    planting.effect(ev.RestartGaveUp, gave_up)
+
+
 def no_next_try(planting: Planting) -> None:
     def gave_up(state: WorkspaceState, data: ev.RestartGaveUp, at: datetime, position: int) -> WorkspaceState:
         return replace(_gave_up(state, data, at, position), next_try=None)

@@ -103,6 +103,14 @@ def shutdown_counts(planting: Planting) -> None:
     planting.effect(ev.CycleAbandoned, abandoned)
 
 
+def worker_died_is_free(planting: Planting) -> None:
+    def abandoned(state: WorkspaceState, data: ev.CycleAbandoned, at: datetime, position: int) -> WorkspaceState:
+        spent = 1 if data.reason is ev.Abandonment.LEASE_EXPIRED else 0
+        return evolve._ended_without_success(state, at, ready_at=at, retrying=False, spent=spent)
+
+    planting.effect(ev.CycleAbandoned, abandoned)
+
+
 def shutdown_waits(planting: Planting) -> None:
     def abandoned(state: WorkspaceState, data: ev.CycleAbandoned, at: datetime, position: int) -> WorkspaceState:
         expired = data.reason is ev.Abandonment.LEASE_EXPIRED

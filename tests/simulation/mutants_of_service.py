@@ -18,8 +18,9 @@ from orchestrator.domain.policy import Policies, Policy
 from orchestrator.domain.state import UnsettledRestart, WorkspaceState
 from orchestrator.errors import Unavailable
 from orchestrator.ports.executor import Executor, Order, Receipt
-from orchestrator.ports.store import Ids, Running, StoredAnswer, Transaction
-from orchestrator.service import append, change_policy, claim, drain, execute, lease, tick
+from orchestrator.ports.open_cycle import OpenCycle
+from orchestrator.ports.store import EventStore, Ids, Running, StoredAnswer, Transaction, WorkspaceFilter
+from orchestrator.service import append, change_policy, claim, dead_worker, drain, execute, lease, tick
 from orchestrator.service.append import Author
 from tests.memory_store import log as memory_log
 from tests.memory_store.content import Content
@@ -32,6 +33,20 @@ replace = msgspec.structs.replace
 _ready, _start, _started, _act = claim.Claimer._ready, claim.Claimer._start, decide._started, execute._act
 _carry_out, _ring, _unique_keys = append.carry_out, tick._Bells.ring, memory_log._unique_keys
 _committed = MemoryTransaction.committed
+
+
+def living_called_dead(planting: Planting) -> None:
+    def cycles_of(store: EventStore, worker: str) -> list[OpenCycle]:
+        with store.read() as reader:
+            rows = reader.workspaces(WorkspaceFilter(removed=True))
+        running = [(row.state, row.state.cycle) for row in rows]
+        return [
+            OpenCycle(workspace=state.workspace, cycle=cycle.id, fence=state.fence)
+            for state, cycle in running
+            if cycle is not None
+        ]
+
+    planting.name(dead_worker, "_cycles_of", cycles_of)
 
 
 def no_fence_at_executor(planting: Planting) -> None:

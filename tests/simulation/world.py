@@ -20,6 +20,7 @@ from tests.simulation.database import SimulatedStore
 from tests.simulation.fate import Fate
 from tests.simulation.faults import Fault
 from tests.simulation.hub import SECOND, Hub, Process
+from tests.simulation.parent import Parents
 from tests.simulation.plan import Plan, Strike
 from tests.simulation.policies import FLEETS
 from tests.simulation.sticklers import Sticklers
@@ -93,6 +94,7 @@ class World:
             tick=plan.tick,
         )
         self.workers: list[Worker] = []
+        self.parents = Parents(hub, Random(f"{plan.seed} parents"), self.store, self.ids)
         self._incarnations: Counter[str] = Counter()
 
     def states(self) -> list[WorkspaceState]:
@@ -226,6 +228,8 @@ class World:
 
     def _kill(self, process: Process, away: int) -> None:
         self.hub.kill(process)
+        if any(worker.process is process for worker in self.workers):
+            self.parents.child_died(process.name)
         self.hub.call_at(self.hub.now + max(away, SECOND // 10), lambda: self._replace(process))
 
     def _replace(self, process: Process) -> None:
@@ -286,6 +290,8 @@ class World:
         self.beats.healed = True
         self.store.away = self.broker.away = False
         self.broker.chances, self.beats.away_until, self.rewrites = {}, 0, {}
+        for parent in self.parents.processes:
+            self.hub.thaw(parent)
         for process in [worker.process for worker in self.workers] + self.servers.processes:
             self.hub.thaw(process)
             if process.dead:
@@ -295,7 +301,8 @@ class World:
     def end(self) -> None:
         """Kill everything that is left; note who had lived until now and has nothing left to do."""
         self.survivors = {worker.process.name for worker in self.workers if worker.idle}
-        for process in [*(worker.process for worker in self.workers), *self.servers.processes, self.clients.process]:
+        workers = [worker.process for worker in self.workers]
+        for process in [*workers, *self.parents.processes, *self.servers.processes, self.clients.process]:
             self.hub.kill(process)
         self.hub.run(self.hub.now)
         self.hub.close()
