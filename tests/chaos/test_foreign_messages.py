@@ -97,6 +97,8 @@ def queue(chaos: ChaosProduction) -> Iterator[redis.Redis]:
 
 
 def test_foreign_messages_end_no_worker_and_hold_nothing_back(chaos: ChaosProduction, queue: redis.Redis) -> None:
+    workers = [process for name, process in chaos.processes.items() if name.startswith("worker") and process.alive]
+    wait_until(lambda: all(worker.workers() for worker in workers), what="each worker's parent has its child")
     pids = {name: process.acting_pid for name, process in chaos.processes.items() if process.alive}
     victim = chaos.folder / "made-by-a-pickle"
     for kind, raw in foreign(str(victim)).items():
