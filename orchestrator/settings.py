@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from orchestrator.domain.durations import parse_duration
-from orchestrator.domain.policy import Policy, parse_policy, said_by
+from orchestrator.domain.policy import Policy, check_lease, parse_policy, said_by
 from orchestrator.errors import InvalidInput
 
 _PREFIX = "ORCHESTRATOR_"
@@ -175,11 +175,13 @@ class Settings(BaseSettings):
     def floor(self) -> Policy:
         """Return the built-in numbers, overridden by settings."""
         try:
-            return Policy(**said_by(parse_policy(self.policy)))
+            floor = Policy(**said_by(parse_policy(self.policy)))
+            check_lease(floor.lease_ms, tick_ms=self.tick_ms)
         except InvalidInput as error:
             # `policy.quiet` is the name in a request's body; the person who set this wrote a variable or an option.
             said = re.sub(r"^policy\.(\w+)", lambda name: _POLICY_PREFIX + name[1].upper(), str(error))
             raise InvalidInput(said) from None
+        return floor
 
 
 def load_settings(environment: Mapping[str, str] | None = None, **given: Any) -> Settings:

@@ -227,3 +227,15 @@ def test_the_whole_floor() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().slots = 3
+
+
+@pytest.mark.parametrize(("tick", "lease", "least"), [("1s", "2999ms", "3s"), ("11s", "30s", "33s")])
+def test_a_lease_shorter_than_three_ticks_is_refused_with_the_least_that_works(
+    tick: str, lease: str, least: str
+) -> None:
+    with pytest.raises(InvalidInput, match=rf"ORCHESTRATOR_POLICY_LEASE: .* is shorter than 3 ticks; give {least} or"):
+        load_settings({"ORCHESTRATOR_TICK": tick, "ORCHESTRATOR_POLICY_LEASE": lease})
+
+
+def test_a_lease_of_three_ticks_is_enough() -> None:
+    assert load_settings({"ORCHESTRATOR_POLICY_LEASE": "3s"}).floor.lease_ms == 3_000

@@ -185,6 +185,21 @@ def parse_policy(given: Mapping[str, Any], *, field: str = "policy") -> PolicyPa
     return PolicyPatch(**values)
 
 
+LEASE_LEAST_TICKS = 3
+"""A lease is renewed at every third of it and looked at every tick. Source: CONTRACT section 2."""
+
+
+def check_lease(lease_ms: int | None, *, tick_ms: int, field: str = "policy.lease") -> None:
+    """Raise ``InvalidInput`` for a lease that no worker could keep: it would be called lost at every look."""
+    least_ms = LEASE_LEAST_TICKS * tick_ms
+    if lease_ms is not None and lease_ms < least_ms:
+        raise InvalidInput(
+            f"{field}: {format_duration(lease_ms)} is shorter than {LEASE_LEAST_TICKS} ticks; "
+            f"give {format_duration(least_ms)} or more (a tick is {format_duration(tick_ms)})",
+            field=field,
+        )
+
+
 def render_policy(policy: Policy | PolicyPatch) -> dict[str, Any]:
     """Return a policy as people write it; fields that a layer leaves open are left out."""
     rendered: dict[str, Any] = {}

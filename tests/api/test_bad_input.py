@@ -175,6 +175,8 @@ CASES: dict[str, tuple[str, str, dict[str, Any], int, str]] = {
         422,
         "/policy/lease",
     ),
+    "a lease that no worker could keep": ("PUT", WORKSPACE, sim(policy={"lease": "2999ms"}), 422, "/policy/lease"),
+    "such a lease for all": ("PUT", "/v1/policies/default", {"lease": "1ms"}, 422, "/lease"),
     "zero attempts": (
         "PUT",
         WORKSPACE,

@@ -81,7 +81,7 @@ POLICIES: list[dict[str, Any]] = [
     {"quiet": "1m30s", "max_wait": 2.5, "min_interval": 0, "settle": "0", "max_count": 1, "edge": "leading"},
     {"quiet": None, "edge": None, "rules": None, "max_concurrent": None},
     {"rules": [{"match": "docs/**", "action": "record"}, {"match": ["a", "b"], "quiet": "1s", "max_wait": 3}]},
-    {"mode": "shadow", "lease": " 1s ", "cycle_timeout": "30d"},
+    {"mode": "shadow", "lease": " 3s ", "cycle_timeout": "30d"},
     {"quiet": "soon"},
     {"quiet": "-1s"},
     {"quiet": -1},

@@ -18,7 +18,7 @@ from orchestrator.bootstrap import Services
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.encoding import to_plain
 from orchestrator.domain.events import Trigger, WorkspaceRemoved, WritesWaived
-from orchestrator.domain.policy import DEFAULT_FLEET, parse_policy
+from orchestrator.domain.policy import DEFAULT_FLEET, check_lease, parse_policy
 from orchestrator.domain.state import Registration
 from orchestrator.errors import InvalidInput, InvalidTarget, NotFound, UnknownExecutor
 from orchestrator.history.views import workspace_view
@@ -109,12 +109,14 @@ def registration_of(services: Services, body: WorkspaceBody) -> Registration:
         raise InvalidTarget(str(error), field=f"target.{error.field}" if error.field else "target") from error
     except TypeError as error:
         raise InvalidTarget(f"target: {error}", field="target") from error
+    policy = parse_policy(body.policy)
+    check_lease(policy.lease_ms, tick_ms=services.settings.tick_ms)
     return Registration(
         fleet=body.fleet,
         labels=check_labels(body.labels),
         executor=body.executor,
         target=target,
-        policy=parse_policy(body.policy),
+        policy=policy,
     )
 
 

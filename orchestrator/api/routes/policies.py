@@ -20,6 +20,7 @@ from orchestrator.domain.policy import (
     DEFAULT_SCOPE,
     Policies,
     PolicyPatch,
+    check_lease,
     fleet_scope,
     parse_policy,
     render_policy,
@@ -98,20 +99,27 @@ def _read(services: Services, scope: str, fleet: str) -> JSONResponse:
 def _change(
     services: Services, scope: str, fleet: str, numbers: dict[str, Any], by: By, if_match: str | None
 ) -> JSONResponse:
-    expected = _expected(if_match)
+    expected, patch = _expected(if_match), _parsed(numbers, services.settings.tick_ms)
     change_policy(
-        services.store, services.ids, scope=scope, patch=_parsed(numbers), actor=by.actor, expected_version=expected
+        services.store,
+        services.ids,
+        scope=scope,
+        patch=patch,
+        actor=by.actor,
+        expected_version=expected,
     )
     return _read(services, scope, fleet)
 
 
-def _parsed(numbers: dict[str, Any]) -> PolicyPatch:
+def _parsed(numbers: dict[str, Any], tick_ms: int) -> PolicyPatch:
     """Return the layer. Raises ``RequestRefused`` that points into the body, which is the policy itself."""
     try:
-        return parse_policy(numbers, field="policy")
+        patch = parse_policy(numbers, field="policy")
+        check_lease(patch.lease_ms, tick_ms=tick_ms)
     except InvalidInput as error:
         found = FieldError(detail=str(error), pointer=pointer(error.field.removeprefix("policy")))
         raise RequestRefused(Problem(name="invalid-input", detail=str(error), errors=[found])) from None
+    return patch
 
 
 def _answer(policies: Policies, scope: str, fleet: str) -> JSONResponse:
