@@ -231,11 +231,14 @@ def test_settings_do_not_change() -> None:
 
 @pytest.mark.parametrize(("tick", "lease", "least"), [("1s", "2999ms", "3s"), ("11s", "30s", "33s")])
 def test_a_lease_shorter_than_three_ticks_is_refused_with_the_least_that_works(
-    tick: str, lease: str, least: str
+    monkeypatch: pytest.MonkeyPatch, tick: str, lease: str, least: str
 ) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_TICK", tick)
+    monkeypatch.setenv("ORCHESTRATOR_POLICY_LEASE", lease)
     with pytest.raises(InvalidInput, match=rf"ORCHESTRATOR_POLICY_LEASE: .* is shorter than 3 ticks; give {least} or"):
-        load_settings({"ORCHESTRATOR_TICK": tick, "ORCHESTRATOR_POLICY_LEASE": lease})
+        load_settings()
 
 
-def test_a_lease_of_three_ticks_is_enough() -> None:
-    assert load_settings({"ORCHESTRATOR_POLICY_LEASE": "3s"}).floor.lease_ms == 3_000
+def test_a_lease_of_three_ticks_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_POLICY_LEASE", "3s")
+    assert load_settings().floor.lease_ms == 3_000

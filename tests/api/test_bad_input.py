@@ -176,7 +176,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], int, str]] = {
         "/policy/lease",
     ),
     "a lease that no worker could keep": ("PUT", WORKSPACE, sim(policy={"lease": "2999ms"}), 422, "/policy/lease"),
-    "such a lease for all": ("PUT", "/v1/policies/default", {"lease": "1ms"}, 422, "/lease"),
+    "such a lease for all": ("PUT", "/v1/policies/default", {"json": {"lease": "1ms"}}, 422, "/lease"),
     "zero attempts": (
         "PUT",
         WORKSPACE,
