@@ -7,13 +7,17 @@ import os
 import random
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 
 from celery import Celery
 
 from orchestrator import crash_points
-from orchestrator.errors import UnknownExecutor
+from orchestrator.domain.serving import Serving
+from orchestrator.domain.state import DEFAULT_POOL, OF_NO_UP
+from orchestrator.errors import InvalidInput, UnknownExecutor
 from orchestrator.ports.executor import Executor
 from orchestrator.ports.sealing import Sink
 from orchestrator.ports.store import EventStore
@@ -40,7 +44,11 @@ SLOTS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """What the processes share: the API uses the store and the operator, workers the rest."""
+    """What the processes share: the API uses the store and the operator, workers the rest.
+
+    ``up_pool`` is the pool of programs that this ``up`` supervises, None outside of one; ``serving`` what a worker
+    of this process serves.
+    """
 
     settings: Settings
     store: EventStore
@@ -51,6 +59,8 @@ class Services:
     celery: Celery
     doorbell: CeleryDoorbell
     worker: str
+    serving: Serving
+    up_pool: str | None
     """The name under which this process claims, if it does."""
     actor: str
     """Who acts through an API without keys: ``local:USER``."""
@@ -66,9 +76,12 @@ def open_services(
     embedded: bool = False,
     supervisor: ProcessSupervisor | None = None,
     under: RecordedUnder | None = None,
+    watched_pool: str | None = None,
 ) -> Services:
     """Wire a process. Embedded: fewer slots, and unregistered workspaces are simulated.
 
+    ``watched_pool`` is that of the folder which an ``up`` watches. Raises ``InvalidInput`` for executors that it is to
+    serve and has not.
     A process that carries restarts out has its name and its running commands recorded ``under``.
     """
     under = under or RecordedUnder(worker=worker_name(new_token()))
@@ -77,6 +90,7 @@ def open_services(
     slots = settings.slots or (SLOTS_EMBEDDED if embedded else SLOTS)
     celery = create_celery(settings.broker_url, tick_s=settings.tick_ms / 1000, slots=slots)
     executors = available(supervisor, under)
+    up_pool = pool_of_up(settings.data) if embedded else None
     return Services(
         settings=settings,
         store=store,
@@ -87,8 +101,30 @@ def open_services(
         celery=celery,
         doorbell=CeleryDoorbell(celery),
         worker=under.worker,
+        serving=_serving(settings, executors, [pool for pool in (up_pool, watched_pool) if pool]),
+        up_pool=up_pool,
         actor=f"local:{user_name()}",
     )
+
+
+def pool_of_up(data: Path, watched: Path | None = None) -> str:
+    """Return the pool of an ``up``: of this host, its data folder and, for what it watches, the folder.
+
+    So two of them on one database leave each other's programs alone, and a plain one starts none of an earlier one's.
+    """
+    parts = (socket.gethostname(), os.path.abspath(data), os.path.abspath(watched) if watched else "")
+    return f"{OF_NO_UP}-{sha256(chr(0).join(parts).encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
+
+
+def _serving(settings: Settings, executors: Mapping[str, Executor], own_pools: Sequence[str]) -> Serving:
+    names = settings.executor_names
+    missing = sorted(set(names or ()) - set(executors))
+    if missing:
+        raise InvalidInput(
+            f"ORCHESTRATOR_EXECUTORS: no executor {missing[0]!r} here; there are {', '.join(sorted(executors))}"
+        )
+    pools = settings.pool_names or [socket.gethostname(), DEFAULT_POOL]
+    return Serving(executors=frozenset(executors if names is None else names), pools=frozenset([*pools, *own_pools]))
 
 
 def _auto_registration(settings: Settings, executors: Mapping[str, Executor], *, embedded: bool) -> AutoRegistration:
@@ -114,6 +150,7 @@ def build_drainer(services: Services, *, embedded: bool = False) -> Drainer:
         slots=settings.slots or (SLOTS_EMBEDDED if embedded else SLOTS),
         jitter=random.random,
         running_most=settings.max_concurrent,
+        serving=services.serving,
     )
     # First of all: told so only afterwards, a cycle could start a child that the supervisor has just been rid of.
     services.operator.tell_first(drainer.leases.stop)

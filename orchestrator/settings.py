@@ -48,6 +48,8 @@ class Settings(BaseSettings):
         default=None, description="Folder of the records of `worker`'s running commands; none: one of this user's"
     )
     slots: int | None = Field(default=None, ge=1, le=1000, description="Cycles at once in a worker: 4 embedded, 16")
+    executors: str | None = Field(default=None, description="Executors a worker serves, like a,b; none: all it has")
+    pools: str | None = Field(default=None, description="Pools a worker serves, like a,b; none: its host, default")
     max_concurrent: int | None = Field(default=None, ge=1, description="Cycles at once, over all workers")
     auto_register: str | None = Field(
         default=None, description="Executor of workspaces met first in a write, or off; embedded: simulated"
@@ -102,6 +104,14 @@ class Settings(BaseSettings):
             raise ValueError("broker_url must be like redis://HOST:6379/0, amqp://USER@HOST// or memory://")
         return value
 
+    @field_validator("executors", "pools")
+    @classmethod
+    def _check_names(cls, value: str | None) -> str | None:
+        for name in () if value is None else value.split(","):
+            if not re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", name.strip()):
+                raise ValueError(f"{name!r} is no name; write names with commas between them, like a,b")
+        return value
+
     @field_validator("tick", mode="before")
     @classmethod
     def _as_text(cls, value: object) -> object:
@@ -146,6 +156,16 @@ class Settings(BaseSettings):
     def bind_is_loopback(self) -> bool:
         """True if only this machine can reach the API."""
         return _is_loopback(self.host)
+
+    @property
+    def executor_names(self) -> list[str] | None:
+        """Return the executors that a worker serves; None: all that it has."""
+        return None if self.executors is None else [name.strip() for name in self.executors.split(",")]
+
+    @property
+    def pool_names(self) -> list[str] | None:
+        """Return the pools that a worker serves; None: its host's name and ``default``."""
+        return None if self.pools is None else [name.strip() for name in self.pools.split(",")]
 
     @property
     def tick_ms(self) -> int:

@@ -69,7 +69,7 @@ def _in_postgres() -> dict[str, str]:
         **texts,
         **whole,
         "pool": f"CASE WHEN json_typeof({pool}) = 'string' THEN said.data::json -> 'target' ->> 'pool'"
-        " ELSE 'default' END",
+        " WHEN said.data::json ->> 'executor' = 'process' THEN 'up' ELSE 'default' END",
     }
 
 
@@ -80,7 +80,7 @@ def _in_sqlite() -> dict[str, str]:
         **texts,
         **whole,
         "pool": "CASE WHEN json_type(said.data, '$.target.pool') = 'text' THEN said.data ->> '$.target.pool'"
-        " ELSE 'default' END",
+        " WHEN said.data ->> '$.executor' = 'process' THEN 'up' ELSE 'default' END",
     }
 
 

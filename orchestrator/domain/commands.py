@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from orchestrator.domain.events import ErrorKind, Trigger
+from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import Registration
 
 
@@ -79,7 +80,7 @@ class Capacity:
 class StartCycle:
     """A worker claims the workspace. ``files`` counts the distinct paths that wait.
 
-    ``fenced`` says whether the executor compares fences.
+    ``fenced`` says whether the executor compares fences. ``serving``: what the worker serves; None: whatever there is.
     """
 
     cycle_id: str
@@ -88,6 +89,7 @@ class StartCycle:
     files: int = 0
     fenced: bool = False
     capacity: Capacity = field(default_factory=Capacity)
+    serving: Serving | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

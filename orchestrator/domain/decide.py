@@ -15,6 +15,7 @@ from orchestrator.domain.due import Due, due
 from orchestrator.domain.evolve import apply
 from orchestrator.domain.outcome import abandon, bury, settle, without_result
 from orchestrator.domain.policy import Mode, Policy
+from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import Registration, UnsettledRestart, WorkspaceState
 from orchestrator.errors import Conflict, InvalidInput, NotFound
 
@@ -199,6 +200,11 @@ def _kind(state: WorkspaceState) -> ev.Kind:
     return ev.Kind.RELOAD if state.pending_reload_only else ev.Kind.RESTART
 
 
+def is_served(state: WorkspaceState, serving: Serving | None) -> bool:
+    """Return whether a worker that serves this may carry the workspace's restart out; None: it serves everything."""
+    return serving is None or (state.registration is not None and serving.serves(state.registration))
+
+
 def may_start(state: WorkspaceState, policy: Policy, now: datetime, capacity: cmd.Capacity) -> bool:
     """Return whether a worker may start a cycle now.
 
@@ -214,7 +220,9 @@ def may_start(state: WorkspaceState, policy: Policy, now: datetime, capacity: cm
 
 def _start(state: WorkspaceState, command: cmd.StartCycle, policy: Policy, now: datetime) -> Events:
     restart = state.restart
-    if restart is None or not may_start(state, policy, now, command.capacity):
+    if restart is None or not is_served(state, command.serving):
+        return []
+    if not may_start(state, policy, now, command.capacity):
         return []
     started = _started(state, restart, command, policy, now)
     if not started.shadow:

@@ -13,6 +13,10 @@ from orchestrator.domain.events import Cause, Kind
 from orchestrator.domain.policy import PolicyPatch
 
 DEFAULT_POOL = "default"
+SUPERVISED = "process"
+"""The executor of programs that are children of an ``up``, which is their pool."""
+OF_NO_UP = "up"
+"""The pool of such a program that names none: it waits for the next ``up`` of its folder."""
 
 
 class Phase(StrEnum):
@@ -41,7 +45,9 @@ class Registration(Struct, frozen=True, kw_only=True):
     def pool(self) -> str:
         """Return the pool whose workers carry its restarts out."""
         pool = self.target.get("pool")
-        return pool if isinstance(pool, str) else DEFAULT_POOL
+        if isinstance(pool, str):
+            return pool
+        return OF_NO_UP if self.executor == SUPERVISED else DEFAULT_POOL
 
 
 class Hold(Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.domain.events import Cause, NewEvent, Recorded, Waiver
 from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
+from orchestrator.domain.serving import Serving
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase, WorkspaceState
 from orchestrator.ports.inquiries import FileWrites, Inquiries
@@ -365,10 +366,13 @@ class Reader(Inquiries, Verifications, Protocol):
         """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""
         ...
 
-    def ready_workspaces(self, limit: int, *, except_fleets: Collection[str] = ()) -> list[str]:
+    def ready_workspaces(
+        self, limit: int, *, except_fleets: Collection[str] = (), serving: Serving | None = None
+    ) -> list[str]:
         """Return workspaces that a worker may start now, the longest ready first.
 
-        ``except_fleets`` leaves out fleets that are known to be full.
+        ``except_fleets`` leaves out fleets that are known to be full; ``serving`` what that worker does not serve,
+        as far as a row tells before it is read.
         """
         ...
 

@@ -10,9 +10,10 @@ import structlog
 
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
-from orchestrator.domain.decide import may_start
+from orchestrator.domain.decide import is_served, may_start
 from orchestrator.domain.policy import Policies, Policy, PolicyPatch
 from orchestrator.domain.policy_in_force import policy_in_force
+from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Unavailable
 from orchestrator.ports.executor import Executor
@@ -38,6 +39,8 @@ class Refusal(Enum):
     """Why a workspace that looked ready was not claimed."""
 
     NOT_READY = "not_ready"
+    NOT_SERVED = "not_served"
+    """It is another worker's: this one has not its executor, or is not in its pool."""
     BUSY = "busy"
     """Another transaction holds its row."""
     FLEET_FULL = "fleet_full"
@@ -66,8 +69,9 @@ class Claimer:
         ids: Ids,
         worker: str,
         running_most: int | None,
+        serving: Serving,
     ) -> None:
-        self._store, self._executors, self._ids = store, executors, ids
+        self._store, self._executors, self._ids, self._serving = store, executors, ids, serving
         self._worker, self._running_most = worker, running_most
 
     def claim_oldest(self, last: str = "", iteration: int = 0) -> Claim | None:
@@ -100,7 +104,9 @@ class Claimer:
 
     def _ready(self, search: _Search) -> list[str]:
         with self._store.read() as reader:
-            found = reader.ready_workspaces(_PAGE + len(search.refused), except_fleets=search.full)
+            found = reader.ready_workspaces(
+                _PAGE + len(search.refused), except_fleets=search.full, serving=self._serving
+            )
         return [name for name in found if name not in search.refused]
 
     def _note(self, search: _Search, workspace: str, refusal: Refusal, fleet: str) -> None:
@@ -128,7 +134,9 @@ class Claimer:
             state, registration = stored.state, stored.state.registration
             policies = tx.policies()
             policy = policy_in_force(state, policies)
-            if registration is None or not may_start(state, policy, tx.now, cmd.Capacity()):
+            if registration is None or not is_served(state, self._serving):
+                return Refusal.NOT_SERVED, ""
+            if not may_start(state, policy, tx.now, cmd.Capacity()):
                 return Refusal.NOT_READY, ""
             capacity = self._capacity(tx, registration, policy)
             if not may_start(state, policy, tx.now, capacity):
@@ -169,4 +177,5 @@ class Claimer:
             files=files,
             fenced=executor.fenced if executor else False,
             capacity=capacity,
+            serving=self._serving,
         )

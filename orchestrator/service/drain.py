@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import structlog
 
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
+from orchestrator.domain.serving import Serving
+from orchestrator.domain.state import Registration
 from orchestrator.errors import Unavailable
 from orchestrator.ports.executor import Executor, Order
 from orchestrator.ports.store import EventFilter, EventStore, Ids
@@ -75,10 +78,15 @@ class Drainer:
         slots: int,
         jitter: Callable[[], float],
         running_most: int | None = None,
+        serving: Serving | None = None,
     ) -> None:
+        """``serving``: what this worker serves; None: the executors it has, in the pool ``default``."""
         self._store, self._executors, self._ids = store, executors, ids
         self.worker, self._jitter = worker, jitter
-        self._claimer = Claimer(store=store, executors=executors, ids=ids, worker=worker, running_most=running_most)
+        self.serving = serving or Serving(executors=frozenset(executors))
+        self._claimer = Claimer(
+            store=store, executors=executors, ids=ids, worker=worker, running_most=running_most, serving=self.serving
+        )
         self.slots = Slots(slots)
         self.leases = LeaseBook()
         self._stopping, self._closed = threading.Event(), threading.Event()
@@ -163,17 +171,13 @@ class Drainer:
 
     def _execute(self, claim: Claim, lease: HeldLease) -> cmd.Success | cmd.Failure | Cancelled:
         registration = claim.state.registration
-        name = registration.executor if registration else ""
-        executor = self._executors.get(name)
-        if executor is None:
-            text = f"worker {self.worker} has no executor {name!r}; install its plug-in, or change the workspace"
-            return cmd.Failure(error_kind=ev.ErrorKind.PERMANENT, message=text, jitter=0.0)
+        executor = self._executors[registration.executor if registration else ""]  # a claim asks for it
         order = Order(
             workspace=claim.state.workspace,
             restart=claim.started.restart,
             cycle=claim.started.cycle,
             fence=claim.started.fence,
-            target=registration.target if registration else {},
+            target=_target_of(registration),
             reason=f"{claim.started.writes} writes to {claim.started.files} files",
             deadline_s=lease.renew_until_s - _HUNG_AFTER_S,
             stop=lease.stop,
@@ -229,6 +233,13 @@ class Drainer:
             lease = tx.leases([workspace]).get(workspace)
             _, folded = fold_if_due(tx, state, self._ids, policies, lease=lease)
         announce([*ended, *folded])
+
+
+def _target_of(registration: Registration | None) -> dict[str, Any]:
+    """Return what the executor acts on; the pool says who acts, and is nothing to it."""
+    target = dict(registration.target) if registration else {}
+    target.pop("pool", None)
+    return target
 
 
 def _is_own_end(data: ev.EventData, cycle: str) -> bool:

@@ -10,9 +10,11 @@ from itertools import islice
 import msgspec
 
 from orchestrator.domain.canonical_line import StoredEvent
+from orchestrator.domain.decide import is_served
 from orchestrator.domain.events import FileWritten, Recorded
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_projection import RestartProjection
+from orchestrator.domain.serving import Serving
 from orchestrator.ports.open_cycle import OpenCycle
 from orchestrator.ports.store import (
     LOG_SUMS,
@@ -185,7 +187,9 @@ class MemoryReader(MemoryInquiries):
         oldest_first = sorted(pair for pair in due if pair[0] <= now)
         return [name for _, name in oldest_first[:limit]]
 
-    def ready_workspaces(self, limit: int, *, except_fleets: Collection[str] = ()) -> list[str]:
+    def ready_workspaces(
+        self, limit: int, *, except_fleets: Collection[str] = (), serving: Serving | None = None
+    ) -> list[str]:
         """Return workspaces that a worker may start now, the longest ready first."""
         now = self._content.store_time(self._clock.now())
         longest_first = sorted(
@@ -194,6 +198,7 @@ class MemoryReader(MemoryInquiries):
             if (ready_at := stored.state.ready_at) is not None
             and ready_at <= now
             and fleet_of(stored.state) not in except_fleets
+            and is_served(stored.state, serving)
         )
         return [name for _, name in longest_first[:limit]]
 

@@ -10,7 +10,14 @@ from pydantic import Field, WithJsonSchema
 
 from orchestrator.api.protocol import answers
 from orchestrator.api.protocol.bodies import JSON, Body, Key, json_body
-from orchestrator.api.protocol.names import MAX_REASON_CHARACTERS, NAME_PATTERN, check_instant, check_labels, check_text
+from orchestrator.api.protocol.names import (
+    MAX_REASON_CHARACTERS,
+    NAME_PATTERN,
+    check_instant,
+    check_labels,
+    check_name,
+    check_text,
+)
 from orchestrator.api.protocol.openapi import accepts, describe, problems
 from orchestrator.api.protocol.schemas import POLICY_BODY
 from orchestrator.api.services import By, Wired, WorkspaceId
@@ -19,13 +26,12 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain.encoding import to_plain
 from orchestrator.domain.events import Trigger, WorkspaceRemoved, WritesWaived
 from orchestrator.domain.policy import DEFAULT_FLEET, check_lease, parse_policy
-from orchestrator.domain.state import Registration
+from orchestrator.domain.state import SUPERVISED, Registration
 from orchestrator.errors import InvalidInput, InvalidTarget, NotFound, UnknownExecutor
 from orchestrator.history.views import workspace_view
 from orchestrator.ports.store import EventFilter
 
 _WORKSPACE = "/v1/workspaces/{workspace}"
-_UP_ONLY = "process"
 
 router = APIRouter()
 
@@ -87,23 +93,25 @@ def put_workspace(
     services: Wired, workspace: WorkspaceId, body: Annotated[WorkspaceBody, Depends(json_body(WorkspaceBody))], by: By
 ) -> JSONResponse:
     """Register a workspace, or replace its registration. A removed one comes back with its history."""
-    stored, is_new = services.operator.register(workspace, registration_of(services, body), by)
+    stored, is_new = services.operator.register(workspace, registration_of(services, workspace, body), by)
     with services.store.read() as reader:
         view = workspace_view(reader, stored)
     return JSONResponse(view, 201 if is_new else 200)
 
 
-def registration_of(services: Services, body: WorkspaceBody) -> Registration:
+def registration_of(services: Services, workspace: str, body: WorkspaceBody) -> Registration:
     """Return the registration with its target as the executor wants it. Raises ``InvalidInput`` and its kin."""
     executor = services.executors.get(body.executor)
     if executor is None:
         installed = ", ".join(sorted(services.executors))
-        hint = f"; {_UP_ONLY} works only inside `orchestrator up --watch`" if body.executor == _UP_ONLY else ""
+        hint = f"; {SUPERVISED} works only inside `orchestrator up --watch`" if body.executor == SUPERVISED else ""
         raise UnknownExecutor(
             f"executor {body.executor[:100]!r} is not installed here; use one of {installed}{hint}", field="executor"
         )
+    given = dict(body.target)
+    pool = _pool_of(services, workspace, body.executor, given.pop("pool", None))
     try:
-        target = executor.normalise(body.target)
+        target = executor.normalise(given)
         to_plain(target)
     except InvalidTarget as error:
         raise InvalidTarget(str(error), field=f"target.{error.field}" if error.field else "target") from error
@@ -115,9 +123,28 @@ def registration_of(services: Services, body: WorkspaceBody) -> Registration:
         fleet=body.fleet,
         labels=check_labels(body.labels),
         executor=body.executor,
-        target=target,
+        target=target if pool is None else {**target, "pool": pool},
         policy=policy,
     )
+
+
+def _pool_of(services: Services, workspace: str, executor: str, given: object) -> str | None:
+    """Return the pool to be stored; None: the target names none. That of a supervised program is its ``up``."""
+    if executor != SUPERVISED:
+        if given is None:
+            return None
+        if not isinstance(given, str):
+            raise InvalidTarget("target.pool: must be the name of a pool", field="target.pool")
+        return check_name(given, "target.pool")
+    with services.store.read() as reader:
+        stored = reader.workspace(workspace)
+    before = stored.state.registration if stored else None
+    own = services.up_pool
+    if before is not None and before.executor == SUPERVISED and before.pool in services.serving.pools:
+        own = before.pool  # whose folder is watched: a change of its labels does not take it away
+    if given not in (None, own):
+        raise InvalidTarget(f"target.pool: the pool of a {SUPERVISED} is its `up`; leave it out", field="target.pool")
+    return own
 
 
 @router.delete(

@@ -15,7 +15,7 @@ import structlog
 
 from orchestrator import __version__
 from orchestrator.api.app import create_app
-from orchestrator.bootstrap import Services, make_first_key, open_services
+from orchestrator.bootstrap import Services, make_first_key, open_services, pool_of_up
 from orchestrator.cli.http_server import HttpServer
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
 from orchestrator.cli.serve import WorkerParts
@@ -75,7 +75,8 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
     supervisor = ProcessSupervisor(settings.data / "process", exits.report)
     lifecycle = Lifecycle(at_once=supervisor.kill_now)
     under = RecordedUnder(directory=commands, worker=worker_name(new_token()))
-    services = open_services(settings, embedded=True, supervisor=supervisor, under=under)
+    pool = pool_of_up(settings.data, watched.directory) if watched else None
+    services = open_services(settings, embedded=True, supervisor=supervisor, under=under, watched_pool=pool)
     exits.services = services
     try:
         # Bound before anything is recorded or migrated: a port that is taken must leave no trace.
@@ -171,6 +172,7 @@ class _Up:
         watched = self._require_watched()
         workspace = watched.workspace or workspace_name(watched.directory, self._belongs_elsewhere)
         target = self._executor().normalise({"argv": list(watched.command), "cwd": str(Path.cwd())})
+        target["pool"] = pool_of_up(self._settings.data, watched.directory)
         with self._services.store.read() as reader:
             stored = reader.workspace(workspace)
         before = stored.state.registration if stored and stored.state.registered else None

@@ -14,6 +14,7 @@ from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.domain.events import Recorded, WritesWaived
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_projection import RestartProjection
+from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import Phase
 from orchestrator.ports.open_cycle import OpenCycle
 from orchestrator.ports.store import (
@@ -221,10 +222,14 @@ class SqlReader(SqlInquiries):
         listed = sa.select(found.c.id).group_by(found.c.id).order_by(oldest, found.c.id).limit(limit)
         return list(self._sql.run(listed).scalars())
 
-    def ready_workspaces(self, limit: int, *, except_fleets: Collection[str] = ()) -> list[str]:
+    def ready_workspaces(
+        self, limit: int, *, except_fleets: Collection[str] = (), serving: Serving | None = None
+    ) -> list[str]:
         """Return workspaces that a worker may start now, the longest ready first."""
         ready = workspaces.c.ready_at
         listed = sa.select(workspaces.c.id).where(ready <= self._time.store_time())
+        if serving is not None:
+            listed = listed.where(_may_be_served(serving))
         if except_fleets:
             listed = listed.where(workspaces.c.fleet.not_in(except_fleets))
         return list(self._sql.run(listed.order_by(ready, workspaces.c.id).limit(limit)).scalars())
@@ -285,6 +290,19 @@ class SqlReader(SqlInquiries):
         wanted = sa.select(heartbeats.c.at).where(heartbeats.c.name == TICK)
         at: datetime | None = self._sql.run(wanted).scalar_one_or_none()
         return at
+
+
+def _may_be_served(serving: Serving) -> sa.ColumnElement[bool]:
+    """Say whether a worker serves a workspace; a state of the older shape holds its registration itself."""
+    others = sa.exists().where(
+        registrations.c.workspace == workspaces.c.id,
+        workspaces.c.folded_state.is_not(None),
+        sa.or_(
+            registrations.c.executor.not_in(sorted(serving.executors)),
+            registrations.c.pool.not_in(sorted(serving.pools)),
+        ),
+    )
+    return sa.not_(others)
 
 
 def waived_by(event: Recorded, position: int) -> Waived | None:
