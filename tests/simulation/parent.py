@@ -1,7 +1,8 @@
-"""The parents of worker processes: each sees the end of its child and says so, unless it has died with it."""
+"""The parents of worker processes: each sees the end of its child, buries it and starts another."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from random import Random
 
@@ -16,26 +17,41 @@ _TRY_AGAIN = SECOND // 2
 
 
 class Parents:
-    """Whoever is left to say that a worker died."""
+    """Whoever is left to say that a worker died. ``start_anew`` is told of each worker that was buried."""
 
-    def __init__(self, hub: Hub, rng: Random, store: EventStore, ids: Ids) -> None:
-        self._hub, self._rng, self._store, self._ids = hub, rng, store, ids
-        self.processes: list[Process] = []
+    def __init__(
+        self, hub: Hub, rng: Random, store: EventStore, ids: Ids, start_anew: Callable[[Process], None]
+    ) -> None:
+        self._hub, self._rng, self._store, self._ids, self._start_anew = hub, rng, store, ids, start_anew
+        self._children: dict[Process, Process] = {}
 
-    def child_died(self, worker: str) -> None:
-        """Have the parent of that worker bury it a moment later, if it is still there."""
+    @property
+    def processes(self) -> list[Process]:
+        """Every parent that ever had something to do."""
+        return list(self._children)
+
+    def child_died(self, worker: Process) -> bool:
+        """Have the parent of that worker see it a moment later; return False where it has died too."""
         if self._rng.random() < _DIES_TOO:
-            return
-        parent = Process(f"{worker} parent")
-        self.processes.append(parent)
-        seen_at = self._hub.now + self._rng.randrange(SECOND)
-        self._hub.call_at(seen_at, lambda: self._hub.spawn(parent, partial(self._bury, worker), "bury"))
+            return False
+        parent = Process(f"{worker.name} parent")
+        self._children[parent] = worker
+        self._hub.call_at(self._hub.now + self._rng.randrange(SECOND // 2), partial(self._see, parent))
+        return True
 
-    def _bury(self, worker: str) -> None:
+    def child_of(self, parent: Process) -> Process | None:
+        """Return the dead worker whose parent that process is; None for any other process."""
+        return self._children.get(parent)
+
+    def _see(self, parent: Process) -> None:
+        self._hub.spawn(parent, partial(self._bury, self._children[parent]), "bury")
+
+    def _bury(self, worker: Process) -> None:
         while True:
             try:
-                abandon_cycles_of(self._store, self._ids, worker)
+                abandon_cycles_of(self._store, self._ids, worker.name)
             except Unavailable:
                 self._hub.wait(_TRY_AGAIN)
             else:
+                self._start_anew(worker)
                 return

@@ -62,6 +62,7 @@ class Worker:
             Task.FORGET: self._ticker.forget_answers,
         }
         self._renewer.start()
+        self.take(Task.DRAIN)  # what waits is taken up at once: no bell may come for a tick
 
     def take(self, task: Task) -> bool:
         """Take a message if a thread is free; a frozen worker takes it too, and finds it when it wakes up."""

@@ -94,7 +94,7 @@ class World:
             tick=plan.tick,
         )
         self.workers: list[Worker] = []
-        self.parents = Parents(hub, Random(f"{plan.seed} parents"), self.store, self.ids)
+        self.parents = Parents(hub, Random(f"{plan.seed} parents"), self.store, self.ids, self._replace)
         self._incarnations: Counter[str] = Counter()
 
     def states(self) -> list[WorkspaceState]:
@@ -228,9 +228,10 @@ class World:
 
     def _kill(self, process: Process, away: int) -> None:
         self.hub.kill(process)
-        if any(worker.process is process for worker in self.workers):
-            self.parents.child_died(process.name)
-        self.hub.call_at(self.hub.now + max(away, SECOND // 10), lambda: self._replace(process))
+        if any(worker.process is process for worker in self.workers) and self.parents.child_died(process):
+            return
+        gone = self.parents.child_of(process) or process  # a parent's own supervisor starts both anew
+        self.hub.call_at(self.hub.now + max(away, SECOND // 10), lambda: self._replace(gone))
 
     def _replace(self, process: Process) -> None:
         """Start a dead process anew, as its supervisor does."""
