@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import ErrorKind, Recorded, Trigger
@@ -58,9 +59,15 @@ class History:
     def operator(self) -> Operator:
         return Operator(self.store, self.ids)
 
-    def register(self, workspace: str = "ws", *, fleet: str = "default", **policy: object) -> None:
+    def register(
+        self, workspace: str = "ws", *, fleet: str = "default", pool: str | None = None, **policy: Any
+    ) -> None:
         registration = Registration(
-            fleet=fleet, labels={"tier": "web"}, executor="simulated", target={}, policy=parse_policy(policy)
+            fleet=fleet,
+            labels={"tier": "web"},
+            executor="simulated",
+            target={} if pool is None else {"pool": pool},
+            policy=parse_policy(policy),
         )
         self.operator.register(workspace, registration, Author(actor=self.author))
 

@@ -11,7 +11,7 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import PolicyPatch
 from orchestrator.domain.state import Registration
-from orchestrator.errors import NotFound, UnknownOutcome
+from orchestrator.errors import NotFound, PermanentError, UnknownOutcome
 from orchestrator.ports.executor import Order, Receipt
 from orchestrator.service.announce import _NAMES
 from orchestrator.service.append import Author
@@ -31,6 +31,10 @@ WEB = Registration(
 
 def lines(logs: list[structlog.typing.EventDict], name: str) -> list[structlog.typing.EventDict]:
     return [line for line in logs if line["event"] == name]
+
+
+def gone(order: Order) -> Receipt:
+    raise PermanentError("there is nothing to restart")
 
 
 def a_day(history: History) -> None:
@@ -70,7 +74,7 @@ def a_day(history: History) -> None:
     operator.request_restart("ws", cmd.RequestRestart(trigger=ev.Trigger.MANUAL, reason="please"), ME)
     history.at(3_001)  # a start at the instant of the last one would wait
     history.queued()
-    drainer(store, None).drain()  # no executor: it gives up
+    drainer(store, Scripted(act=gone)).drain()
     history.at(100)
     operator.change("ws", cmd.Remove(reason="gone"), ME)
 

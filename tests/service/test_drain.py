@@ -201,13 +201,25 @@ def test_a_plug_in_that_raises_at_its_target(history: History) -> None:
     assert [failure.error_kind for failure in events(history.store, ev.CycleFailed)] == ["unknown"]
 
 
-def test_a_missing_executor_is_permanent(history: History) -> None:
+def test_a_worker_without_the_executor_leaves_its_restart_to_one_that_has(history: History) -> None:
+    """A rolling deployment of a plug-in, say: whichever worker wakes first."""
     queue(history, "ws")
-    assert drainer(history.store, None).drain() == 1
-    [failed] = events(history.store, ev.CycleFailed)
-    assert (failed.error_kind, failed.retry_at) == ("permanent", None)
-    assert "no executor 'simulated'" in failed.message
-    assert len(events(history.store, ev.RestartGaveUp)) == 1
+    assert drainer(history.store, None).drain() == 0
+    assert drainer(history.store, Scripted(), worker="having").drain() == 1
+    [started] = events(history.store, ev.CycleStarted)
+    assert (started.worker, len(events(history.store, ev.CycleSucceeded))) == ("having", 1)
+
+
+def test_a_worker_of_another_pool_leaves_its_restart(history: History) -> None:
+    """By its name an executor is not enough: a program is a thing of one host."""
+    history.register("there", pool="host-2")
+    history.write("a.py", workspace="there")
+    history.at(20)
+    history.tick("there")
+    executor = Scripted()
+    assert drainer(history.store, executor).drain() == 0
+    assert drainer(history.store, executor, pools=["host-2"]).drain() == 1
+    assert "pool" not in executor.orders[0].target, "who acts is nothing to the executor"
 
 
 def test_a_target_that_is_no_longer_taken_is_permanent(history: History) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from orchestrator.domain.events import EventData, Recorded
+from orchestrator.domain.serving import Serving
+from orchestrator.domain.state import DEFAULT_POOL
 from orchestrator.errors import BrokerUnavailable
 from orchestrator.ports.executor import Executor, Order, Readiness, Receipt
 from orchestrator.ports.store import EventFilter, EventStore, Ids
@@ -76,6 +78,7 @@ def drainer(
     running_most: int | None = None,
     ids: Ids = IDS,
     worker: str = "host:1",
+    pools: Collection[str] = (DEFAULT_POOL,),
 ) -> Drainer:
     """Return a worker's side; None: a worker without the executor ``simulated``."""
     return Drainer(
@@ -86,6 +89,7 @@ def drainer(
         slots=slots,
         jitter=lambda: 0.0,
         running_most=running_most,
+        serving=Serving(executors=frozenset(() if executor is None else ("simulated",)), pools=frozenset(pools)),
     )
 
 

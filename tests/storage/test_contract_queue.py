@@ -6,10 +6,25 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from orchestrator.domain.state import Hold, Phase
+from msgspec import structs
+
+from orchestrator.domain.serving import Serving
+from orchestrator.domain.state import Hold, Phase, WorkspaceState
 from orchestrator.ports.store import Backlog, Counters, EventStore, Running, StoredWorkspace
 from tests.storage.conftest import SetClock
-from tests.storage.samples import NOON, at, cycle, file_written, leased, log, open_window, put, state, unsettled
+from tests.storage.samples import (
+    NOON,
+    at,
+    cycle,
+    file_written,
+    leased,
+    log,
+    open_window,
+    put,
+    registration,
+    state,
+    unsettled,
+)
 
 
 def running(workspace: str, lease_until: datetime, fence: int = 1, fleet: str = "", **more: Any) -> StoredWorkspace:
@@ -26,6 +41,29 @@ def test_open_windows_are_held_and_nothing_else(store: EventStore) -> None:
         transaction.save([StoredWorkspace(state=state("blue-1", "blue"), due_at=None)])
     with store.write_open_windows(None) as transaction:
         assert transaction.locked() == ("blue-2", "red")
+
+
+def test_only_what_a_worker_serves_is_ready_for_it(clocked_store: EventStore) -> None:
+    def ready(workspace: str, pool: str | None, executor: str = "simulated") -> WorkspaceState:
+        said = structs.replace(registration(), executor=executor, target={} if pool is None else {"pool": pool})
+        return structs.replace(state(workspace, restart=unsettled(at(-1))), registration=said)
+
+    put(clocked_store, ready("a", None), ready("b", "blue"), ready("c", None, "command"), ready("d", "blue", "command"))
+    put(clocked_store, ready("e", None, "process"))
+    served = {
+        ("simulated", "default"): ["a"],
+        ("simulated", "blue"): ["b"],
+        ("command", "default"): ["c"],
+        ("process", "default"): [],
+        ("process", "up"): ["e"],
+    }
+    with clocked_store.read() as reader:
+        assert reader.ready_workspaces(9) == ["a", "b", "c", "d", "e"]
+        for (executor, pool), expected in served.items():
+            serving = Serving(executors=frozenset({executor}), pools=frozenset({pool}))
+            assert reader.ready_workspaces(9, serving=serving) == expected
+        both = Serving(executors=frozenset({"simulated", "command"}), pools=frozenset({"default", "blue"}))
+        assert reader.ready_workspaces(9, serving=both) == ["a", "b", "c", "d"]
 
 
 def test_what_the_tick_has_to_do_oldest_first(clocked_store: EventStore) -> None:

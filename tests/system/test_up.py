@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from orchestrator.domain import events as ev
+from orchestrator.domain.state import Phase
 from tests.servers.process import LOOPBACK, free_port
 from tests.system import counted_server
 from tests.system.deployment import STOPS_WITHIN_S, Embedded, running
@@ -171,6 +172,29 @@ def test_up_killed_and_started_again_loses_nothing_leaves_no_orphan_and_the_port
     assert history.pending == []
     assert not _alive(orphan)
     assert watching.living == [watching.await_server()]
+
+
+def test_a_plain_up_starts_nothing_that_an_earlier_one_left_and_the_next_of_that_folder_does(
+    system_folder: Path,
+) -> None:
+    folder = system_folder / "plain"
+    folder.mkdir()
+    with running(Watching(folder)) as watching:
+        watching.processes["up"].signal(signal.SIGTERM)
+        watching.processes["up"].wait(STOPS_WITHIN_S)
+        Embedded.start_up(watching)
+        begun = watching.pids
+        watching.write(WORKSPACE, "left.txt")
+        wait_until(lambda: watching.state(WORKSPACE).phase is Phase.QUEUED, what="its window is folded")
+        other = watching.register()
+        watching.write(other, "a")
+        watching.settled(other, restarts=1)
+        assert (watching.pids, watching.history(WORKSPACE).starts) == (begun, [])
+
+        watching.processes["up"].signal(signal.SIGTERM)
+        watching.processes["up"].wait(STOPS_WITHIN_S)
+        watching.start_up()
+        watching.settled_server(restarts=1)
 
 
 def test_a_second_up_on_the_same_data_says_so_in_one_line(watching: Watching) -> None:
