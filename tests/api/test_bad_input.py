@@ -175,6 +175,8 @@ CASES: dict[str, tuple[str, str, dict[str, Any], int, str]] = {
         422,
         "/policy/lease",
     ),
+    "a pool that is no name": ("PUT", WORKSPACE, sim(target={"pool": "host 2"}), 422, "/target/pool"),
+    "a pool that is no text": ("PUT", WORKSPACE, sim(target={"pool": 2}), 422, "/target/pool"),
     "a lease that no worker could keep": ("PUT", WORKSPACE, sim(policy={"lease": "2999ms"}), 422, "/policy/lease"),
     "such a lease for all": ("PUT", "/v1/policies/default", {"json": {"lease": "1ms"}}, 422, "/lease"),
     "zero attempts": (

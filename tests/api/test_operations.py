@@ -24,6 +24,12 @@ def test_put_registers_then_changes(any_api: Api) -> None:
     assert changed.json()["labels"] == {}
 
 
+def test_a_target_names_its_pool_whatever_its_executor_is(any_api: Api) -> None:
+    fields = {"executor": "simulated", "target": {"delay": "1s", "pool": "host-2"}}
+    assert any_api.http.put("/v1/workspaces/w1", json=fields).json()["target"]["pool"] == "host-2"
+    assert "pool" not in any_api.http.put("/v1/workspaces/w1", json={"executor": "simulated"}).json()["target"]
+
+
 def test_workspace_tells_its_state(api: Api) -> None:
     assert api.get("/v1/workspaces/ws")["state"] == "idle"
 

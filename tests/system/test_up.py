@@ -196,6 +196,13 @@ def test_a_plain_up_starts_nothing_that_an_earlier_one_left_and_the_next_of_that
         watching.start_up()
         watching.settled_server(restarts=1)
 
+        registered = watching.client.get(f"/v1/workspaces/{WORKSPACE}")
+        watching.client.register(
+            WORKSPACE, {"executor": "process", "target": registered["target"], "labels": {"a": "b"}}
+        )
+        watching.save("more.txt")
+        watching.settled_server(restarts=2)
+
 
 def test_a_second_up_on_the_same_data_says_so_in_one_line(watching: Watching) -> None:
     second = _orchestrator("up", "--data", str(watching.data), "--port", "0")

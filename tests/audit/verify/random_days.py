@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
@@ -154,8 +155,8 @@ class RandomDay:
         patch: PolicyPatch = parse_policy(self._numbers())
         change_policy(self.store, self.history.ids, scope=scope, patch=patch, actor="ann")
 
-    def _numbers(self) -> dict[str, object]:
-        every: dict[str, object] = {
+    def _numbers(self) -> dict[str, Any]:
+        every: dict[str, Any] = {
             "quiet": f"{self.random.randint(0, 30)}s",
             "max_wait": f"{self.random.randint(1, 90)}s",
             "max_count": self.random.choice([1, 3, 8, 10_000]),
