@@ -279,7 +279,10 @@ def _liveness(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("L1", f"{evidence.bound_s:.0f} s after the healing, {names} still wait")
     last = evidence.calm.position if evidence.calm is not None else sys.maxsize
     after = [event for event in evidence.events if evidence.quiet_position < event.position <= last]
-    queued = Counter(event.workspace for event in after if event.type == "RestartQueued")
+    # A write whose client has given up may still be committed, by a server that was slow when the faults ended.
+    asked = {event.workspace: event.position for event in after if event.type in ("FileWritten", "RestartRequested")}
+    late = (event for event in after if event.position > asked.get(event.workspace, 0))
+    queued = Counter(event.workspace for event in late if event.type == "RestartQueued")
     gave_up = {event.workspace for event in after if event.type == "RestartGaveUp"}
     for workspace, times in queued.items():
         if times > 1 and workspace not in gave_up:
