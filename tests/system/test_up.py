@@ -174,9 +174,7 @@ def test_up_killed_and_started_again_loses_nothing_leaves_no_orphan_and_the_port
     assert watching.living == [watching.await_server()]
 
 
-def test_a_plain_up_starts_nothing_that_an_earlier_one_left_and_the_next_of_that_folder_does(
-    system_folder: Path,
-) -> None:
+def test_a_plain_up_starts_no_program_that_an_earlier_one_left(system_folder: Path) -> None:
     folder = system_folder / "plain"
     folder.mkdir()
     with running(Watching(folder)) as watching:
@@ -200,7 +198,7 @@ def test_a_plain_up_starts_nothing_that_an_earlier_one_left_and_the_next_of_that
         watching.client.register(
             WORKSPACE, {"executor": "process", "target": registered["target"], "labels": {"a": "b"}}
         )
-        watching.save("more.txt")
+        watching.write(WORKSPACE, "more.txt")
         watching.settled_server(restarts=2)
 
 
