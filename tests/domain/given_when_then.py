@@ -257,6 +257,7 @@ class Scenario:
             actor="test",
             position=(len(self.log) + 1) * self._position_step,
             recorded_at=self.now,
+            schema=data.SCHEMA,
         )
 
     def _files(self) -> int:
