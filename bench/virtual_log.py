@@ -20,7 +20,7 @@ from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import RestartProjection, project, restart_of
 from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.ports.store import Lease, StoredWorkspace
+from orchestrator.ports.workspaces import Lease, StoredWorkspace
 from orchestrator.service.append import Author
 from orchestrator.storage.sql import rows, workspace_rows
 

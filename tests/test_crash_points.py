@@ -17,6 +17,7 @@ import pytest
 
 from orchestrator import crash_points
 from orchestrator.crash_points import KILLED, POINTS, VARIABLE, Named, arm, crash_point
+from orchestrator.domain.serving import Serving
 from orchestrator.errors import InvalidInput
 from orchestrator.ports.sealing import StoredCheckpoint
 from orchestrator.ports.store import Counters, EventStore
@@ -82,6 +83,7 @@ CHANGES: dict[str, Callable[[EventStore], object]] = {
     "write_open_windows": change_open_windows,
     "renew_leases": lambda store: store.renew_leases({"ws": (1, 1000)}),
     "ticked": lambda store: store.ticked(),
+    "note_worker": lambda store: store.note_worker("w", "host", Serving(executors=frozenset({"command"})), 4),
     "save_counters": lambda store: store.save_counters(Counters(position=1, sums={}), expected_position=0),
     "add_file_counts": lambda store: store.add_file_counts([], position=1, expected_position=0),
     "save_verification": lambda store: store.save_verification(VERIFICATION, expected_position=None),

@@ -13,6 +13,7 @@ from orchestrator.crash_points import crash_point
 from orchestrator.errors import Unavailable
 from orchestrator.history.file_counting import count_files
 from orchestrator.ports.store import Doorbell, EventStore, Ids
+from orchestrator.service.absence import note_absences
 from orchestrator.service.drain import Drainer
 from orchestrator.service.tick import Looked, look
 from workers.app import CHORE_TASK, DRAIN_TASK, TICK_TASK
@@ -26,6 +27,9 @@ _ANSWERS_KEPT = timedelta(days=7)
 _COUNTS_FOR_S = 2.0
 """A count of a long log gives its thread back after that; the next one goes on."""
 
+_ABSENCES_EVERY = 10
+"""An idle tick looks for what is away so seldom."""
+
 _SHARE_OF_TICK = 0.9
 """A tick sleeps inside its interval until the next due instant, and ends before the next tick comes."""
 
@@ -36,6 +40,7 @@ class Ticker:
     def __init__(self, store: EventStore, doorbell: Doorbell, ids: Ids, drainer: Drainer, *, tick_s: float) -> None:
         self._store, self._doorbell, self._ids, self._drainer = store, doorbell, ids, drainer
         self._tick_s = tick_s
+        self._look_for_absences, self._ticks = True, 0
         self._at_work = threading.Lock()
         self._stopping = threading.Event()
 
@@ -50,6 +55,7 @@ class Ticker:
         rung = 0
         try:
             rung = self._tick(time.monotonic() + self._tick_s * _SHARE_OF_TICK)
+            self._note_absences(rung)
         except Unavailable as error:
             _log.warning("tick.skipped", error=str(error))
         finally:
@@ -65,6 +71,13 @@ class Ticker:
             if wait_s is None or time.monotonic() + wait_s > until_s or self._stopping.wait(wait_s):
                 break
         return rung
+
+    def _note_absences(self, rung: int) -> None:
+        """Say what nobody serves: only where something waits or is away, and now and then for what others have said."""
+        self._ticks += 1
+        if rung or self._look_for_absences or self._ticks % _ABSENCES_EVERY == 0:
+            tick = timedelta(seconds=self._tick_s)
+            self._look_for_absences = note_absences(self._store, self._ids, tick=tick)
 
     def forget_answers(self) -> None:
         """Delete idempotency answers that nobody will ask for again."""

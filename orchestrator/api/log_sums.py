@@ -34,6 +34,7 @@ class LogState:
     position: int
     sums: Mapping[str, int]
     backlog: Backlog
+    unclaimable: int
     last_tick_at: datetime | None
     seals: SealState
     verified: Verified | None
@@ -65,6 +66,7 @@ def log_state(store: EventStore) -> LogState:
                     position=newest,
                     sums=found.sums,
                     backlog=reader.backlog(),
+                    unclaimable=reader.unclaimable(),
                     last_tick_at=reader.last_tick_at(),
                     seals=reader.seals.state(),
                     verified=reader.verified(),

@@ -25,6 +25,7 @@ from workers.celery_threads import BeatThread, WorkerThread
 from workers.chores import Chores
 from workers.executors.bounded_run import RecordedUnder
 from workers.lease_renewer import LeaseRenewer
+from workers.presence import Presence
 from workers.tasks import Ticker, register_tasks
 
 _log = structlog.get_logger("orchestrator")
@@ -41,6 +42,7 @@ class WorkerParts:
         tick_s = services.settings.tick_ms / 1000
         self._ticker = Ticker(services.store, services.doorbell, services.ids, self.drainer, tick_s=tick_s)
         self._renewer = LeaseRenewer(services.store, self.drainer.leases)
+        self._presence = Presence(services.store, self.drainer, every_s=tick_s)
         self._verifier = PeriodicVerification(services.store)
         self._sealer = build_sealer(services.store, services.settings)
         if self._sealer is None:
@@ -57,6 +59,7 @@ class WorkerParts:
 
     def start(self) -> None:
         """Begin renewing leases and taking messages."""
+        self._presence.start()
         self._renewer.start()
         self._worker.start()
 
@@ -83,6 +86,7 @@ class WorkerParts:
         self.drainer.stop(grace_s=grace_s)
         self._worker.stop()
         self._renewer.stop()
+        self._presence.stop()
 
 
 def run_api(settings: Settings) -> int:

@@ -338,6 +338,21 @@ class ProcessExited(EventData, frozen=True, kw_only=True):
     respawn_after_ms: int
 
 
+class ExecutorAway(EventData, frozen=True, kw_only=True):
+    """Nobody carries out what asks for this executor in this pool, ``since`` that instant, though restarts wait."""
+
+    executor: str
+    pool: str
+    since: datetime
+
+
+class ExecutorBack(EventData, frozen=True, kw_only=True):
+    """Somebody serves that executor in that pool again, or nothing waits for it any more."""
+
+    executor: str
+    pool: str
+
+
 class ClockRegressed(EventData, frozen=True, kw_only=True):
     """The database's clock stepped back; recorded time stands still until it has caught up."""
 

@@ -15,6 +15,7 @@ from enum import StrEnum
 from orchestrator.domain.durations import format_duration
 from orchestrator.domain.events import Abandonment, Cause, Kind, Trigger
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
+from orchestrator.domain.state import SUPERVISED
 
 _ABANDONED = {
     f"abandoned: {Abandonment.WORKER_DIED}": "the worker process died; what its command left running was ended",
@@ -84,6 +85,15 @@ class LateWrites:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unserved:
+    """What nobody carries out, and since when."""
+
+    executor: str
+    pool: str
+    since: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class RestartFacts:
     """What the sentence about one restart needs.
 
@@ -102,6 +112,7 @@ class RestartFacts:
     late: LateWrites = field(default_factory=LateWrites)
     previous: str | None = None
     held: str | None = None
+    unserved: Unserved | None = None
     next_try_at: datetime | None = None
     ended_by: str | None = None
     end_reason: str | None = None
@@ -124,6 +135,7 @@ class FateFacts:
     due_at: datetime | None = None
     ready_at: datetime | None = None
     held: str | None = None
+    unserved: Unserved | None = None
     rule: str | None = None
     waived_by: str | None = None
     removed: bool = False
@@ -158,11 +170,23 @@ def _pending(facts: FateFacts) -> str:
         return f"the workspace is held ({quoted(facts.held)}); it is taken into one restart after the release"
     if facts.restart_state is RestartState.RUNNING:
         return f"{facts.restart} (cycle {facts.cycle}) is running and will cover it if it succeeds"
+    if facts.unserved is not None:
+        return f"{facts.restart} takes it along, but {_nobody(facts.unserved)}"
     if facts.ready_at is not None:
         return f"{facts.restart} takes it along and may start from {moment(facts.ready_at)} on"
     if facts.due_at is not None:
         return f"its restart is due at {moment(facts.due_at)} at the latest"
     return f"it is taken into the next restart, once {facts.restart or 'the running cycle'} has ended"
+
+
+def _nobody(unserved: Unserved) -> str:
+    what = f"executor {unserved.executor} in pool {unserved.pool}"
+    if unserved.executor == SUPERVISED:
+        return (
+            f"its `up` is not there since {moment(unserved.since)}; start `orchestrator up --watch` of its folder again"
+        )
+    since = f"since {moment(unserved.since)}"
+    return f"no worker serves {what} {since}; start one that does, or change the workspace's target"
 
 
 def _opening(record: RestartProjection) -> str:
@@ -257,6 +281,8 @@ def _waited(facts: RestartFacts) -> list[str]:
 def _outcome(facts: RestartFacts) -> list[str]:
     record = facts.record
     held = [f"the workspace is held now ({quoted(facts.held)})"] if facts.held is not None else []
+    if not held and facts.unserved is not None:
+        held = [_nobody(facts.unserved)]
     error = f" ({_said(record.error)})" if record.error else ""
     match record.state:
         case RestartState.SUCCEEDED:

@@ -25,6 +25,8 @@ class Phase(StrEnum):
     REMOVED = "removed"
     RUNNING = "running"
     HELD = "held"
+    UNCLAIMABLE = "unclaimable"
+    """Queued or retrying, and nobody serves its executor in its pool: known when it is read, no part of the state."""
     QUEUED = "queued"
     RETRYING = "retrying"
     BACKING_OFF = "backing_off"
@@ -285,6 +287,7 @@ class WorkspaceState(Struct, frozen=True, kw_only=True):
             Phase.REMOVED: not self.registered,
             Phase.RUNNING: self.cycle is not None,
             Phase.HELD: self.hold is not None,
+            Phase.UNCLAIMABLE: False,
             Phase.QUEUED: self.restart is not None and not self.restart.retrying,
             Phase.RETRYING: self.restart is not None,
             Phase.BACKING_OFF: self.next_try is not None,

@@ -16,7 +16,8 @@ from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.history.export_formats import Format, Page, encoded
 from orchestrator.history.storms import check_workspace
 from orchestrator.ports.inquiries import Scope
-from orchestrator.ports.store import EventFilter, EventStore, Reader, RestartFilter, WorkspaceFilter
+from orchestrator.ports.store import EventFilter, EventStore, Reader, RestartFilter
+from orchestrator.ports.workspaces import WorkspaceFilter
 
 _PAGE = 1_000
 _FINEST = timedelta(microseconds=1)

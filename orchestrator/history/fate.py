@@ -11,13 +11,14 @@ import msgspec
 
 from orchestrator.domain import events as ev
 from orchestrator.domain.due import window_due
-from orchestrator.domain.explain import FateFacts, FateStatus, explain_fate
+from orchestrator.domain.explain import FateFacts, FateStatus, Unserved, explain_fate
 from orchestrator.domain.policy import Action, Policies
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
-from orchestrator.domain.state import Ends, WorkspaceState
+from orchestrator.domain.state import Ends, Phase, WorkspaceState
 from orchestrator.errors import NotFound
 from orchestrator.ports.store import Reader, Waived
+from orchestrator.ports.workspaces import StoredWorkspace
 
 _HAVE_FATES = (ev.FileWritten, ev.RestartRequested)
 _FINEST = timedelta(milliseconds=1)
@@ -89,17 +90,17 @@ class _Rows:
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
-        self._states: dict[str, WorkspaceState] = {}
+        self._stored: dict[str, StoredWorkspace] = {}
 
     @cached_property
     def policies(self) -> Policies:
         return self.reader.policies()
 
-    def state(self, workspace: str) -> WorkspaceState:
-        if workspace not in self._states:
-            stored = self.reader.workspace(workspace)
-            self._states[workspace] = stored.state if stored else WorkspaceState(workspace=workspace)
-        return self._states[workspace]
+    def workspace(self, workspace: str) -> StoredWorkspace:
+        if workspace not in self._stored:
+            unknown = StoredWorkspace(state=WorkspaceState(workspace=workspace), due_at=None)
+            self._stored[workspace] = self.reader.workspace(workspace) or unknown
+        return self._stored[workspace]
 
 
 def _is_recorded_only(event: ev.Recorded) -> bool:
@@ -114,9 +115,9 @@ def _fate_held(rows: _Rows, event: ev.Recorded, record: RestartProjection | None
     if record is not None and record.state is RestartState.SUCCEEDED:
         return _covered(event, record)
     workspace = event.workspace or ""
-    state = rows.state(workspace)
-    if event.position > state.settled_to:
-        return _pending(event, state, rows.policies)
+    stored = rows.workspace(workspace)
+    if event.position > stored.state.settled_to:
+        return _pending(event, stored, rows.policies)
     waived = rows.reader.waived(workspace, event.position)
     if waived is None:
         raise RuntimeError(f"{event.id} at {event.position} is settled, but no restart and no waiver holds it")
@@ -185,8 +186,16 @@ def _waived(event: ev.Recorded, waived: Waived, waiver: ev.Recorded | None) -> F
     )
 
 
-def _pending(event: ev.Recorded, state: WorkspaceState, policies: Policies) -> Fate:
-    restart = state.restart
+def unserved_of(stored: StoredWorkspace) -> Unserved | None:
+    """Return what nobody serves of a workspace whose restart waits for it."""
+    registration = stored.state.registration
+    if stored.phase is not Phase.UNCLAIMABLE or stored.unserved_since is None or registration is None:
+        return None
+    return Unserved(executor=registration.executor, pool=registration.pool, since=stored.unserved_since)
+
+
+def _pending(event: ev.Recorded, stored: StoredWorkspace, policies: Policies) -> Fate:
+    state, restart = stored.state, stored.state.restart
     running = restart is not None and restart.cycle is not None
     held = state.hold is not None
     inside = restart is not None and event.position <= restart.to_position
@@ -212,6 +221,7 @@ def _pending(event: ev.Recorded, state: WorkspaceState, policies: Policies) -> F
         due_at=due_at,
         ready_at=ready_at,
         held=state.hold.reason if state.hold else None,
+        unserved=unserved_of(stored),
     )
     return replace(fate, explanation=explain_fate(facts))
 

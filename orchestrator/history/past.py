@@ -22,7 +22,8 @@ from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import InvalidInput
 from orchestrator.ports.inquiries import PastEvent, Place
-from orchestrator.ports.store import EventFilter, Lease, Reader, StoredWorkspace, WorkspaceFilter
+from orchestrator.ports.store import EventFilter, Reader
+from orchestrator.ports.workspaces import Lease, StoredWorkspace, WorkspaceFilter
 
 MOST_EXAMINED = 500
 """Workspaces that one page looks at. A page for which few of them are wanted is short, and says where to go on."""

@@ -26,7 +26,8 @@ from orchestrator.domain.restart_projection import SETTLED, RestartProjection, p
 from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Unreadable
-from orchestrator.ports.store import EventFilter, EventStore, KeptRow, Reader, RestartFilter, StoredWorkspace
+from orchestrator.ports.store import EventFilter, EventStore, Reader, RestartFilter
+from orchestrator.ports.workspaces import KeptRow, StoredWorkspace
 
 _PAGE = 1_000
 _DAMAGED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)

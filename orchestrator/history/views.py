@@ -18,7 +18,8 @@ from orchestrator.history.restart_story import RestartStory
 from orchestrator.history.summary import Summary
 from orchestrator.ports.inquiries import Scope
 from orchestrator.ports.sealing import StoredCheckpoint
-from orchestrator.ports.store import Reader, StoredWorkspace
+from orchestrator.ports.store import Reader
+from orchestrator.ports.workspaces import StoredWorkspace
 
 View = dict[str, Any]
 
@@ -74,7 +75,8 @@ def workspace_row(stored: StoredWorkspace, policies: Policies) -> View:
     registration = state.registration
     view = {
         "id": state.workspace,
-        "state": state.phase,
+        "state": stored.phase,
+        "unserved_since": stored.unserved_since,
         "fleet": registration.fleet if registration else None,
         "labels": registration.labels if registration else {},
         "executor": registration.executor if registration else None,

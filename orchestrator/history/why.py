@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from orchestrator.domain import events as ev
-from orchestrator.domain.explain import LateWrites, RestartFacts, Wait, explain_restart
+from orchestrator.domain.explain import LateWrites, RestartFacts, Unserved, Wait, explain_restart
 from orchestrator.domain.restart_projection import SETTLED, RestartProjection, RestartState
 from orchestrator.errors import NotFound
 from orchestrator.history.cycles import CycleStory, cycles_of
+from orchestrator.history.fate import unserved_of
 from orchestrator.history.restart_span import RestartSpan, read_span
 from orchestrator.history.restart_story import ActorCount, Counts, PathCount, RestartStory, WindowStory
 from orchestrator.history.waits import holds_of, waits_of
@@ -27,7 +28,7 @@ def why(reader: Reader, restart: str) -> RestartStory:
     record = reader.restart(restart)
     if record is None:
         raise NotFound(f"restart {restart!r} does not exist; `orchestrator restarts` lists them")
-    held = _hold_now(reader, record)
+    held, unserved = _kept_back_now(reader, record)
     found = read_span(reader, record)
     cycles = cycles_of(found.own)
     waits = waits_of(
@@ -38,7 +39,7 @@ def why(reader: Reader, restart: str) -> RestartStory:
         previous_started_at=cycles[0].previous_started_at if cycles else None,
         truncated=found.truncated,
     )
-    facts = _facts(record, found, waits, _late(reader, record, found), held=held)
+    facts = _facts(record, found, waits, _late(reader, record, found), held=held, unserved=unserved)
     return _story(record, found, cycles, facts)
 
 
@@ -85,7 +86,13 @@ def _window(record: RestartProjection, facts: RestartFacts) -> WindowStory:
 
 
 def _facts(
-    record: RestartProjection, found: RestartSpan, waits: Sequence[Wait], late: LateWrites, *, held: str | None
+    record: RestartProjection,
+    found: RestartSpan,
+    waits: Sequence[Wait],
+    late: LateWrites,
+    *,
+    held: str | None,
+    unserved: Unserved | None,
 ) -> RestartFacts:
     cancelled = next((event for event in found.own if isinstance(event.data, ev.RestartCancelled)), None)
     gave_up = next((event.data for event in found.own if isinstance(event.data, ev.RestartGaveUp)), None)
@@ -101,16 +108,19 @@ def _facts(
         late=late,
         previous=found.gave_up.correlation_id if found.gave_up else None,
         held=held,
+        unserved=unserved,
         next_try_at=gave_up.next_try_at if gave_up else None,
         ended_by=cancelled.actor if cancelled else None,
         end_reason=getattr(cancelled.data, "reason", None) if cancelled else None,
     )
 
 
-def _hold_now(reader: Reader, record: RestartProjection) -> str | None:
-    """Return the reason of the hold that keeps an unsettled restart back now."""
+def _kept_back_now(reader: Reader, record: RestartProjection) -> tuple[str | None, Unserved | None]:
+    """Return what keeps an unsettled restart back now: a hold by its reason, or that nobody serves it."""
     stored = None if record.state in SETTLED else reader.workspace(record.workspace)
-    return stored.state.hold.reason if stored and stored.state.hold else None
+    if stored is None:
+        return None, None
+    return stored.state.hold.reason if stored.state.hold else None, unserved_of(stored)
 
 
 def _late(reader: Reader, record: RestartProjection, found: RestartSpan) -> LateWrites:

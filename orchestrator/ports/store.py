@@ -8,19 +8,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-import msgspec
-
 from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.domain.events import Cause, NewEvent, Recorded, Waiver
 from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.domain.serving import Serving
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.domain.state import Phase, WorkspaceState
+from orchestrator.domain.state import Phase
 from orchestrator.ports.inquiries import FileWrites, Inquiries
-from orchestrator.ports.open_cycle import OpenCycle
+from orchestrator.ports.presence import Presence, PresenceChange, PresenceStore
 from orchestrator.ports.sealing import Seals, SealStore
 from orchestrator.ports.verification import Verifications, VerificationStore
+from orchestrator.ports.workspaces import KeptRow, Lease, OpenCycle, StoredWorkspace, WorkspaceFilter
 
 
 class Clock(Protocol):
@@ -47,41 +46,6 @@ class Doorbell(Protocol):
         ...
 
 
-class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """The right to run an open cycle, and until when. It is no part of the state: renewals are no events."""
-
-    cycle: str
-    fence: int
-    worker: str
-    until: datetime
-
-
-class StoredWorkspace(msgspec.Struct, frozen=True, kw_only=True):
-    """A workspace's row: its folded state, and when its window is due (None: no window is judged).
-
-    ``lease`` is the open cycle's. A reader gives it; to a transaction it is given with the state that a start leads
-    to, and asked for by ``Transaction.leases``, as ingest never locks one.
-    """
-
-    state: WorkspaceState
-    due_at: datetime | None
-    lease: Lease | None = None
-
-
-class KeptRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A workspace's rows as they are kept, undecoded, each as one text. ``lease``: all but until when.
-
-    ``is_old``: the state is kept in the shape of revision 0002, with its registration inside of it.
-    ``is_leased_in_row``: the open cycle was leased in the row itself, by an older version.
-    """
-
-    workspace: str
-    registration: str | None
-    lease: str | None
-    is_old: bool = False
-    is_leased_in_row: bool = False
-
-
 @dataclass(frozen=True, kw_only=True)
 class StoredAnswer:
     """What was answered to an idempotency key, and to what body (its fingerprint)."""
@@ -98,7 +62,7 @@ class Running:
     in_fleet: int
 
 
-class Transaction(Protocol):
+class Transaction(PresenceChange, Protocol):
     """One writing transaction, open between its locks and its commit.
 
     Lock order, always (DESIGN section 3): workspace rows in id order, then the append lock, then one
@@ -179,32 +143,6 @@ class Transaction(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkspaceFilter:
-    """Which workspaces: all set fields must hold. Ordered by id, those after ``after``."""
-
-    phase: Phase | None = None
-    fleet: str | None = None
-    label: tuple[str, str] | None = None
-    after: str = ""
-    limit: int = 100
-    removed: bool = False
-    """True to list removed ones too; ``phase`` removed implies it."""
-
-    def admits(self, state: WorkspaceState) -> bool:
-        """Return whether a workspace in this state is wanted, wherever its id stands."""
-        registration = state.registration
-        labels = registration.labels if registration else {}
-        wanted_phase = self.phase is state.phase or (
-            self.phase is None and (self.removed or state.phase is not Phase.REMOVED)
-        )
-        return (
-            wanted_phase
-            and self.fleet in (None, registration.fleet if registration else "")
-            and (self.label is None or labels.get(self.label[0]) == self.label[1])
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class RestartFilter:
     """Which restarts: all set fields must hold. Newest first, those queued before position ``before``.
 
@@ -270,7 +208,7 @@ class Counters:
     sums: Mapping[str, int]
 
 
-class Reader(Inquiries, Verifications, Protocol):
+class Reader(Inquiries, Presence, Verifications, Protocol):
     """Reads without locks. Each method is one statement over an index, whatever the history's length."""
 
     @property
@@ -393,7 +331,7 @@ class Reader(Inquiries, Verifications, Protocol):
         ...
 
 
-class EventStore(SealStore, VerificationStore, Protocol):
+class EventStore(PresenceStore, SealStore, VerificationStore, Protocol):
     """The log, the workspaces' rows and the read models, in one database."""
 
     def write(

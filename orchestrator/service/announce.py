@@ -33,6 +33,8 @@ _NAMES = {
     ev.WritesWaived: "writes.waived",
     ev.PolicyChanged: "policy.changed",
     ev.ProcessExited: "process.exited",
+    ev.ExecutorAway: "executor.away",
+    ev.ExecutorBack: "executor.back",
     ev.ClockRegressed: "clock.regressed",
 }
 _LOUD = (
@@ -41,6 +43,7 @@ _LOUD = (
     ev.LateResultRejected,
     ev.RestartGaveUp,
     ev.ProcessExited,
+    ev.ExecutorAway,
     ev.ClockRegressed,
 )
 _QUIET_FIELDS = frozenset({"labels", "target", "policy", "output"})

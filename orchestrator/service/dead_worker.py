@@ -9,8 +9,8 @@ from __future__ import annotations
 import structlog
 
 from orchestrator.domain import commands as cmd
-from orchestrator.ports.open_cycle import OpenCycle
 from orchestrator.ports.store import EventStore, Ids
+from orchestrator.ports.workspaces import OpenCycle
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
 from orchestrator.service.tick import fold_if_due

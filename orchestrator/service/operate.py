@@ -12,7 +12,8 @@ from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import SETTLED, RestartProjection
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Conflict, NotFound
-from orchestrator.ports.store import EventStore, Ids, StoredWorkspace, Transaction
+from orchestrator.ports.store import EventStore, Ids, Transaction
+from orchestrator.ports.workspaces import StoredWorkspace
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, Author, append, carry_out, expected_at
 from orchestrator.service.idempotency import AnswerT, RequestKey, once

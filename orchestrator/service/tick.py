@@ -16,7 +16,8 @@ from orchestrator.domain.policy import Policies
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import BrokerUnavailable, Unavailable
-from orchestrator.ports.store import Doorbell, EventStore, Ids, Lease, Transaction
+from orchestrator.ports.store import Doorbell, EventStore, Ids, Transaction
+from orchestrator.ports.workspaces import Lease
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
 

@@ -17,13 +17,14 @@ from msgspec.structs import replace
 
 from orchestrator.crash_points import crash_point
 from orchestrator.domain.encoding import canonical_json
+from orchestrator.domain.serving import SeenWorker, Serving
 from orchestrator.errors import StorageUnavailable
 from orchestrator.ports.inquiries import FILE_COUNTS, FileWrites
 from orchestrator.ports.sealing import StoredCheckpoint, Tile
 from orchestrator.ports.store import LOG_SUMS, Counters, Reader, Transaction
 from orchestrator.ports.verification import StoredVerification
 from orchestrator.storage import migrate
-from orchestrator.storage.sql import checkpoints, file_writes
+from orchestrator.storage.sql import checkpoints, file_writes, presence
 from orchestrator.storage.sql.database_time import LAST_RECORDED_AT, DatabaseTime
 from orchestrator.storage.sql.reader import TICK, SqlReader
 from orchestrator.storage.sql.schema import (
@@ -210,6 +211,12 @@ class SqlEventStore(ABC):
                 for workspace, (fence, lease_ms) in sorted(held.items())
                 if renew(sql, workspace, fence, now + timedelta(milliseconds=lease_ms))
             }
+
+    def note_worker(self, name: str, host: str, serving: Serving, slots: int) -> None:
+        """Note that a worker is there now, and what it serves."""
+        with self._changing(reserved=True) as sql:
+            now: datetime = sql.run(sa.select(self._time.clock())).scalar_one()
+            presence.note_worker(sql, SeenWorker(name=name, host=host, serving=serving, slots=slots, seen_at=now))
 
     def ticked(self) -> None:
         """Note that a tick ended now."""

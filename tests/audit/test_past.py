@@ -21,7 +21,8 @@ from orchestrator.domain.state import Phase as State
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import InvalidInput
 from orchestrator.history.past import moment_at, workspace_at, workspaces_at
-from orchestrator.ports.store import EventFilter, EventStore, StoredWorkspace, WorkspaceFilter
+from orchestrator.ports.store import EventFilter, EventStore
+from orchestrator.ports.workspaces import StoredWorkspace, WorkspaceFilter
 from orchestrator.service.change_policy import change_policy
 from orchestrator.storage.opening import open_store
 from tests.history import START, History, TestClock

@@ -183,6 +183,15 @@ GOLDEN: list[tuple[ev.EventData, str]] = [
         ev.ProcessExited(exit_code=None, signal=9, respawn_after_ms=1_000),
         '{"exit_code":null,"respawn_after_ms":1000,"signal":9}',
     ),
+    (
+        ev.RestartGaveUp(restart="rst_1", attempts=3, next_try_at=LATER, to_position=7),
+        '{"attempts":3,"next_try_at":"2026-11-23T12:01:00.000000Z","restart":"rst_1","to_position":7}',
+    ),
+    (
+        ev.ExecutorAway(executor="docker", pool="host-2", since=LATER),
+        '{"executor":"docker","pool":"host-2","since":"2026-11-23T12:01:00.000000Z"}',
+    ),
+    (ev.ExecutorBack(executor="docker", pool="host-2"), '{"executor":"docker","pool":"host-2"}'),
     (ev.ClockRegressed(by_ms=1_500), '{"by_ms":1500}'),
 ]
 

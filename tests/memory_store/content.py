@@ -10,10 +10,12 @@ import msgspec
 
 from orchestrator.domain.policy import PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection
+from orchestrator.domain.serving import Need, SeenWorker
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.ports.inquiries import FileWrites
-from orchestrator.ports.store import Counters, StoredAnswer, StoredWorkspace
+from orchestrator.ports.store import Counters, StoredAnswer
 from orchestrator.ports.verification import StoredVerification
+from orchestrator.ports.workspaces import StoredWorkspace
 from tests.memory_store.seals import Sealed
 
 
@@ -38,6 +40,8 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     files: Mapping[tuple[str, str], FileWrites] = {}
     counters: Mapping[str, Counters] = {}
     last_tick_at: datetime | None = None
+    workers: Mapping[str, SeenWorker] = {}
+    away: Mapping[Need, datetime] = {}
     sealed: Sealed = msgspec.field(default_factory=Sealed)
     verification: StoredVerification | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 from itertools import islice
 
@@ -14,29 +14,28 @@ from orchestrator.domain.decide import is_served
 from orchestrator.domain.events import FileWritten, Recorded
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_projection import RestartProjection
-from orchestrator.domain.serving import Serving
-from orchestrator.ports.open_cycle import OpenCycle
-from orchestrator.ports.store import (
-    LOG_SUMS,
-    Backlog,
-    Counters,
-    EventFilter,
-    KeptRow,
-    RestartFilter,
-    StoredWorkspace,
-    Waived,
-    WorkspaceFilter,
-)
+from orchestrator.domain.serving import Need, SeenWorker, Serving
+from orchestrator.domain.state import Phase
+from orchestrator.ports.store import LOG_SUMS, Backlog, Clock, Counters, EventFilter, RestartFilter, Waived
 from orchestrator.ports.verification import StoredVerification, Verified
+from orchestrator.ports.workspaces import KeptRow, OpenCycle, StoredWorkspace, WorkspaceFilter
 from orchestrator.storage.sql.reader import waived_by
 from orchestrator.storage.sql.shared_reads import HOLDING
 from orchestrator.storage.sql.workspace_rows import fleet_of, spelled_workspace
+from tests.memory_store.content import Content
 from tests.memory_store.inquiries import MemoryInquiries
+from tests.memory_store.log import MemoryLog
 from tests.memory_store.seals import MemorySeals
 
 
 class MemoryReader(MemoryInquiries):
     """``Reader`` over a content and the shared log below its length."""
+
+    def __init__(
+        self, log: MemoryLog, content: Content, clock: Clock, present: Callable[[], list[SeenWorker]] | None = None
+    ) -> None:
+        super().__init__(log, content, clock)
+        self._present = present
 
     @property
     def seals(self) -> MemorySeals:
@@ -49,13 +48,23 @@ class MemoryReader(MemoryInquiries):
 
     def workspace(self, workspace: str) -> StoredWorkspace | None:
         """Return a workspace's row, removed ones too."""
-        return self._content.workspaces.get(workspace)
+        stored = self._content.workspaces.get(workspace)
+        return None if stored is None else self._seen(stored)
+
+    def _seen(self, stored: StoredWorkspace) -> StoredWorkspace:
+        """Return a workspace with what the log says of who serves it."""
+        registration = stored.state.registration
+        need = (registration.executor, registration.pool) if registration else ("", "")
+        since = self._content.away.get(need)
+        if since is None or stored.state.phase not in (Phase.QUEUED, Phase.RETRYING):
+            return stored
+        return msgspec.structs.replace(stored, unserved_since=since)
 
     def workspaces(self, wanted: WorkspaceFilter) -> list[StoredWorkspace]:
         """Return a page of workspaces."""
         ids = sorted(name for name in self._content.workspaces if name > wanted.after)
-        stored = (self._content.workspaces[name] for name in ids)
-        return list(islice((one for one in stored if wanted.admits(one.state)), wanted.limit))
+        stored = (self._seen(self._content.workspaces[name]) for name in ids)
+        return list(islice((one for one in stored if wanted.admits(one.state, one.phase)), wanted.limit))
 
     def policies(self) -> Policies:
         """Return the stored policy layers."""
@@ -201,6 +210,30 @@ class MemoryReader(MemoryInquiries):
             and is_served(stored.state, serving)
         )
         return [name for _, name in longest_first[:limit]]
+
+    def workers(self) -> list[SeenWorker]:
+        """Return the workers that were seen lately."""
+        if self._present is not None:
+            return self._present()
+        return [worker for _, worker in sorted(self._content.workers.items())]
+
+    def waiting_for(self) -> dict[Need, datetime]:
+        """Return for what restarts wait to be started, and since when the longest is ready."""
+        now, found = self._content.store_time(self._clock.now()), dict[Need, datetime]()
+        for stored in self._content.workspaces.values():
+            registration, ready_at = stored.state.registration, stored.state.ready_at
+            if registration is not None and ready_at is not None and ready_at <= now:
+                need = (registration.executor, registration.pool)
+                found[need] = min(ready_at, found.get(need, ready_at))
+        return found
+
+    def away(self) -> dict[Need, datetime]:
+        """Return what nobody serves as the log says, and since when."""
+        return dict(self._content.away)
+
+    def unclaimable(self) -> int:
+        """Count the workspaces whose restart waits for what nobody serves."""
+        return sum(self._seen(one).phase is Phase.UNCLAIMABLE for one in self._content.workspaces.values())
 
     def next_instant(self) -> datetime | None:
         """Return the earliest future instant at which the tick or a worker may have something to do."""

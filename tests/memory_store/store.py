@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
+from orchestrator.domain.serving import SeenWorker, Serving
 from orchestrator.errors import StorageUnavailable
 from orchestrator.ports.inquiries import FILE_COUNTS, FileWrites
 from orchestrator.ports.sealing import StoredCheckpoint, Tile
@@ -50,6 +51,8 @@ class MemoryEventStore:
         self._clock = clock or HostClock()
         self._log = MemoryLog()
         self._content = Content()
+        self.present: Callable[[], list[SeenWorker]] | None = None
+        """Who is there, where a test says it and nobody notes it."""
         self._writing = _OneWriter()
 
     def write(
@@ -82,7 +85,7 @@ class MemoryEventStore:
 
     def read(self) -> AbstractContextManager[Reader]:
         """Open a reading transaction."""
-        return nullcontext(MemoryReader(self._log, self._content, self._clock))
+        return nullcontext(MemoryReader(self._log, self._content, self._clock, self.present))
 
     def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> set[str]:
         """Renew leases, given as workspace -> (fence, lease in ms); return the workspaces still held."""
@@ -96,6 +99,12 @@ class MemoryEventStore:
                     renewed[name] = replace(stored, lease=lease)
             self._content = replace(self._content, workspaces={**self._content.workspaces, **renewed})
             return set(renewed)
+
+    def note_worker(self, name: str, host: str, serving: Serving, slots: int) -> None:
+        """Note that a worker is there now, and what it serves."""
+        with self._writing:
+            seen = SeenWorker(name=name, host=host, serving=serving, slots=slots, seen_at=self._clock.now())
+            self._content = replace(self._content, workers={**self._content.workers, name: seen})
 
     def ticked(self) -> None:
         """Note that a tick ended now."""

@@ -11,9 +11,11 @@ from orchestrator.domain.encoding import encode_data
 from orchestrator.domain.events import ClockRegressed, FileWritten, NewEvent, Recorded
 from orchestrator.domain.policy import Action, Policies, PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection
+from orchestrator.domain.serving import Need
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.errors import Conflict
-from orchestrator.ports.store import Lease, Running, StoredAnswer, StoredWorkspace
+from orchestrator.ports.store import Running, StoredAnswer
+from orchestrator.ports.workspaces import Lease, StoredWorkspace
 from orchestrator.storage.sql.rows import recorded, sourced, stored_event_of
 from orchestrator.storage.sql.transaction import check_held
 from orchestrator.storage.sql.workspace_rows import fleet_of
@@ -132,6 +134,15 @@ class MemoryTransaction:
             raise self.failure
         kept = {(actor, key): Remembered(answer=answer, at=self.now)}
         self._draft = replace(self._draft, answers={**self._draft.answers, **kept})
+
+    def away(self) -> dict[Need, datetime]:
+        """Return what nobody serves as the log says, at this instant."""
+        return dict(self._draft.away)
+
+    def save_away(self, came: Sequence[tuple[Need, datetime, int]], went: Sequence[Need]) -> None:
+        """Keep what is away from now on, and drop what is back."""
+        kept = {need: since for need, since in self._draft.away.items() if need not in went}
+        self._draft = replace(self._draft, away=kept | {need: since for need, since, _ in came})
 
     def last_clock_regression_at(self) -> datetime | None:
         """Return ``recorded_at`` of the newest ``ClockRegressed``."""

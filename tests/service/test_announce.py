@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 import structlog
 from msgspec.structs import replace
@@ -13,6 +15,7 @@ from orchestrator.domain.policy import PolicyPatch
 from orchestrator.domain.state import Registration
 from orchestrator.errors import NotFound, PermanentError, UnknownOutcome
 from orchestrator.ports.executor import Order, Receipt
+from orchestrator.service.absence import note_absences
 from orchestrator.service.announce import _NAMES
 from orchestrator.service.append import Author
 from orchestrator.service.change_policy import change_policy
@@ -74,7 +77,10 @@ def a_day(history: History) -> None:
     operator.request_restart("ws", cmd.RequestRestart(trigger=ev.Trigger.MANUAL, reason="please"), ME)
     history.at(3_001)  # a start at the instant of the last one would wait
     history.queued()
+    history.at(3_010)
+    note_absences(store, history.ids, tick=timedelta(seconds=1))
     drainer(store, Scripted(act=gone)).drain()
+    note_absences(store, history.ids, tick=timedelta(seconds=1))
     history.at(100)
     operator.change("ws", cmd.Remove(reason="gone"), ME)
 

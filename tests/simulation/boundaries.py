@@ -24,6 +24,8 @@ STAGES: dict[str, tuple[str, ...]] = {
 """What can be done to the world, and at which ends of it a fault may strike."""
 
 SITES: tuple[tuple[str, str], ...] = (
+    ("absence.note_absences", "read"),
+    ("absence.note_absences", "write"),
     ("change_policy.change_policy", "write_open_windows"),
     ("claim.Claimer._ready", "read"),
     ("claim.Claimer._start", "write"),

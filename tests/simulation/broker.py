@@ -11,7 +11,7 @@ from random import Random
 from typing import NamedTuple
 
 from orchestrator.errors import BrokerUnavailable
-from orchestrator.ports.store import StoredWorkspace
+from orchestrator.ports.workspaces import StoredWorkspace
 from tests.simulation.boundaries import boundaries_of
 from tests.simulation.database import Striking
 from tests.simulation.faults import Fault

@@ -14,6 +14,7 @@ from functools import partial
 from types import TracebackType
 from typing import Protocol, TypeVar
 
+from orchestrator.domain.serving import Serving
 from orchestrator.errors import StorageUnavailable
 from orchestrator.ports.inquiries import FileWrites
 from orchestrator.ports.sealing import StoredCheckpoint, Tile
@@ -132,6 +133,9 @@ class SimulatedStore:
             return kept
 
         return self._change("renew_leases", sorted(held), renew)
+
+    def note_worker(self, name: str, host: str, serving: Serving, slots: int) -> None:
+        """Do nothing: who is there is told by the world, see ``memory.present``."""
 
     def ticked(self) -> None:
         self._change("ticked", (), self.memory.ticked)

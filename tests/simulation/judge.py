@@ -18,6 +18,7 @@ from orchestrator.audit.verify.lines import Unreadable, microseconds, parse_inst
 from orchestrator.audit.verify.log_pass import Verifier
 from orchestrator.audit.verify.report import Promise
 from orchestrator.domain.canonical_line import StoredEvent
+from orchestrator.domain.state import DEFAULT_POOL
 from orchestrator.history.replay import Difference
 from tests.simulation.calm import Calm
 from tests.simulation.clients import Ack
@@ -75,6 +76,8 @@ class Evidence:
     tick: int
     bound_s: float
     waiting: Sequence[str]
+    pools: Mapping[str, Collection[str]]
+    """What each worker serves, by its name."""
 
 
 class Cycle(msgspec.Struct):
@@ -88,12 +91,22 @@ class Cycle(msgspec.Struct):
     reason: str = ""
 
 
+class _Worker(msgspec.Struct):
+    worker: str
+
+
+class _Target(msgspec.Struct):
+    target: dict[str, str]
+
+
+_decode_worker = msgspec.json.Decoder(_Worker).decode
+_decode_target = msgspec.json.Decoder(_Target).decode
 _decode_cycle = msgspec.json.Decoder(Cycle).decode
 
 
 def judge(evidence: Evidence) -> list[Finding]:
     """Return every promise that was broken."""
-    checks = (_raised, _log, _seen, _replayed, _acknowledged, _capacity, _ledger, _results, _liveness, _calm)
+    checks = (_raised, _log, _seen, _replayed, _acknowledged, _capacity, _ledger, _results, _claims, _liveness, _calm)
     return [finding for check in checks for finding in check(evidence)]
 
 
@@ -269,6 +282,18 @@ def _cycles(events: Sequence[StoredEvent]) -> tuple[dict[str, Cycle], dict[str, 
         elif event.type == "CycleSucceeded":
             succeeded[_decode_cycle(event.data).cycle] = event.position
     return started, succeeded
+
+
+def _claims(evidence: Evidence) -> Iterator[Finding]:
+    """Only a worker that serves a workspace's pool starts its cycles."""
+    pool: dict[str | None, str] = {}
+    for event in evidence.events:
+        if event.type in ("WorkspaceRegistered", "WorkspaceChanged"):
+            pool[event.workspace] = _decode_target(event.data).target.get("pool", DEFAULT_POOL)
+        elif event.type == "CycleStarted":
+            worker = _decode_worker(event.data).worker
+            if pool[event.workspace] not in evidence.pools[worker]:
+                yield Finding("claims", f"{worker} starts a cycle of {event.workspace} in a pool that is not its own")
 
 
 def _liveness(evidence: Evidence) -> Iterator[Finding]:

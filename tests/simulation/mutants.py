@@ -70,6 +70,12 @@ MUTANTS: dict[str, Mutant] = {
     "living-called-dead": Mutant(
         plant=service.living_called_dead, breaks="a parent ends the cycles of workers that live"
     ),
+    "claims-without-executor": Mutant(
+        plant=service.claims_without_executor, breaks="a worker starts what only another one can carry out"
+    ),
+    "away-though-served": Mutant(
+        plant=service.away_though_served, breaks="what waits for a free slot is said to be served by nobody"
+    ),
     "no-next-try": Mutant(plant=decisions.no_next_try, breaks="what was given up is never tried again"),
     "cancel-leaves-writes": Mutant(plant=decisions.cancel_leaves_writes, breaks="a cancelled range stays pending"),
     "removal-leaves-writes": Mutant(

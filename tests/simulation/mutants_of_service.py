@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -15,15 +15,17 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain import decide
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Policies, Policy
+from orchestrator.domain.serving import Need, Patience, SeenWorker, Serving, absences
 from orchestrator.domain.state import UnsettledRestart, WorkspaceState
 from orchestrator.errors import Unavailable
 from orchestrator.ports.executor import Executor, Order, Receipt
-from orchestrator.ports.open_cycle import OpenCycle
-from orchestrator.ports.store import EventStore, Ids, Running, StoredAnswer, Transaction, WorkspaceFilter
-from orchestrator.service import append, change_policy, claim, dead_worker, drain, execute, lease, tick
+from orchestrator.ports.store import EventStore, Ids, Running, StoredAnswer, Transaction
+from orchestrator.ports.workspaces import OpenCycle, WorkspaceFilter
+from orchestrator.service import absence, append, change_policy, claim, dead_worker, drain, execute, lease, tick
 from orchestrator.service.append import Author
 from tests.memory_store import log as memory_log
 from tests.memory_store.content import Content
+from tests.memory_store.reader import MemoryReader
 from tests.memory_store.transaction import MemoryTransaction
 from tests.simulation.database import SimulatedStore
 from tests.simulation.planting import Planting
@@ -33,6 +35,7 @@ replace = msgspec.structs.replace
 _ready, _start, _started, _act = claim.Claimer._ready, claim.Claimer._start, decide._started, execute._act
 _carry_out, _ring, _unique_keys = append.carry_out, tick._Bells.ring, memory_log._unique_keys
 _committed = MemoryTransaction.committed
+_ready_workspaces = MemoryReader.ready_workspaces
 
 
 def living_called_dead(planting: Planting) -> None:
@@ -47,6 +50,31 @@ def living_called_dead(planting: Planting) -> None:
         ]
 
     planting.name(dead_worker, "_cycles_of", cycles_of)
+
+
+def claims_without_executor(planting: Planting) -> None:
+    planting.name(claim, "is_served", lambda state, serving: True)
+    planting.name(decide, "is_served", lambda state, serving: True)
+
+    def ready(
+        reader: MemoryReader, limit: int, *, except_fleets: Collection[str] = (), serving: Serving | None = None
+    ) -> list[str]:
+        return _ready_workspaces(reader, limit, except_fleets=except_fleets)
+
+    planting.name(MemoryReader, "ready_workspaces", ready)
+
+
+def away_though_served(planting: Planting) -> None:
+    def found(
+        waiting: Mapping[Need, datetime],
+        workers: Collection[SeenWorker],
+        away: Collection[Need],
+        now: datetime,
+        patience: Patience,
+    ) -> list[ev.ExecutorAway | ev.ExecutorBack]:
+        return absences(waiting, [], away, now, patience)
+
+    planting.name(absence, "absences", found)
 
 
 def no_fence_at_executor(planting: Planting) -> None:

@@ -188,6 +188,7 @@ def _judged(world: World, healing: Healing) -> Outcome:
         calm=healing.calm,
         tick=world.plan.tick,
         bound_s=healing.bound / SECOND,
+        pools=world.pools,
         waiting=[state.workspace for state in world.states() if state.pending or state.restart is not None],
     )
     return Outcome(

@@ -21,12 +21,24 @@ from orchestrator.audit.verify.ledger import Workspace
 from orchestrator.audit.verify.lines import Envelope, Unreadable, microseconds
 from orchestrator.audit.verify.log_pass import Verifier
 from orchestrator.domain.canonical_line import StoredEvent
-from orchestrator.ports.store import EventFilter, Reader, StoredWorkspace
+from orchestrator.ports.store import EventFilter, Reader
+from orchestrator.ports.workspaces import StoredWorkspace
 from tests.simulation.hub import SECOND
 
 _HUNG = 30 * SECOND
 _FROZEN = 150 * SECOND
 """The longest that a process may stand still between its claim and the count of its cycle's time."""
+
+
+class Away(msgspec.Struct):
+    """What is said to be served by nobody."""
+
+    executor: str
+    pool: str
+    since: datetime
+
+
+_decode_away = msgspec.json.Decoder(Away).decode
 
 
 class Watch:
@@ -38,6 +50,7 @@ class Watch:
         self.unreadable: Unreadable | None = None
         self.limits: dict[str, tuple[int, int]] = {}
         """By cycle: when it was started, and its ``cycle_timeout``, both in microseconds of simulated time."""
+        self.said_away: Callable[[Away], None] = lambda said: None
         self._broken = broken
         self._rows: dict[str, StoredWorkspace] = {}
         self._paths: dict[str, list[tuple[int, str]]] = defaultdict(list)
@@ -81,6 +94,8 @@ class Watch:
         if event.type == "FileWritten" and known is not None:
             self._check_decision(known, event)
         self.verifier.take(Envelope(*msgspec.structs.astuple(event)))
+        if event.type == "ExecutorAway":
+            self.said_away(_decode_away(event.data))
         if event.type in ("RestartQueued", "CycleStarted"):
             self._check_files(name, event)
         if event.type == "CycleStarted":

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from orchestrator.domain.serving import Serving
+from orchestrator.domain.state import DEFAULT_POOL
 from orchestrator.ports.executor import Executor
 from orchestrator.ports.store import Doorbell, EventStore, Ids
 from orchestrator.service.drain import Drainer
@@ -30,6 +32,7 @@ class Wiring:
     slots: int
     running_most: int | None
     tick: int
+    pools: frozenset[str] = frozenset({DEFAULT_POOL})
 
 
 class Worker:
@@ -38,6 +41,8 @@ class Worker:
     def __init__(self, hub: Hub, name: str, wiring: Wiring) -> None:
         self.process = Process(name)
         self._hub, self._wiring = hub, wiring
+        self.serving = Serving(executors=frozenset(wiring.executors), pools=wiring.pools)
+        self.born_at = hub.now
         self._busy = 0
         self._stopping = False
         self._drainer: Drainer | None = None
@@ -53,6 +58,7 @@ class Worker:
             slots=wiring.slots,
             jitter=wiring.jitter,
             running_most=wiring.running_most,
+            serving=self.serving,
         )
         self._renewer = LeaseRenewer(wiring.store, self._drainer.leases)
         self._ticker = Ticker(wiring.store, wiring.doorbell, wiring.ids, self._drainer, tick_s=wiring.tick / SECOND)

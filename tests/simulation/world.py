@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from random import Random
 
 from orchestrator.domain.policy import Policy, PolicyPatch
-from orchestrator.domain.state import Registration, WorkspaceState
+from orchestrator.domain.serving import SeenWorker
+from orchestrator.domain.state import DEFAULT_POOL, Registration, WorkspaceState
 from orchestrator.errors import BrokerUnavailable
 from orchestrator.history.replay import Difference, replay
 from orchestrator.ports.store import EventFilter
@@ -25,11 +27,13 @@ from tests.simulation.plan import Plan, Strike
 from tests.simulation.policies import FLEETS
 from tests.simulation.sticklers import Sticklers
 from tests.simulation.target import Outside, SimulatedExecutor
-from tests.simulation.watch import Watch
+from tests.simulation.watch import Away, Watch
 from tests.simulation.work import Action
 from tests.simulation.worker import Wiring, Worker
 
 _SERVERS = 2
+OTHER_POOL = "other"
+"""The last worker does not serve it, where there are several."""
 _FORGET_EVERY = 3600 * SECOND
 _COMPARES_MOST = 2
 
@@ -57,6 +61,7 @@ class World:
         self.differences: dict[str, Difference] = {}
         self.seen: dict[tuple[str, str], str] = {}
         self.watch = Watch(plan.tick, self._broken)
+        self.watch.said_away = self._check_away
         self.survivors: set[str] = set()
         self.ids = CountedIds()
         self._draws = Random(f"{plan.seed} world")
@@ -94,6 +99,9 @@ class World:
             tick=plan.tick,
         )
         self.workers: list[Worker] = []
+        self._healed = False
+        self.pools: dict[str, frozenset[str]] = {}
+        self.store.memory.present = self._present
         self.parents = Parents(hub, Random(f"{plan.seed} parents"), self.store, self.ids, self._replace)
         self._incarnations: Counter[str] = Counter()
 
@@ -159,14 +167,44 @@ class World:
         for name in plan.names:
             own = plan.own_policies.get(name, PolicyPatch())
             registration = Registration(
-                fleet=fleets.choice(FLEETS), labels={}, executor="simulated", target={"delay": "0s"}, policy=own
+                fleet=fleets.choice(FLEETS), labels={}, executor="simulated", target=self._target(name), policy=own
             )
             if fleets.random() < 0.8:  # the others are registered by their first write
                 clients.register(name, registration)
 
+    def _target(self, name: str) -> dict[str, str]:
+        """Return a target: of every third workspace one that not every worker serves."""
+        other = int(name.removeprefix("ws-")) % 3 == 0
+        return {"delay": "0s", "pool": OTHER_POOL} if other else {"delay": "0s"}
+
     def _worker(self, name: str) -> Worker:
         self._incarnations[name] += 1
-        return Worker(self.hub, f"{name}:{self._incarnations[name]}", self.wiring)
+        lacks = not self._healed and self.plan.workers > 1 and name == f"w{self.plan.workers}"
+        pools = {DEFAULT_POOL} if lacks else {DEFAULT_POOL, OTHER_POOL}
+        incarnation = f"{name}:{self._incarnations[name]}"
+        self.pools[incarnation] = frozenset(pools)
+        return Worker(self.hub, incarnation, replace(self.wiring, pools=frozenset(pools)))
+
+    def _check_away(self, said: Away) -> None:
+        """Nobody is said to be away who was there all the while."""
+        since = self.store.clock.time_of(said.since)
+        there = [
+            one.process.name
+            for one in self.workers
+            if not one.process.dead and said.pool in one.serving.pools and one.born_at < since
+        ]
+        if there:
+            text = f"{there[0]} serves pool {said.pool} since before {said.since}, from when on nobody is said to"
+            self._broken("claims", f"{said.pool} {said.since}", text)
+
+    def _present(self) -> list[SeenWorker]:
+        """Return the workers that live: each says every tick that it does."""
+        now = self.store.clock.now()
+        return [
+            SeenWorker(name=one.process.name, host="host", serving=one.serving, slots=self.plan.slots, seen_at=now)
+            for one in self.workers
+            if not one.process.dead
+        ]
 
     def _act(self, action: Action) -> None:
         self.tell(f"client: {action.kind} {action.workspace} x{action.size}")
@@ -286,6 +324,7 @@ class World:
     def heal(self) -> None:
         """End every fault; what is dead comes back within a second, what is frozen goes on."""
         self.tell("HEALED")
+        self._healed = True
         self.fate.heal()
         self.executor.heal()
         self.beats.healed = True
@@ -297,6 +336,9 @@ class World:
             self.hub.thaw(process)
             if process.dead:
                 self._replace(process)
+        for worker in self.workers:
+            if OTHER_POOL not in worker.serving.pools:  # deployed anew, so that no workspace rests on one worker alone
+                self._kill(worker.process, 0)
         self.beats.arm()
 
     def end(self) -> None:

@@ -26,7 +26,8 @@ from orchestrator.domain.state import (
     WorkspaceState,
     Writes,
 )
-from orchestrator.ports.store import EventStore, Lease, StoredWorkspace
+from orchestrator.ports.store import EventStore
+from orchestrator.ports.workspaces import Lease, StoredWorkspace
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 _numbers = count(1)

@@ -10,7 +10,8 @@ from orchestrator.domain.encoding import encode_data
 from orchestrator.domain.policy import Action, Edge
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.domain.state import Phase, WorkspaceState
-from orchestrator.ports.store import EventFilter, EventStore, RestartFilter, Waived, WorkspaceFilter
+from orchestrator.ports.store import EventFilter, EventStore, RestartFilter, Waived
+from orchestrator.ports.workspaces import WorkspaceFilter
 from orchestrator.storage.sql.rows import stored_event_of
 from tests.storage.samples import (
     at,

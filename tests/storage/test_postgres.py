@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.errors import MigrationsPending, StorageUnavailable
-from orchestrator.ports.store import EventFilter, EventStore, StoredWorkspace
+from orchestrator.ports.store import EventFilter, EventStore
+from orchestrator.ports.workspaces import StoredWorkspace
 from orchestrator.storage.engines import POSTGRES_CONNECTIONS
 from orchestrator.storage.postgres import APPEND_LOCK, PostgresEventStore
 from orchestrator.storage.urls import database_url

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from orchestrator.domain.restart_projection import RestartState
 from orchestrator.errors import MigrationsPending, StorageUnavailable
-from orchestrator.ports.store import EventFilter, EventStore, Reader, RestartFilter, WorkspaceFilter
+from orchestrator.ports.store import EventFilter, EventStore, Reader, RestartFilter
+from orchestrator.ports.workspaces import WorkspaceFilter
 from orchestrator.storage.engines import SQLITE_CONNECTIONS
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.sqlite import SqliteEventStore

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from orchestrator.domain.events import CycleStarted
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.ports.store import EventFilter, EventStore, WorkspaceFilter
+from orchestrator.ports.store import EventFilter, EventStore
+from orchestrator.ports.workspaces import WorkspaceFilter
 from orchestrator.sealing.keys import make_key_file
 from orchestrator.storage.opening import open_store
 from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, as_login

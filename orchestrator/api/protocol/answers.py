@@ -132,6 +132,7 @@ SCHEMAS: dict[str, Schema] = {
         closed=False,
         id=_TEXT,
         state=_one_of(*Phase),
+        unserved_since=_AT_OR_NULL,
         fleet=_TEXT_OR_NULL,
         labels={"type": "object", "additionalProperties": _TEXT},
         executor=_TEXT_OR_NULL,
@@ -255,7 +256,7 @@ SCHEMAS: dict[str, Schema] = {
     ALIVE: _object(status=_one_of("alive")),
     READY: _object(
         status=_one_of("ready", "degraded", "unavailable"),
-        checks=_object(database=_CHECK, migrations=_CHECK, broker=_CHECK, beat=_CHECK, seal=_CHECK),
+        checks=_object(database=_CHECK, migrations=_CHECK, broker=_CHECK, beat=_CHECK, seal=_CHECK, claims=_CHECK),
     ),
 }
 """Every answer's schema by its name."""

@@ -11,7 +11,8 @@ from orchestrator.api.protocol.names import check_instant
 from orchestrator.api.protocol.problems import refused
 from orchestrator.errors import InvalidInput
 from orchestrator.history.past import Moment, moment_at, workspace_at
-from orchestrator.ports.store import Reader, StoredWorkspace
+from orchestrator.ports.store import Reader
+from orchestrator.ports.workspaces import StoredWorkspace
 
 
 class Span(TypedDict):

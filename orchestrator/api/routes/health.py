@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from orchestrator.api.protocol import answers
 from orchestrator.api.protocol.openapi import describe
 from orchestrator.bootstrap import Services
+from orchestrator.domain.serving import Need
 from orchestrator.errors import MigrationsPending, Unavailable
 from orchestrator.ports.sealing import SealState
 
@@ -23,6 +24,8 @@ CHECK_WITHIN_S = 3.0
 KEPT_S = 2.0
 BEAT_STALE_S = 10.0
 SEAL_STALE_S = 60.0
+_NAMED_MOST = 3
+_PARTS = ("database", "migrations", "broker", "beat", "seal", "claims")
 
 router = APIRouter(tags=["health"])
 
@@ -69,9 +72,8 @@ class Health:
             self._ask(self._database, self._look_at_database, {"database": silent}),
             self._ask(self._broker, self._look_at_broker, silent),
         )
-        found = {"database": silent, "migrations": unknown, "beat": unknown, "seal": unknown} | database
-        names = ("database", "migrations", "broker", "beat", "seal")
-        return {name: found[name] if name != "broker" else broker for name in names}
+        found = {**dict.fromkeys(_PARTS, unknown), "database": silent} | database
+        return {name: found[name] if name != "broker" else broker for name in _PARTS}
 
     async def _ask(self, asked: _Asked, look: Callable[[], Any], silent: Any) -> Any:
         if asked.under_way is None and time.monotonic() - asked.at < KEPT_S:
@@ -96,6 +98,7 @@ class Health:
                 now = reader.now()
                 beat = beat_check(reader.last_tick_at(), now, self._services.settings.tick_ms)
                 seal = seal_check(reader.seals.state(), now)
+                claims = claims_check(reader.unclaimable(), reader.away())
         except MigrationsPending as error:
             pending = Check(ok=False, detail=str(error))
             return {"database": Check(ok=True, detail="answers"), "migrations": pending}
@@ -106,6 +109,7 @@ class Health:
             "migrations": Check(ok=True, detail="at the revision of this version"),
             "beat": beat,
             "seal": seal,
+            "claims": claims,
         }
 
     def _look_at_broker(self) -> Check:
@@ -131,6 +135,16 @@ def beat_check(last_tick_at: datetime | None, now: datetime, tick_ms: int) -> Ch
             ok=False, detail=f"the last tick was {age_s:.0f} s ago; are beat and a worker running?", age_s=age_s
         )
     return Check(ok=True, detail="ticks", age_s=age_s)
+
+
+def claims_check(unclaimable: int, away: Mapping[Need, datetime]) -> Check:
+    """Return whether somebody is there for every restart that waits."""
+    if unclaimable == 0:
+        return Check(ok=True, detail="somebody serves what waits")
+    missing = ", ".join(f"executor {executor} in pool {pool}" for executor, pool in sorted(away)[:_NAMED_MOST])
+    return Check(
+        ok=False, detail=f"{unclaimable} workspaces wait for what no worker serves: {missing}; start one that does"
+    )
 
 
 def seal_check(state: SealState, now: datetime) -> Check:
@@ -160,9 +174,9 @@ async def livez() -> JSONResponse:
 @router.get(
     "/readyz",
     operation_id="readyz",
-    summary="What works: database, migrations, broker, beat, seal",
+    summary="What works: database, migrations, broker, beat, seal, claims",
     description="503 only where writes cannot be stored. A broker that is away, a beat that is late and a log that is"
-    " not sealed are `degraded`.",
+    " not sealed are `degraded`, and so are restarts that no worker can carry out.",
     responses={200: describe(answers.READY, "Ready or degraded"), 503: describe(answers.READY, "Cannot serve")},
 )
 async def readyz(request: Request) -> JSONResponse:

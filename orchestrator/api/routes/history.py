@@ -34,7 +34,8 @@ from orchestrator.history.views import (
     workspace_view,
 )
 from orchestrator.history.why import why
-from orchestrator.ports.store import EventFilter, Reader, RestartFilter, WorkspaceFilter
+from orchestrator.ports.store import EventFilter, Reader, RestartFilter
+from orchestrator.ports.workspaces import WorkspaceFilter
 
 MOST_ITEMS = 1_000
 MOST_POSITION = 2**63 - 1

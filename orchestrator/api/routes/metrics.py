@@ -130,6 +130,8 @@ def _gauges(state: LogState) -> Iterator[Metric]:
     for phase in Phase:
         phases.add_metric([phase.value], backlog.phases.get(phase, 0))
     yield phases
+    text = "Workspaces whose restart waits for an executor and pool that no worker serves"
+    yield _gauge("unclaimable_workspaces", text, state.unclaimable)
     if state.last_tick_at is not None:
         age = max(0.0, (backlog.now - state.last_tick_at) / timedelta(seconds=1))
         yield _gauge("tick_age_seconds", "Since the last tick ended", age)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from orchestrator.audit.verify import event_data as data_of
+from orchestrator.audit.verify.absences import need_of
 from orchestrator.audit.verify.judge import Judge
 from orchestrator.audit.verify.ledger import Layer, Workspace
 from orchestrator.audit.verify.lines import Envelope, microseconds, spell_instant
 from orchestrator.audit.verify.report import Promise
 
+_DEFAULT_POOL, _SUPERVISED, _OF_NO_UP = "default", "process", "up"
 _SYSTEM = "system"
 """The actor of what the product does by itself."""
 _registered = msgspec.json.Decoder(data_of.Registered).decode
@@ -23,6 +25,9 @@ def registered(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> 
     data = _registered(event.data)
     workspace.registered, workspace.fleet, workspace.policy = True, data.fleet, data.policy
     workspace.policy_position = event.position
+    pool = data.target.get("pool")
+    otherwise = _OF_NO_UP if data.executor == _SUPERVISED else _DEFAULT_POOL
+    workspace.need = need_of(data.executor, pool if isinstance(pool, str) else otherwise)
     workspace.note_change()
     workspace.floor = at
 

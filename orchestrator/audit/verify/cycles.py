@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from orchestrator.audit.verify import absences, liveness
 from orchestrator.audit.verify import event_data as data_of
-from orchestrator.audit.verify import liveness
 from orchestrator.audit.verify.judge import Judge
 from orchestrator.audit.verify.ledger import Cycle, Restart, Workspace
 from orchestrator.audit.verify.lines import Envelope, microseconds, spell_instant
@@ -38,6 +38,7 @@ def started(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> Non
     check_counts(judge, workspace, position, what, data.to_position, (data.writes, data.requests))
     _check_kind(judge, workspace, position, data)
     _check_policy(judge, workspace, position, data, at)
+    absences.started(judge, workspace, position, at)
     if judge.tick_us is not None:
         liveness.check_start(judge, workspace, restart, position, at)
     restart.cycles += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -50,6 +50,8 @@ class Registered(_Data):
     """Of ``WorkspaceRegistered`` and ``WorkspaceChanged``."""
 
     fleet: str
+    executor: str
+    target: dict[str, Any]
     policy: PolicyPatch
 
 
@@ -193,6 +195,21 @@ class ProcessExited(_Data):
     """A supervised child's end."""
 
     respawn_after_ms: Count
+
+
+class ExecutorAway(_Data):
+    """Nobody serves that executor in that pool."""
+
+    executor: str
+    pool: str
+    since: Instant
+
+
+class ExecutorBack(_Data):
+    """Somebody does again, or nothing waits for it."""
+
+    executor: str
+    pool: str
 
 
 class ClockRegressed(_Data):

@@ -71,6 +71,8 @@ class Workspace(msgspec.Struct):
     fleet: str = ""
     policy: PolicyPatch = PolicyPatch()
     policy_position: int = 0
+    need: str = ""
+    """Its executor and pool."""
     held_position: int = 0
     held_until: int | None = None
     """When the hold ends by itself, at the latest; None: not before a person ends it."""
@@ -156,6 +158,13 @@ class Workspace(msgspec.Struct):
         return ended
 
 
+class Absence(msgspec.Struct):
+    """Since when something is away, or was last started, and where the log says so."""
+
+    position: int
+    since: int
+
+
 class Layer(msgspec.Struct):
     """A stored policy layer."""
 
@@ -190,6 +199,10 @@ class Ledger(msgspec.Struct):
     """The position after which the log could not be read, once that is told."""
     passed_over: dict[str, int] = {}
     """Events of no workspace whose type this verifier does not know, by type."""
+    away: dict[str, Absence] = {}
+    """What nobody serves, by executor and pool."""
+    started: dict[str, Absence] = {}
+    """The last start of a cycle for each executor and pool."""
     dead_workers: dict[str, int] = {}
     """Workers that were said to have died, and where that was said."""
     cycles_of_dead: dict[str, int] = {}

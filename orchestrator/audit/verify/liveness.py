@@ -119,6 +119,8 @@ def check_at_end(judge: Judge, workspace: Workspace, at: int) -> None:
         tell_stuck(judge, workspace)
     if judge.tick_us is None or workspace.held_position or not workspace.registered:
         return
+    if workspace.need in judge.ledger.away:
+        return
     restart, allowed = workspace.restart, judge.tick_us + _SLACK_US
     if restart is None:
         _check_open_window(judge, workspace, at)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from orchestrator.audit.verify import admissions, cycles, event_data, liveness, restarts, triggers
+from orchestrator.audit.verify import absences, admissions, cycles, event_data, liveness, restarts, triggers
 from orchestrator.audit.verify.judge import Judge
 from orchestrator.audit.verify.ledger import Ledger, Workspace
 from orchestrator.audit.verify.lines import NEWEST_SCHEMA, Envelope, Unreadable, parse_instant
@@ -195,6 +195,10 @@ class Verifier:
             self._judge.broken(Promise.LOG, None, (event.position,), text)
         if event.type == "PolicyChanged":
             admissions.policy_changed(self._judge, event, self.ledger.at)
+        elif event.type == "ExecutorAway":
+            absences.away(self._judge, event, self.ledger.at)
+        elif event.type == "ExecutorBack":
+            absences.back(self._judge, event, self.ledger.at)
         elif event.type == "ClockRegressed":
             _decode_clock(event.data)
         elif event.type in _FACTS or event.type in _DECISIONS:

@@ -24,7 +24,8 @@ from orchestrator.history.fate import fate_of
 from orchestrator.history.past import Moment, moment_at, workspace_at, workspaces_at
 from orchestrator.history.views import event_view, fate_view, restart_view, story_view, workspace_row, workspace_then
 from orchestrator.history.why import why
-from orchestrator.ports.store import EventFilter, EventStore, Reader, RestartFilter, StoredWorkspace, WorkspaceFilter
+from orchestrator.ports.store import EventFilter, EventStore, Reader, RestartFilter
+from orchestrator.ports.workspaces import StoredWorkspace, WorkspaceFilter
 from orchestrator.settings import load_settings
 from orchestrator.storage.opening import open_store
 

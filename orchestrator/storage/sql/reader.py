@@ -14,22 +14,12 @@ from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.domain.events import Recorded, WritesWaived
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_projection import RestartProjection
-from orchestrator.domain.serving import Serving
+from orchestrator.domain.serving import Need, SeenWorker, Serving
 from orchestrator.domain.state import Phase
-from orchestrator.ports.open_cycle import OpenCycle
-from orchestrator.ports.store import (
-    LOG_SUMS,
-    Backlog,
-    Counters,
-    EventFilter,
-    KeptRow,
-    RestartFilter,
-    StoredWorkspace,
-    Waived,
-    WorkspaceFilter,
-)
+from orchestrator.ports.store import LOG_SUMS, Backlog, Counters, EventFilter, RestartFilter, Waived
 from orchestrator.ports.verification import StoredVerification, Verified
-from orchestrator.storage.sql import rows
+from orchestrator.ports.workspaces import KeptRow, OpenCycle, StoredWorkspace, WorkspaceFilter
+from orchestrator.storage.sql import presence, rows
 from orchestrator.storage.sql import shared_reads as lookups
 from orchestrator.storage.sql.checkpoints import SqlSeals
 from orchestrator.storage.sql.event_pages import event_page
@@ -42,6 +32,7 @@ from orchestrator.storage.sql.schema import (
     InstantText,
     counters,
     events,
+    executors_away,
     heartbeats,
     leases,
     registrations,
@@ -87,8 +78,10 @@ class SqlReader(SqlInquiries):
     def workspaces(self, wanted: WorkspaceFilter) -> list[StoredWorkspace]:
         """Return a page of workspaces."""
         page = to_read.where(workspaces.c.id > wanted.after)
-        if wanted.phase is not None:
-            page = page.where(workspaces.c.phase == wanted.phase.value)
+        if wanted.phase is Phase.UNCLAIMABLE:
+            page = page.where(executors_away.c.since.is_not(None))
+        elif wanted.phase is not None:
+            page = page.where(workspaces.c.phase == wanted.phase.value, executors_away.c.since.is_(None))
         elif not wanted.removed:
             page = page.where(workspaces.c.phase != Phase.REMOVED.value)
         if wanted.fleet is not None:
@@ -233,6 +226,22 @@ class SqlReader(SqlInquiries):
         if except_fleets:
             listed = listed.where(workspaces.c.fleet.not_in(except_fleets))
         return list(self._sql.run(listed.order_by(ready, workspaces.c.id).limit(limit)).scalars())
+
+    def workers(self) -> list[SeenWorker]:
+        """Return the workers that were seen lately."""
+        return presence.read_workers(self._sql)
+
+    def waiting_for(self) -> dict[Need, datetime]:
+        """Return for what restarts wait to be started, and since when the longest is ready."""
+        return presence.waiting_for(self._sql, self._time.store_time())
+
+    def away(self) -> dict[Need, datetime]:
+        """Return what nobody serves as the log says, and since when."""
+        return presence.read_away(self._sql)
+
+    def unclaimable(self) -> int:
+        """Count the workspaces whose restart waits for what nobody serves."""
+        return presence.count_unclaimable(self._sql)
 
     def next_instant(self) -> datetime | None:
         """Return the earliest future instant at which the tick or a worker may have something to do."""

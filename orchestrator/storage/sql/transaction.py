@@ -13,10 +13,12 @@ from orchestrator.crash_points import crash_point
 from orchestrator.domain.events import NewEvent, Recorded
 from orchestrator.domain.policy import Action, Policies, PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection
+from orchestrator.domain.serving import Need
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.errors import Conflict, StorageUnavailable
-from orchestrator.ports.store import Lease, Running, StoredAnswer, StoredWorkspace
-from orchestrator.storage.sql import rows
+from orchestrator.ports.store import Running, StoredAnswer
+from orchestrator.ports.workspaces import Lease, StoredWorkspace
+from orchestrator.storage.sql import presence, rows
 from orchestrator.storage.sql import shared_reads as lookups
 from orchestrator.storage.sql.schema import (
     IS_WRITE,
@@ -211,6 +213,14 @@ class SqlTransaction:
         """Keep the answer to an idempotency key. Raises ``Conflict`` if the key has one."""
         values = {"actor": actor, "key": key, "fingerprint": answer.fingerprint, "answer": answer.answer}
         self._sql.run(sa.insert(idempotency_keys), [{**values, "remembered_at": self.now}])
+
+    def away(self) -> dict[Need, datetime]:
+        """Return what nobody serves as the log says, at this instant."""
+        return presence.read_away(self._sql)
+
+    def save_away(self, came: Sequence[tuple[Need, datetime, int]], went: Sequence[Need]) -> None:
+        """Keep what is away from now on, and drop what is back."""
+        presence.save_away(self._sql, came, went)
 
     def last_clock_regression_at(self) -> datetime | None:
         """Return ``recorded_at`` of the newest ``ClockRegressed``."""

@@ -26,8 +26,9 @@ from orchestrator.domain.encoding import (
 from orchestrator.domain.policy import PolicyPatch
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Unreadable
-from orchestrator.ports.store import KeptRow, Lease, StoredWorkspace
-from orchestrator.storage.sql.schema import leases, registrations, workspaces
+from orchestrator.ports.workspaces import KeptRow, Lease, StoredWorkspace
+from orchestrator.storage.sql.presence import IS_AWAY
+from orchestrator.storage.sql.schema import executors_away, leases, registrations, workspaces
 
 Row = dict[str, Any]
 DAMAGED = (msgspec.MsgspecError, LookupError, TypeError, ValueError)
@@ -40,7 +41,9 @@ WITH_ALL = WITH_REGISTRATION.outerjoin(leases, leases.c.workspace == workspaces.
 
 to_lock: sa.Select[*tuple[Any, ...]] = sa.select(workspaces, *REGISTERED).select_from(WITH_REGISTRATION)
 """What a transaction reads of a workspace: not its lease, which ingest never waits for."""
-to_read: sa.Select[*tuple[Any, ...]] = sa.select(workspaces, *REGISTERED, *LEASED).select_from(WITH_ALL)
+to_read: sa.Select[*tuple[Any, ...]] = sa.select(
+    workspaces, *REGISTERED, *LEASED, executors_away.c.since.label("unserved_since")
+).select_from(WITH_ALL.outerjoin(executors_away, IS_AWAY))
 _UNDECODED = [
     sa.type_coerce(column, sa.types.NullType()).label(column.name)
     for column in (*workspaces.c, *REGISTERED, *(one for one in LEASED if one.name != "leased_until"))
@@ -145,7 +148,12 @@ def workspace_of(row: sa.RowMapping) -> StoredWorkspace:
 
     def read() -> StoredWorkspace:
         state = _state_of(row)
-        return StoredWorkspace(state=state, due_at=row["due_at"], lease=_lease_of(row, state))
+        return StoredWorkspace(
+            state=state,
+            due_at=row["due_at"],
+            lease=_lease_of(row, state),
+            unserved_since=row["unserved_since"],
+        )
 
     try:
         return _readable(row, read)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.audit.verify.report import Promise
-from tests.audit.verify.logs import Log, broken, verify
+from tests.audit.verify.logs import Log, broken, later_by, verify
 
 L1, L2, L3, L4 = (Promise(f"L{n}") for n in (1, 2, 3, 4))
 
@@ -110,3 +110,42 @@ def test_l4_one_restart_too_many_once_the_writes_have_stopped(log: Log) -> None:
 
     assert found[L4] == [(27, put)]
     assert found[Promise.S1] == [(26, 28)]
+
+
+AWAY = {"executor": "simulated", "pool": "default"}
+
+
+def put_of_nobody(log: Log, after: dict[str, object], kind: str, **data: object) -> int:
+    """Put an event of no workspace after another one; return its position."""
+    position = log.put(after, kind, version=False, **data)
+    next(event for event in log.events if event["position"] == position)["workspace"] = None
+    return position
+
+
+def test_l1_a_wait_for_somebody_who_serves_it_is_explained(log: Log) -> None:
+    log.delay(log.of("last", "CycleStarted"), 120)
+    queued = log.of("last", "RestartQueued")
+    put_of_nobody(log, queued, "ExecutorAway", **AWAY, since=queued["recorded_at"])
+
+    assert verify(log.encode()).violations == ()
+
+
+def test_l1_nobody_is_said_to_be_away_since_before_a_cycle_was_started(log: Log) -> None:
+    queued, first = log.of("last", "RestartQueued"), log.events[0]
+    position = put_of_nobody(log, queued, "ExecutorAway", **AWAY, since=first["recorded_at"])
+
+    [found] = broken(verify(log.encode()))[L1]
+    assert found[1] == position
+    assert broken(verify(log.encode(), tick_us=None)) == {}
+
+
+def test_an_absence_begins_once_ends_once_and_not_in_the_future(log: Log) -> None:
+    queued = log.of("last", "RestartQueued")
+    at = queued["recorded_at"]
+    first = put_of_nobody(log, queued, "ExecutorAway", **AWAY, since=at)
+    event = next(event for event in log.events if event["position"] == first)
+    second = put_of_nobody(log, event, "ExecutorAway", **AWAY, since=later_by(at, 1))
+    event = next(event for event in log.events if event["position"] == second)
+    third = put_of_nobody(log, event, "ExecutorBack", executor="simulated", pool="elsewhere")
+
+    assert broken(verify(log.encode())) == {Promise.LOG: [(first, second), (second,), (third,)]}

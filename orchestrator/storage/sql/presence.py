@@ -1,0 +1,90 @@
+"""Which workers are there and what nobody serves, in a SQL database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+import sqlalchemy as sa
+
+from orchestrator.domain.encoding import canonical_json
+from orchestrator.domain.serving import Need, SeenWorker, Serving
+from orchestrator.domain.state import Phase
+from orchestrator.storage.sql.schema import executors_away, registrations, workers, workspaces
+from orchestrator.storage.sql.statements import Statements
+
+_FORGOTTEN_AFTER = timedelta(days=1)
+_names = msgspec.json.Decoder(list[str]).decode
+
+WAITS = workspaces.c.phase.in_([Phase.QUEUED.value, Phase.RETRYING.value])
+"""A restart of the workspace waits for a worker, or for its time."""
+IS_AWAY = sa.and_(
+    executors_away.c.executor == registrations.c.executor, executors_away.c.pool == registrations.c.pool, WAITS
+)
+"""Nobody serves what the workspace's restart waits for."""
+
+
+def note_worker(sql: Statements, seen: SeenWorker) -> None:
+    """Note that a worker is there; the workers that were not seen for a day are forgotten."""
+    row = {
+        "name": seen.name,
+        "host": seen.host,
+        "executors": canonical_json(sorted(seen.serving.executors)),
+        "pools": canonical_json(sorted(seen.serving.pools)),
+        "slots": seen.slots,
+        "started_at": seen.seen_at,
+        "seen_at": seen.seen_at,
+    }
+    mine = workers.c.name == seen.name
+    if sql.run(sa.update(workers).where(mine).values(seen_at=seen.seen_at)).rowcount == 0:
+        sql.run(sa.delete(workers).where(workers.c.seen_at < seen.seen_at - _FORGOTTEN_AFTER))
+        sql.upsert(workers, [row])
+
+
+def read_workers(sql: Statements) -> list[SeenWorker]:
+    """Return the workers that were noted."""
+    found = sql.run(sa.select(workers).order_by(workers.c.name)).mappings()
+    return [
+        SeenWorker(
+            name=row["name"],
+            host=row["host"],
+            serving=Serving(executors=frozenset(_names(row["executors"])), pools=frozenset(_names(row["pools"]))),
+            slots=row["slots"],
+            seen_at=row["seen_at"],
+        )
+        for row in found
+    ]
+
+
+def waiting_for(sql: Statements, now: sa.ColumnElement[datetime]) -> dict[Need, datetime]:
+    """Return for what executors and pools restarts wait, and since when the longest of each is ready."""
+    need = (registrations.c.executor, registrations.c.pool)
+    joined = workspaces.join(registrations, registrations.c.workspace == workspaces.c.id)
+    oldest = sa.func.min(workspaces.c.ready_at, type_=workspaces.c.ready_at.type)
+    listed = sa.select(*need, oldest).select_from(joined).where(workspaces.c.ready_at <= now).group_by(*need)
+    return {(executor, pool): ready_at for executor, pool, ready_at in sql.run(listed)}
+
+
+def read_away(sql: Statements) -> dict[Need, datetime]:
+    """Return what nobody serves as the log says, and since when."""
+    listed = sa.select(executors_away.c.executor, executors_away.c.pool, executors_away.c.since)
+    return {(executor, pool): since for executor, pool, since in sql.run(listed)}
+
+
+def save_away(sql: Statements, came: Sequence[tuple[Need, datetime, int]], went: Sequence[Need]) -> None:
+    """Keep what is away from now on, and drop what is back."""
+    for executor, pool in went:
+        row = (executors_away.c.executor == executor) & (executors_away.c.pool == pool)
+        sql.run(sa.delete(executors_away).where(row))
+    new = [
+        {"executor": executor, "pool": pool, "since": since, "position": position}
+        for (executor, pool), since, position in came
+    ]
+    sql.upsert(executors_away, new)
+
+
+def count_unclaimable(sql: Statements) -> int:
+    """Count the workspaces whose restart waits for what nobody serves; nothing is counted while nobody is away."""
+    joined = workspaces.join(registrations, registrations.c.workspace == workspaces.c.id).join(executors_away, IS_AWAY)
+    return int(sql.run(sa.select(sa.func.count()).select_from(joined)).scalar_one())
