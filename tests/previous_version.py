@@ -9,6 +9,9 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+OF_0002 = "c157e9924070db7644e35de777bed7b1ec5d04c4"
+"""The last commit whose newest migration is 0002: what ran in the world before states had their new shape."""
+
 _PARTS = ("orchestrator", "workers", "migrations")
 
 
@@ -31,11 +34,16 @@ def previous_commit() -> str:
 
 
 def check_out_previous(folder: Path) -> Path:
-    """Put that commit's packages into ``folder`` and return it: run them with ``folder`` as PYTHONPATH.
+    """Put that commit's packages into ``folder``, see ``check_out``. Raises ``NoHistory``."""
+    return check_out(previous_commit(), folder)
+
+
+def check_out(commit: str, folder: Path) -> Path:
+    """Put a commit's packages into ``folder`` and return it: run them with ``folder`` as PYTHONPATH.
 
     Raises ``NoHistory``.
     """
-    packed = _git("archive", "--format=tar", previous_commit(), *_PARTS)
+    packed = _git("archive", "--format=tar", commit, *_PARTS)
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         archive.extractall(folder, filter="data")
     return folder
