@@ -38,6 +38,8 @@ _USED_WRONGLY = 2
 _TRY_AGAIN_S = 0.5
 _LOOK_AGAIN_S = 0.2
 _LAST_WAIT_S = 0.7
+_COMMITTED_BY_S = 1.5
+"""A commit that a dying child had sent may come after its death: its cycles are looked for once more then."""
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -81,6 +83,7 @@ class _Parent:
         self._began_s = 0.0
         self._stop_by_s: float | None = None
         self._deaths = 0
+        self._look_again: tuple[str, float] | None = None
         self._wakes, self._wake = os.pipe()
         for end in (self._wakes, self._wake):
             os.set_blocking(end, False)
@@ -141,7 +144,8 @@ class _Parent:
         while (status := self._reap()) is None:
             if self._stop_by_s is not None and time.monotonic() > self._stop_by_s:
                 os.kill(self._child, signal.SIGKILL)
-            self._wait(_LOOK_AGAIN_S if self._stop_by_s is not None else None)
+            self._look_again_if_due()
+            self._wait(_LOOK_AGAIN_S if self._stop_by_s is not None else self._until_look_again_s())
         os.close(self._pipe)
         self._pipe = -1
         return os.waitstatus_to_exitcode(status)
@@ -188,8 +192,22 @@ class _Parent:
                 _log.error("worker.not_buried", worker=self._worker, error=str(error), then="its leases run out")
                 return
             else:
+                self._look_again = (self._worker, time.monotonic() + _COMMITTED_BY_S)
                 return
             self._wait(_TRY_AGAIN_S)
+
+    def _until_look_again_s(self) -> float | None:
+        return None if self._look_again is None else max(0.0, self._look_again[1] - time.monotonic())
+
+    def _look_again_if_due(self) -> None:
+        """Abandon what a child that is buried had begun with its last breath; what fails is left to its lease."""
+        if self._look_again is None or time.monotonic() < self._look_again[1]:
+            return
+        worker, self._look_again = self._look_again[0], None
+        try:
+            _abandon_cycles_of(self._settings.url, worker)
+        except OrchestratorError as error:
+            _log.warning("worker.not_buried", worker=worker, error=str(error), then="its leases run out")
 
     def _pause(self) -> bool:
         """Wait before the next child if deaths come in a row; return whether there is to be one."""
