@@ -21,7 +21,8 @@ _log = structlog.get_logger("orchestrator")
 def abandon_cycles_of(store: EventStore, ids: Ids, worker: str) -> list[str]:
     """Abandon what a dead worker left open; return the workspaces.
 
-    A commit that it had sent as it died may still come: whoever buries it looks again a moment later. Raises ``StorageUnavailable``: what is done by then stays done, and the next call goes on.
+    A commit that it had sent as it died may still come: whoever buries it looks again a moment later. Raises
+    ``StorageUnavailable``: what is done by then stays done, and the next call goes on.
     """
     abandoned: list[str] = []
     while found := _cycles_of(store, worker):
