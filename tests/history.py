@@ -11,7 +11,7 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import ErrorKind, Recorded, Trigger
 from orchestrator.domain.policy import Policy, parse_policy
 from orchestrator.domain.state import Registration, WorkspaceState
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore, EventStore
 from orchestrator.service.append import Author, carry_out
 from orchestrator.service.change_policy import note_floor
 from orchestrator.service.operate import Operator
@@ -47,7 +47,7 @@ class CountedIds:
 class History:
     """What happens, step by step."""
 
-    store: EventStore
+    store: CoreStore
     clock: TestClock
     ids: CountedIds = field(default_factory=CountedIds)
     author: str = "local:ann"
@@ -153,3 +153,10 @@ class History:
             assert stored is not None
             _, recorded = carry_out(tx, stored.state, command, Author(), self.ids, tx.policies())
         return recorded
+
+
+@dataclass
+class AuditedHistory(History):
+    """With a store that answers auditors too."""
+
+    store: EventStore

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from orchestrator.history.replay import replay
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
 
 
-def check_replay(store: EventStore) -> None:
+def check_replay(store: CoreStore) -> None:
     """Fail unless the log folds into what is stored, and every row is due when its state says."""
     assert replay(store).differences == ()

@@ -9,7 +9,7 @@ import time
 import structlog
 
 from orchestrator.errors import Unavailable
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
 from orchestrator.service.lease import LeaseBook
 
 _log = structlog.get_logger("orchestrator")
@@ -20,7 +20,7 @@ _TRY_AGAIN_S = 0.5
 class LeaseRenewer:
     """Renews at a third of the shortest lease. A database that is away is tried again; the fence guards the rest."""
 
-    def __init__(self, store: EventStore, leases: LeaseBook) -> None:
+    def __init__(self, store: CoreStore, leases: LeaseBook) -> None:
         self._store, self._leases = store, leases
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease-renewer", daemon=True)

@@ -8,7 +8,7 @@ import threading
 import structlog
 
 from orchestrator.errors import Unavailable
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
 from orchestrator.service.drain import Drainer
 
 _log = structlog.get_logger("orchestrator")
@@ -17,7 +17,7 @@ _log = structlog.get_logger("orchestrator")
 class Presence:
     """Notes the worker every tick. A database that is away is tried again: a worker that it does not know is gone."""
 
-    def __init__(self, store: EventStore, drainer: Drainer, *, every_s: float) -> None:
+    def __init__(self, store: CoreStore, drainer: Drainer, *, every_s: float) -> None:
         self._store, self._drainer, self._every_s = store, drainer, every_s
         self._slots = drainer.slots.free
         self._stop = threading.Event()

@@ -11,8 +11,7 @@ from celery import Celery
 
 from orchestrator.crash_points import crash_point
 from orchestrator.errors import Unavailable
-from orchestrator.history.file_counting import count_files
-from orchestrator.ports.store import Doorbell, EventStore, Ids
+from orchestrator.ports.store import CoreStore, Doorbell, Ids
 from orchestrator.service.absence import note_absences
 from orchestrator.service.drain import Drainer
 from orchestrator.service.tick import Looked, look
@@ -24,9 +23,6 @@ _log = structlog.get_logger("orchestrator")
 _ANSWERS_KEPT = timedelta(days=7)
 """How long an Idempotency-Key is honoured."""
 
-_COUNTS_FOR_S = 2.0
-"""A count of a long log gives its thread back after that; the next one goes on."""
-
 _ABSENCES_EVERY = 10
 """An idle tick looks for what is away so seldom."""
 
@@ -37,7 +33,7 @@ _SHARE_OF_TICK = 0.9
 class Ticker:
     """Carries out ticks. One at a time in a process: a second one finds the first at work and returns."""
 
-    def __init__(self, store: EventStore, doorbell: Doorbell, ids: Ids, drainer: Drainer, *, tick_s: float) -> None:
+    def __init__(self, store: CoreStore, doorbell: Doorbell, ids: Ids, drainer: Drainer, *, tick_s: float) -> None:
         self._store, self._doorbell, self._ids, self._drainer = store, doorbell, ids, drainer
         self._tick_s = tick_s
         self._look_for_absences, self._ticks = True, 0
@@ -89,14 +85,6 @@ class Ticker:
             _log.warning("forget.skipped", error=str(error))
         else:
             _log.info("idempotency.forgotten", answers=forgotten)
-
-    def count_files(self) -> None:
-        """Count the writes of each file that came since the last time."""
-        until_s = time.monotonic() + _COUNTS_FOR_S
-        try:
-            count_files(self._store, lambda: self._stopping.is_set() or time.monotonic() > until_s)
-        except Unavailable as error:
-            _log.warning("count.skipped", error=str(error))
 
     def stop(self) -> None:
         """End a tick that sleeps."""

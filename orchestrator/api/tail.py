@@ -8,7 +8,7 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 
 from orchestrator.errors import Unavailable
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
 
 LOOK_EVERY_S = 0.15
 LOOK_AGAIN_S = 1.0
@@ -19,7 +19,7 @@ _log = structlog.get_logger("orchestrator")
 class LogTail:
     """Tells waiting coroutines that the log has grown. Looks only while somebody waits."""
 
-    def __init__(self, store: EventStore) -> None:
+    def __init__(self, store: CoreStore) -> None:
         self._store = store
         self._position = 0
         self._grown = asyncio.Condition()

@@ -15,6 +15,7 @@ from orchestrator.cli.http_server import HttpServer
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
 from orchestrator.cli.worker_parent import Assignment, follow_pipe, require_broker
 from orchestrator.errors import BeyondMigration, InvalidInput, Unavailable
+from orchestrator.history.file_counting import FileCounting
 from orchestrator.logs import configure_logs
 from orchestrator.service.change_policy import note_floor
 from orchestrator.service.drain import Drainer
@@ -43,12 +44,13 @@ class WorkerParts:
         self._ticker = Ticker(services.store, services.doorbell, services.ids, self.drainer, tick_s=tick_s)
         self._renewer = LeaseRenewer(services.store, self.drainer.leases)
         self._presence = Presence(services.store, self.drainer, every_s=tick_s)
+        self._counting = FileCounting(services.store)
         self._verifier = PeriodicVerification(services.store)
         self._sealer = build_sealer(services.store, services.settings)
         if self._sealer is None:
             _log.warning("seal.off", why="ORCHESTRATOR_SEAL_KEY names no key", harm="nothing proves the log")
         chores: dict[str, Callable[[], object]] = {
-            "count_files": self._ticker.count_files,
+            "count_files": self._counting.run,
             "forget_answers": self._ticker.forget_answers,
             "verify": self._verifier.run,
         }
@@ -82,6 +84,7 @@ class WorkerParts:
         self._ticker.stop()
         if self._sealer is not None:
             self._sealer.stop()
+        self._counting.stop()
         self._verifier.stop()
         self.drainer.stop(grace_s=grace_s)
         self._worker.stop()

@@ -17,7 +17,7 @@ from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.domain.state import Ends, Phase, WorkspaceState
 from orchestrator.errors import NotFound
-from orchestrator.ports.store import Reader, Waived
+from orchestrator.ports.store import CoreReader, Waived
 from orchestrator.ports.workspaces import StoredWorkspace
 
 _HAVE_FATES = (ev.FileWritten, ev.RestartRequested)
@@ -64,7 +64,7 @@ class Fate:
     rule: str | None = None
 
 
-def fate_of(reader: Reader, write: str) -> Fate:
+def fate_of(reader: CoreReader, write: str) -> Fate:
     """Return what became of a write or request, by our id (``evt_...``). Raises ``NotFound`` for any other id."""
     event = reader.event(write)
     if event is None or not isinstance(event.data, _HAVE_FATES):
@@ -73,7 +73,7 @@ def fate_of(reader: Reader, write: str) -> Fate:
     return _fate_held(_Rows(reader), event, record)
 
 
-def fates_of(reader: Reader, writes: Collection[str]) -> dict[str, Fate]:
+def fates_of(reader: CoreReader, writes: Collection[str]) -> dict[str, Fate]:
     """Return what became of some writes and requests, by id; other ids are left out.
 
     Two statements for all that are covered or recorded; what is pending adds its workspace's row and the policies,
@@ -88,7 +88,7 @@ def fates_of(reader: Reader, writes: Collection[str]) -> dict[str, Fate]:
 class _Rows:
     """What several fates need of a reader, read once."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: CoreReader) -> None:
         self.reader = reader
         self._stored: dict[str, StoredWorkspace] = {}
 

@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 
+import structlog
+
+from orchestrator.errors import Unavailable
 from orchestrator.ports.inquiries import FILE_COUNTS, Scope
 from orchestrator.ports.store import EventStore
 
 _POSITIONS = 5_000
 """Positions a transaction: on SQLite it keeps other writers waiting, for some 20 ms."""
+
+_RUNS_FOR_S = 2.0
+"""A count of a long log gives its thread back after that; the next one goes on."""
+
+_log = structlog.get_logger("orchestrator")
+
+
+class FileCounting:
+    """Counts from time to time what was written since the last time, until it is stopped."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Count on, for a bounded time. A database that is away is a line in the log: the next run goes on."""
+        until_s = time.monotonic() + _RUNS_FOR_S
+        try:
+            count_files(self._store, lambda: self._stopping.is_set() or time.monotonic() > until_s)
+        except Unavailable as error:
+            _log.warning("count.skipped", error=str(error))
+
+    def stop(self) -> None:
+        """End a run after the step it is at."""
+        self._stopping.set()
 
 
 def count_files(store: EventStore, enough: Callable[[], bool] = lambda: False) -> int:

@@ -26,7 +26,7 @@ from orchestrator.domain.restart_projection import SETTLED, RestartProjection, p
 from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Unreadable
-from orchestrator.ports.store import EventFilter, EventStore, Reader, RestartFilter
+from orchestrator.ports.store import CoreReader, CoreStore, EventFilter, RestartFilter
 from orchestrator.ports.workspaces import KeptRow, StoredWorkspace
 
 _PAGE = 1_000
@@ -68,12 +68,12 @@ class ReplayReport:
 class _StoredRestarts:
     """The stored restarts in the order in which they were queued, read page by page beside the log."""
 
-    def __init__(self, reader: Reader | None = None) -> None:
+    def __init__(self, reader: CoreReader | None = None) -> None:
         """Begin to read; without a reader there are none."""
         self._rows = iter(()) if reader is None else self._read(reader)
         self._next = next(self._rows, None)
 
-    def _read(self, reader: Reader) -> Iterator[RestartProjection]:
+    def _read(self, reader: CoreReader) -> Iterator[RestartProjection]:
         after = 0
         while page := reader.restarts(RestartFilter(after=after, limit=_PAGE)):
             yield from page
@@ -203,7 +203,7 @@ class Replayed:
         return StoredWorkspace(state=state, due_at=found.at if found else None)
 
 
-def replay(store: EventStore, progress: Progress = lambda position, last: None) -> ReplayReport:
+def replay(store: CoreStore, progress: Progress = lambda position, last: None) -> ReplayReport:
     """Fold the whole log beside what is stored, in one snapshot, and compare byte for byte.
 
     It ends at the first event that cannot be folded, and at a row that cannot even be read: that is the only finding.
@@ -227,7 +227,7 @@ def replay(store: EventStore, progress: Progress = lambda position, last: None) 
     )
 
 
-def _fold(replayed: Replayed, reader: Reader, progress: Progress) -> None:
+def _fold(replayed: Replayed, reader: CoreReader, progress: Progress) -> None:
     after, last = 0, reader.last_position()
     while page := reader.stored_events(EventFilter(after=after, limit=_PAGE)):
         for event in page:
@@ -241,7 +241,7 @@ def _fold(replayed: Replayed, reader: Reader, progress: Progress) -> None:
         progress(after, last)
 
 
-def _compared(replayed: Replayed, reader: Reader) -> list[Difference]:
+def _compared(replayed: Replayed, reader: CoreReader) -> list[Difference]:
     replayed.compare_unsettled()
     layers = {scope: canonical_json(layer) for scope, layer in replayed.layers.items()}
     stored = {scope: canonical_json(layer) for scope, layer in reader.policies().layers.items()}
@@ -252,7 +252,7 @@ def _compared(replayed: Replayed, reader: Reader) -> list[Difference]:
     ]
 
 
-def _workspace_differences(replayed: Replayed, reader: Reader) -> Iterator[Difference]:
+def _workspace_differences(replayed: Replayed, reader: CoreReader) -> Iterator[Difference]:
     """Compare the workspaces in the order of their ids, and work out no more of them between two reads than a page.
 
     PostgreSQL ends a transaction in which nothing is asked for 10 s: spelling 100,000 workspaces took 4 s (measured).

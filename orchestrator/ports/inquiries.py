@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.domain.events import Cause, EventData, Recorded
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.domain.snapshot import Snapshot
@@ -134,10 +135,6 @@ class Inquiries(Protocol):
         """Return each workspace's newest snapshot at or before that position, for those that have one."""
         ...
 
-    def snapshots_between(self, first: int, last: int) -> list[Snapshot]:
-        """Return all snapshots of these positions, both ends included, in their order."""
-        ...
-
     def restart_sums(self, scope: Scope, *, most: int) -> list[RestartSum]:
         """Return the sums over the newest ``most`` restarts in scope."""
         ...
@@ -173,4 +170,16 @@ class Inquiries(Protocol):
 
     def kept_counts(self, files: Collection[tuple[str, str]]) -> list[FileWrites]:
         """Return what is kept of these files, given as (workspace, path)."""
+        ...
+
+    def restart_events(self, record: RestartProjection, *, to_end: bool, limit: int) -> list[Recorded]:
+        """Return the workspace's events from the first position of a restart's range on, in order.
+
+        With ``to_end``, up to the last event about the restart. Without what their story leaves out: ``version``,
+        ``source``, ``source_id``, ``occurred_at``, ``causation_id`` and ``traceparent`` are None.
+        """
+        ...
+
+    def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
+        """Return a workspace's decisions as they are kept, from a version on, in their order."""
         ...

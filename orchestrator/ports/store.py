@@ -208,13 +208,11 @@ class Counters:
     sums: Mapping[str, int]
 
 
-class Reader(Inquiries, Presence, Verifications, Protocol):
-    """Reads without locks. Each method is one statement over an index, whatever the history's length."""
+class CoreReader(Presence, Protocol):
+    """What the service, the fate of a write and a replay of the log read, without locks.
 
-    @property
-    def seals(self) -> Seals:
-        """Return what is sealed, at the same state of the database."""
-        ...
+    Each method is one statement over an index, whatever the history's length.
+    """
 
     def now(self) -> datetime:
         """Return the database's clock."""
@@ -244,14 +242,6 @@ class Reader(Inquiries, Presence, Verifications, Protocol):
         """Return a page of the log."""
         ...
 
-    def restart_events(self, record: RestartProjection, *, to_end: bool, limit: int) -> list[Recorded]:
-        """Return the workspace's events from the first position of a restart's range on, in order.
-
-        With ``to_end``, up to the last event about the restart. Without what their story leaves out: ``version``,
-        ``source``, ``source_id``, ``occurred_at``, ``causation_id`` and ``traceparent`` are None.
-        """
-        ...
-
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as it is kept, for whoever reads all of it: several times faster than ``events``."""
         ...
@@ -262,10 +252,6 @@ class Reader(Inquiries, Presence, Verifications, Protocol):
 
     def spell(self, stored: StoredWorkspace, like: KeptRow | None) -> KeptRow:
         """Return what the rows of a workspace must be, in the words of ``workspace_rows`` and the shape of ``like``."""
-        ...
-
-    def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
-        """Return a workspace's decisions as they are kept, from a version on, in their order."""
         ...
 
     def last_position(self) -> int:
@@ -280,6 +266,10 @@ class Reader(Inquiries, Presence, Verifications, Protocol):
         """Return a page of restart history."""
         ...
 
+    def snapshots_between(self, first: int, last: int) -> list[Snapshot]:
+        """Return all snapshots of these positions, both ends included, in their order."""
+        ...
+
     def restart_holding(self, workspace: str, position: int) -> RestartProjection | None:
         """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""
         ...
@@ -290,10 +280,6 @@ class Reader(Inquiries, Presence, Verifications, Protocol):
 
     def waived(self, workspace: str, position: int) -> Waived | None:
         """Return the waived range that holds ``position``, if one does."""
-        ...
-
-    def cycle_start(self, cycle: str) -> Recorded | None:
-        """Return the ``CycleStarted`` of a cycle."""
         ...
 
     def cycles_of(self, worker: str) -> list[OpenCycle]:
@@ -318,21 +304,13 @@ class Reader(Inquiries, Presence, Verifications, Protocol):
         """Return the earliest future instant at which a window is due, or a restart may start."""
         ...
 
-    def backlog(self) -> Backlog:
-        """Return what waits."""
-        ...
-
-    def counters(self, name: str = LOG_SUMS) -> Counters:
-        """Return the kept sums of that name; position 0 and none if there are none yet."""
-        ...
-
     def last_tick_at(self) -> datetime | None:
         """Return when a tick last ended, by the database's clock."""
         ...
 
 
-class EventStore(PresenceStore, SealStore, VerificationStore, Protocol):
-    """The log, the workspaces' rows and the read models, in one database."""
+class CoreStore(PresenceStore, Protocol):
+    """The log, the workspaces' rows and the read models: what the service needs of them."""
 
     def write(
         self, workspaces: Collection[str] = (), *, skip_locked: bool = False
@@ -352,7 +330,7 @@ class EventStore(PresenceStore, SealStore, VerificationStore, Protocol):
         """
         ...
 
-    def read(self) -> AbstractContextManager[Reader]:
+    def read(self) -> AbstractContextManager[CoreReader]:
         """Open a reading transaction."""
         ...
 
@@ -362,14 +340,6 @@ class EventStore(PresenceStore, SealStore, VerificationStore, Protocol):
 
     def ticked(self) -> None:
         """Note that a tick ended now."""
-        ...
-
-    def save_counters(self, counters: Counters, *, expected_position: int) -> bool:
-        """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
-        ...
-
-    def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:
-        """Add newer writes to the kept counts if those still are at ``expected_position``; return whether they were."""
         ...
 
     def forget_answers(self, before: datetime) -> int:
@@ -385,4 +355,37 @@ class EventStore(PresenceStore, SealStore, VerificationStore, Protocol):
 
     def close(self) -> None:
         """Release connections and files."""
+        ...
+
+
+class Reader(CoreReader, Inquiries, Verifications, Protocol):
+    """All that can be read: with it what auditors ask, and what is counted and sealed."""
+
+    @property
+    def seals(self) -> Seals:
+        """Return what is sealed, at the same state of the database."""
+        ...
+
+    def backlog(self) -> Backlog:
+        """Return what waits."""
+        ...
+
+    def counters(self, name: str = LOG_SUMS) -> Counters:
+        """Return the kept sums of that name; position 0 and none if there are none yet."""
+        ...
+
+
+class EventStore(CoreStore, SealStore, VerificationStore, Protocol):
+    """The whole store, in one database: the core's, and what is counted, sealed and verified."""
+
+    def read(self) -> AbstractContextManager[Reader]:
+        """Open a reading transaction."""
+        ...
+
+    def save_counters(self, counters: Counters, *, expected_position: int) -> bool:
+        """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
+        ...
+
+    def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:
+        """Add newer writes to the kept counts if those still are at ``expected_position``; return whether they were."""
         ...

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from orchestrator.domain.events import ExecutorAway, ExecutorBack, NewEvent
 from orchestrator.domain.serving import PATIENCE_TICKS, Patience, absences
-from orchestrator.ports.store import EventStore, Ids
+from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.service.announce import announce
 from orchestrator.service.append import SYSTEM, append_all
 
@@ -14,7 +14,7 @@ _GONE_AFTER = timedelta(seconds=3)
 """A worker that did not note itself for so long is gone, however short the tick is: one that is busy is not."""
 
 
-def note_absences(store: EventStore, ids: Ids, *, tick: timedelta) -> bool:
+def note_absences(store: CoreStore, ids: Ids, *, tick: timedelta) -> bool:
     """Record what has become unserved, and what is served again; return whether anything is away.
 
     Two ticks at once are harmless: what is away is read again under the append lock, and nothing is said twice.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from orchestrator.domain.events import NewEvent, PolicyChanged, Recorded
 from orchestrator.domain.policy import SETTINGS_SCOPE, Policies, Policy, PolicyLayer, PolicyPatch, fleet_scope
 from orchestrator.errors import PreconditionFailed
-from orchestrator.ports.store import EventStore, Ids, Transaction
+from orchestrator.ports.store import CoreStore, Ids, Transaction
 from orchestrator.service.announce import announce
 from orchestrator.service.append import SYSTEM, append_all, save
 
 
 def change_policy(
-    store: EventStore,
+    store: CoreStore,
     ids: Ids,
     *,
     scope: str,
@@ -43,7 +43,7 @@ def change_policy(
     return layer
 
 
-def note_floor(store: EventStore, ids: Ids, floor: Policy) -> PolicyLayer:
+def note_floor(store: CoreStore, ids: Ids, floor: Policy) -> PolicyLayer:
     """Record the numbers that settings give, if they differ from the last recorded (CONTRACT section 2)."""
     values = {name: getattr(floor, name) for name in PolicyPatch.__struct_fields__}
     return change_policy(store, ids, scope=SETTINGS_SCOPE, patch=PolicyPatch(**values), actor=SYSTEM)

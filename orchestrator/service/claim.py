@@ -17,7 +17,7 @@ from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Unavailable
 from orchestrator.ports.executor import Executor
-from orchestrator.ports.store import EventStore, Ids, Transaction
+from orchestrator.ports.store import CoreStore, Ids, Transaction
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
 
@@ -64,7 +64,7 @@ class Claimer:
     def __init__(
         self,
         *,
-        store: EventStore,
+        store: CoreStore,
         executors: Mapping[str, Executor],
         ids: Ids,
         worker: str,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import structlog
 
 from orchestrator.domain import commands as cmd
-from orchestrator.ports.store import EventStore, Ids
+from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.ports.workspaces import OpenCycle
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
@@ -18,7 +18,7 @@ from orchestrator.service.tick import fold_if_due
 _log = structlog.get_logger("orchestrator")
 
 
-def abandon_cycles_of(store: EventStore, ids: Ids, worker: str) -> list[str]:
+def abandon_cycles_of(store: CoreStore, ids: Ids, worker: str) -> list[str]:
     """Abandon what a dead worker left open; return the workspaces.
 
     A commit that it had sent as it died may still come: whoever buries it looks again a moment later. Raises
@@ -33,12 +33,12 @@ def abandon_cycles_of(store: EventStore, ids: Ids, worker: str) -> list[str]:
     return abandoned
 
 
-def _cycles_of(store: EventStore, worker: str) -> list[OpenCycle]:
+def _cycles_of(store: CoreStore, worker: str) -> list[OpenCycle]:
     with store.read() as reader:
         return reader.cycles_of(worker)
 
 
-def _abandon(store: EventStore, ids: Ids, cycle: OpenCycle) -> None:
+def _abandon(store: CoreStore, ids: Ids, cycle: OpenCycle) -> None:
     with store.write([cycle.workspace]) as tx:
         stored = tx.workspace(cycle.workspace)
         if stored is None:

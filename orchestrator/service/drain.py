@@ -15,7 +15,7 @@ from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import Registration
 from orchestrator.errors import Unavailable
 from orchestrator.ports.executor import Executor, Order
-from orchestrator.ports.store import EventFilter, EventStore, Ids
+from orchestrator.ports.store import CoreStore, EventFilter, Ids
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
 from orchestrator.service.claim import Claim, Claimer
@@ -71,7 +71,7 @@ class Drainer:
     def __init__(
         self,
         *,
-        store: EventStore,
+        store: CoreStore,
         executors: Mapping[str, Executor],
         ids: Ids,
         worker: str,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
 
 _log = structlog.get_logger("orchestrator")
 
@@ -73,7 +73,7 @@ class LeaseBook:
         for lease in self.held():
             lease.stop.set()
 
-    def renew(self, store: EventStore) -> None:
+    def renew(self, store: CoreStore) -> None:
         """Renew all; a cycle whose lease is lost is told to stop. Raises ``StorageUnavailable``."""
         self._let_go_of_hung()
         leases = self.held()

@@ -12,7 +12,7 @@ from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import SETTLED, RestartProjection
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Conflict, NotFound
-from orchestrator.ports.store import EventStore, Ids, Transaction
+from orchestrator.ports.store import CoreStore, Ids, Transaction
 from orchestrator.ports.workspaces import StoredWorkspace
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, Author, append, carry_out, expected_at
@@ -47,7 +47,7 @@ class Done:
 class Operator:
     """Carries out commands. ``on_removed`` is told of a workspace after its removal is committed; it must not raise."""
 
-    def __init__(self, store: EventStore, ids: Ids, *, on_removed: Callable[[str], None] | None = None) -> None:
+    def __init__(self, store: CoreStore, ids: Ids, *, on_removed: Callable[[str], None] | None = None) -> None:
         self._store, self._ids = store, ids
         self._on_removed = [] if on_removed is None else [on_removed]
 

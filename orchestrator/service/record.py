@@ -23,7 +23,7 @@ from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import KeyReused, NotFound, OrchestratorError
 from orchestrator.ports.executor import Target
-from orchestrator.ports.store import EventStore, Ids, Transaction
+from orchestrator.ports.store import CoreStore, Ids, Transaction
 from orchestrator.service.announce import announce, announce_writes
 from orchestrator.service.append import append_all, expected_at, save
 from orchestrator.service.idempotency import RequestKey, once
@@ -224,7 +224,7 @@ class _Batch:
 
 
 def record_writes(
-    store: EventStore,
+    store: CoreStore,
     writes: Sequence[Write],
     *,
     actor: str,

@@ -16,7 +16,7 @@ from orchestrator.domain.policy import Policies
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import BrokerUnavailable, Unavailable
-from orchestrator.ports.store import Doorbell, EventStore, Ids, Transaction
+from orchestrator.ports.store import CoreStore, Doorbell, Ids, Transaction
 from orchestrator.ports.workspaces import Lease
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
@@ -53,7 +53,7 @@ class Seen(Enum):
     FAILED = "failed"
 
 
-def look(store: EventStore, doorbell: Doorbell, ids: Ids, *, free_slots: Callable[[], int]) -> Looked:
+def look(store: CoreStore, doorbell: Doorbell, ids: Ids, *, free_slots: Callable[[], int]) -> Looked:
     """Look once. Two looks at a time are harmless: a row that one holds, the other passes over at first.
 
     Costs, idle: one statement each for what is due, what may start, the next instant and the tick's mark.
@@ -84,7 +84,7 @@ def look(store: EventStore, doorbell: Doorbell, ids: Ids, *, free_slots: Callabl
         )
 
 
-def look_at(store: EventStore, ids: Ids, workspaces: Sequence[str], *, skip_locked: bool = True) -> dict[str, Seen]:
+def look_at(store: CoreStore, ids: Ids, workspaces: Sequence[str], *, skip_locked: bool = True) -> dict[str, Seen]:
     """Look at some workspaces in one transaction; return what each look came to.
 
     Without ``skip_locked`` rows that another transaction holds are waited for. Raises ``StorageUnavailable``.
@@ -124,7 +124,7 @@ def _may_fold(state: WorkspaceState, policies: Policies, now: datetime, lease_un
     return found is not None and found.at <= now
 
 
-def _look_at_some(store: EventStore, ids: Ids, workspaces: Sequence[str]) -> dict[str, Seen]:
+def _look_at_some(store: CoreStore, ids: Ids, workspaces: Sequence[str]) -> dict[str, Seen]:
     """Look at some together; if that fails, at each alone, so that one defect stops nobody else."""
     try:
         return look_at(store, ids, workspaces)
@@ -134,7 +134,7 @@ def _look_at_some(store: EventStore, ids: Ids, workspaces: Sequence[str]) -> dic
         return {name: _look_at_one(store, ids, name, skip_locked=True) for name in workspaces}
 
 
-def _look_at_one(store: EventStore, ids: Ids, workspace: str, *, skip_locked: bool) -> Seen:
+def _look_at_one(store: CoreStore, ids: Ids, workspace: str, *, skip_locked: bool) -> Seen:
     try:
         return look_at(store, ids, [workspace], skip_locked=skip_locked)[workspace]
     except Unavailable:
@@ -144,7 +144,7 @@ def _look_at_one(store: EventStore, ids: Ids, workspace: str, *, skip_locked: bo
         return Seen.FAILED
 
 
-def _wait_for_busy(store: EventStore, ids: Ids, seen: dict[str, Seen]) -> bool:
+def _wait_for_busy(store: CoreStore, ids: Ids, seen: dict[str, Seen]) -> bool:
     """Look again at the rows that others held, this time waiting for each; return whether anything changed.
 
     Measured: eight writers of one workspace keep its row locked without a gap, so that passing it over again and
@@ -168,7 +168,7 @@ class _Bells:
     Bells expire before the next look's are sent.
     """
 
-    store: EventStore
+    store: CoreStore
     doorbell: Doorbell
     most: int
     rung: set[str] = field(default_factory=set)

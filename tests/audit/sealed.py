@@ -11,8 +11,8 @@ from orchestrator.audit.verify import merkle, tiles
 from orchestrator.audit.verify.checkpoint import Checkpoint, sign_checkpoint
 from orchestrator.audit.verify.evidence import Exhibit, write_bundle
 from orchestrator.audit.verify.signed_note import make_key
-from orchestrator.history.export import export
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
+from tests.log_lines import log_lines
 
 ORIGIN = "log.example.com"
 KEY = make_key(ORIGIN, b"k" * 32)
@@ -57,8 +57,6 @@ class Sealed:
         return write_bundle(ORIGIN, restart, self.note(), self.exhibits(self.indexes(restart)))
 
 
-def sealed(store: EventStore) -> Sealed:
+def sealed(store: CoreStore) -> Sealed:
     """Return the store's whole log, sealed."""
-    written: list[str] = []
-    export(store, written.append)
-    return Sealed("".join(written).splitlines())
+    return Sealed(log_lines(store).decode().splitlines())

@@ -29,7 +29,7 @@ from orchestrator.sealing.seal import Signing, seal_next
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.urls import database_url
 from tests.audit.sealing import KEY, ORIGIN, SIGNING, key
-from tests.history import CountedIds, History, TestClock
+from tests.history import AuditedHistory, CountedIds, TestClock
 from tests.servers.postgres import PostgresServer
 
 ATTACKER = key("attacker", ORIGIN)
@@ -112,7 +112,7 @@ def opened(url: str) -> Iterator[EventStore]:
 
 def make_history(store: EventStore, clock: TestClock) -> Facts:
     """Two workspaces, a finished restart, a suppressed probe, writes that wait; all of it sealed."""
-    history = History(store, clock)
+    history = AuditedHistory(store, clock)
     for workspace in ("ws", "other"):
         history.register(workspace, quiet="0s", min_interval="0s")
     history.write("a.py", "b.py")
@@ -162,9 +162,9 @@ def postgres_original(
     return Original(name, facts, folder)
 
 
-def later(store: EventStore) -> History:
+def later(store: EventStore) -> AuditedHistory:
     """Go on with a history, with ids that it has not used."""
-    return History(store, TestClock(), CountedIds(count=1_000))
+    return AuditedHistory(store, TestClock(), CountedIds(count=1_000))
 
 
 def export_checkpoint(store: EventStore, folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -16,35 +16,21 @@ from orchestrator.storage.opening import open_store
 from tests.audit.sealed import Sealed, sealed
 from tests.audit.sealing import KEY, SIGNING, write
 from tests.audit.test_evidence import ENDS, rich
-from tests.history import History, TestClock
-from tests.memory_store.store import MemoryEventStore
+from tests.history import AuditedHistory, TestClock
 from tests.test_costs import statements
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def history(request: pytest.FixtureRequest) -> Iterator[History]:
-    """An empty store of both kinds whose clock the test moves."""
-    clock = TestClock()
-    store = (
-        MemoryEventStore(clock)
-        if request.param == "memory"
-        else open_store(request.getfixturevalue("sqlite_url"), clock)
-    )
-    yield History(store, clock)
-    store.close()
-
-
-def made(history: History, restart: str) -> str:
+def made(history: AuditedHistory, restart: str) -> str:
     with history.store.read() as reader:
         return make_bundle(reader, restart)
 
 
-def seal(history: History) -> None:
+def seal(history: AuditedHistory) -> None:
     while seal_next(history.store, SIGNING, most=3) is not None:
         pass
 
 
-def check(history: History, restart: str) -> None:
+def check(history: AuditedHistory, restart: str) -> None:
     """The bundle is good, and holds what the format asks for."""
     whole = sealed(history.store)
     text = made(history, restart)
@@ -70,7 +56,7 @@ def needed(whole: Sealed, restart: str) -> list[int]:
     return [index for index in whole.indexes(restart) if is_needed(whole.events[index])]
 
 
-def test_bundles_of_a_rich_history(history: History) -> None:
+def test_bundles_of_a_rich_history(history: AuditedHistory) -> None:
     restarts = rich(history)
     seal(history)
     for restart in restarts:
@@ -78,7 +64,7 @@ def test_bundles_of_a_rich_history(history: History) -> None:
 
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: str(end.__name__))
-def test_every_way_to_settle(history: History, end: Callable[[History], None]) -> None:
+def test_every_way_to_settle(history: AuditedHistory, end: Callable[[AuditedHistory], None]) -> None:
     history.register(quiet="2s", min_interval="1s", rules=[{"match": ["*.md"], "action": "record"}])
     history.write("a", "notes.md", "b")
     history.at(5)
@@ -88,7 +74,7 @@ def test_every_way_to_settle(history: History, end: Callable[[History], None]) -
     check(history, restart)
 
 
-def test_ranges_and_decisions_that_take_several_pages(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranges_and_decisions_that_take_several_pages(history: AuditedHistory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle_module, "_PAGE", 2)
     history.register(quiet="2s", min_interval="1s")
     history.write(*"abcdefg")
@@ -104,7 +90,7 @@ def test_ranges_and_decisions_that_take_several_pages(history: History, monkeypa
     check(history, restart)
 
 
-def test_a_restart_that_is_too_long_is_said_to_be(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restart_that_is_too_long_is_said_to_be(history: AuditedHistory, monkeypatch: pytest.MonkeyPatch) -> None:
     history.register(quiet="2s", min_interval="1s")
     history.write(*"abcdefg")
     history.at(5)
@@ -120,7 +106,7 @@ def test_a_restart_that_is_too_long_is_said_to_be(history: History, monkeypatch:
     check(history, restart)
 
 
-def test_what_is_unknown_unsettled_or_unsealed_has_no_evidence(history: History) -> None:
+def test_what_is_unknown_unsettled_or_unsealed_has_no_evidence(history: AuditedHistory) -> None:
     history.register(quiet="2s", min_interval="1s")
     history.write("a")
     history.at(5)
@@ -143,7 +129,7 @@ def test_what_is_unknown_unsettled_or_unsealed_has_no_evidence(history: History)
 @pytest.mark.parametrize("url", ["sqlite_url", "postgres_url"])
 def test_a_bundle_costs_the_same_in_a_longer_log(request: pytest.FixtureRequest, url: str) -> None:
     store = open_store(request.getfixturevalue(url))
-    history = History(store, TestClock())
+    history = AuditedHistory(store, TestClock())
     history.register("ws", quiet="0s", min_interval="0s")
     history.write("a", "b")
     restart = history.queued()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from base64 import b64decode
 from collections.abc import Iterator
@@ -20,11 +21,12 @@ from orchestrator.audit.verify.checkpoint import open_checkpoint
 from orchestrator.audit.verify.merkle import is_consistent
 from orchestrator.errors import SealRefused, SinkUnavailable
 from orchestrator.ports.sealing import Sink, StoredCheckpoint
+from orchestrator.ports.store import EventStore
 from orchestrator.sealing.seal import seal_next
 from orchestrator.sealing.sealer import Sealer
 from orchestrator.sealing.sinks import FolderSink, WebhookSink
+from orchestrator.storage.opening import open_store
 from tests.audit.sealing import KEY, SIGNING, checkpoints, write
-from tests.memory_store.store import MemoryEventStore
 
 CHECKPOINT = StoredCheckpoint(
     tree_size=7,
@@ -37,9 +39,15 @@ CHECKPOINT = StoredCheckpoint(
 )
 
 
-def sealing_to(sink: Sink) -> tuple[MemoryEventStore, Sealer]:
-    store = MemoryEventStore()
-    return store, Sealer(store, lambda: SIGNING, [sink])
+@pytest.fixture
+def store(sqlite_url: str) -> Iterator[EventStore]:
+    made = open_store(sqlite_url)
+    yield made
+    made.close()
+
+
+def sealing_to(store: EventStore, sink: Sink) -> Sealer:
+    return Sealer(store, lambda: SIGNING, [sink])
 
 
 def test_a_folder_holds_note_and_proof_by_size(tmp_path: Path) -> None:
@@ -50,8 +58,8 @@ def test_a_folder_holds_note_and_proof_by_size(tmp_path: Path) -> None:
     assert proof.read_text() == "old 3\naGFzaA==\nb3RoZXI=\n"
 
 
-def test_a_folder_alone_shows_the_chain(tmp_path: Path) -> None:
-    store, sealer = sealing_to(FolderSink(tmp_path))
+def test_a_folder_alone_shows_the_chain(store: EventStore, tmp_path: Path) -> None:
+    sealer = sealing_to(store, FolderSink(tmp_path))
     for count in (3, 1, 300, 20):
         write(store, count)
         assert sealer.run().problems == []
@@ -74,21 +82,23 @@ def test_a_folder_takes_the_same_again_and_no_other_of_that_size(tmp_path: Path)
     assert (tmp_path / "00000000000000000007.checkpoint").read_text() == CHECKPOINT.note
 
 
-def test_a_folder_remembers_how_far_the_log_was(tmp_path: Path) -> None:
+def test_a_folder_remembers_how_far_the_log_was(store: EventStore, sqlite_template: Path, tmp_path: Path) -> None:
     """As after a backup was restored, or all that was sealed was deleted to have a forgery signed."""
-    store, sealer = sealing_to(FolderSink(tmp_path))
+    folder = FolderSink(tmp_path / "checkpoints")
     write(store, 10)
-    assert sealer.run().problems == []
-    shorter, again = sealing_to(FolderSink(tmp_path))
+    assert sealing_to(store, folder).run().problems == []
+    shutil.copy(sqlite_template, tmp_path / "shorter.db")
+    shorter = open_store(f"sqlite:///{tmp_path / 'shorter.db'}")
     write(shorter, 4)
-    [problem] = again.run().problems
+    [problem] = sealing_to(shorter, folder).run().problems
+    shorter.close()
     assert "holds a checkpoint of 10 events, and the next one in the database follows that of 0" in problem
 
 
-def test_a_folder_that_cannot_be_written_is_tried_again(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_tried_again(store: EventStore, tmp_path: Path) -> None:
     place = tmp_path / "checkpoints"
     place.write_text("a file in its place")
-    store, sealer = sealing_to(FolderSink(place))
+    sealer = sealing_to(store, FolderSink(place))
     for expected in (1, 2):
         write(store, 2)
         done = sealer.run()
@@ -169,10 +179,10 @@ def test_a_webhook_is_sent_the_note_and_the_proof() -> None:
 
 
 @pytest.mark.parametrize("status", [302, 404, 500])
-def test_a_webhook_that_answers_anything_else_is_tried_again(status: int) -> None:
+def test_a_webhook_that_answers_anything_else_is_tried_again(store: EventStore, status: int) -> None:
     with listening(Auditor()) as auditor:
         auditor.status = status
-        store, sealer = sealing_to(WebhookSink(auditor.url))
+        sealer = sealing_to(store, WebhookSink(auditor.url))
         for _ in range(2):
             write(store)
             assert sealer.run().problems == [f"checkpoint webhook http://127.0.0.1 answered {status}, not 2xx"]
@@ -181,10 +191,10 @@ def test_a_webhook_that_answers_anything_else_is_tried_again(status: int) -> Non
     assert [body["size"] for body in auditor.received] == [1, 2]
 
 
-def test_a_webhook_that_is_away_gets_everything_later_and_no_secret_is_told() -> None:
+def test_a_webhook_that_is_away_gets_everything_later_and_no_secret_is_told(store: EventStore) -> None:
     auditor = Auditor()
     auditor.server_close()
-    store, sealer = sealing_to(WebhookSink(auditor.url))
+    sealer = sealing_to(store, WebhookSink(auditor.url))
     write(store, 3)
     [problem] = sealer.run().problems
     assert "does not answer" in problem
@@ -198,9 +208,9 @@ def test_a_webhook_that_never_answers_is_given_up() -> None:
     auditor.server_close()
 
 
-def test_a_sealer_of_another_process_sends_what_this_one_could_not() -> None:
+def test_a_sealer_of_another_process_sends_what_this_one_could_not(store: EventStore) -> None:
     with listening(Auditor()) as auditor:
-        store, sealer = sealing_to(WebhookSink(auditor.url))
+        sealer = sealing_to(store, WebhookSink(auditor.url))
         write(store)
         assert seal_next(store, SIGNING) is not None  # committed, and killed before the export
         write(store)

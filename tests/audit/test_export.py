@@ -10,7 +10,7 @@ from orchestrator.domain import commands as cmd
 from orchestrator.history import export as export_module
 from orchestrator.history.export import export
 from orchestrator.history.views import workspace_view
-from tests.history import History
+from tests.history import AuditedHistory
 
 ENVELOPE = [
     *("position", "id", "workspace", "version", "type", "schema", "recorded_at", "occurred_at", "actor"),
@@ -18,7 +18,7 @@ ENVELOPE = [
 ]
 
 
-def lines_of(history: History, **options: object) -> list[dict[str, object]]:
+def lines_of(history: AuditedHistory, **options: object) -> list[dict[str, object]]:
     written: list[str] = []
     count = export(history.store, written.append, **options)  # type: ignore[arg-type]
     lines = "".join(written).splitlines()
@@ -26,7 +26,7 @@ def lines_of(history: History, **options: object) -> list[dict[str, object]]:
     return [json.loads(line) for line in lines]
 
 
-def test_envelope_is_that_of_the_contract(history: History) -> None:
+def test_envelope_is_that_of_the_contract(history: AuditedHistory) -> None:
     history.register()
     history.write("dépôt/a")
     events = lines_of(history)
@@ -40,7 +40,7 @@ def test_envelope_is_that_of_the_contract(history: History) -> None:
 
 
 def test_pages_join_without_gap_or_double_and_progress_ends_at_the_last(
-    history: History, monkeypatch: pytest.MonkeyPatch
+    history: AuditedHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_module, "_PAGE", 3)
     history.register()
@@ -53,7 +53,7 @@ def test_pages_join_without_gap_or_double_and_progress_ends_at_the_last(
     assert seen[-1] == (positions[-1], positions[-1])
 
 
-def test_after_and_workspace_choose(history: History) -> None:
+def test_after_and_workspace_choose(history: AuditedHistory) -> None:
     history.register("one")
     history.register("two")
     history.write("a", workspace="one")
@@ -64,7 +64,7 @@ def test_after_and_workspace_choose(history: History) -> None:
     assert lines_of(history, after=99) == []
 
 
-def test_workspace_view_shows_numbers_window_and_cycle(history: History) -> None:
+def test_workspace_view_shows_numbers_window_and_cycle(history: AuditedHistory) -> None:
     history.register(fleet="blue", quiet="5s")
     history.write("a")
     history.change(cmd.Hold(reason="freeze"))

@@ -18,23 +18,19 @@ from orchestrator.history import export as export_module
 from orchestrator.history.export import Export, Subject, export, exported
 from orchestrator.history.export_formats import Format
 from orchestrator.ports.inquiries import Scope
-from orchestrator.ports.store import EventStore
 from orchestrator.storage.opening import open_store
-from tests.history import START, History, TestClock
-from tests.memory_store.store import MemoryEventStore
+from tests.history import START, AuditedHistory, TestClock
 
 HOSTILE = ['=cmd|" /C calc"!A1', "+1", "-1", "@sum(a1)", "\ttab", "'quoted", 'say "hi", twice', "two\r\nlines", "é,ü"]
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-def lived(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[History]:
+@pytest.fixture(params=["sqlite", "postgres"])
+def lived(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[AuditedHistory]:
     """Restarts of two workspaces in two fleets, some under hostile names; three rows a page."""
     monkeypatch.setattr(export_module, "_PAGE", 3)
     clock = TestClock()
-    store: EventStore = MemoryEventStore(clock)
-    if request.param != "memory":
-        store = open_store(request.getfixturevalue(f"{request.param}_url"), clock)
-    history = History(store, clock)
+    store = open_store(request.getfixturevalue(f"{request.param}_url"), clock)
+    history = AuditedHistory(store, clock)
     history.register("a", fleet="blue", quiet=0, min_interval=0)
     history.register("b", quiet=0, min_interval=0, max_attempts=1)
     for number, text in enumerate(HOSTILE):
@@ -51,12 +47,12 @@ def lived(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     store.close()
 
 
-def text_of(history: History, wanted: Export) -> tuple[str, int]:
+def text_of(history: AuditedHistory, wanted: Export) -> tuple[str, int]:
     pieces = list(exported(history.store, wanted))
     return b"".join(piece for piece, _ in pieces).decode(), sum(rows for _, rows in pieces)
 
 
-def objects(history: History, **wanted: Any) -> list[dict[str, Any]]:
+def objects(history: AuditedHistory, **wanted: Any) -> list[dict[str, Any]]:
     text, rows = text_of(history, Export(**wanted))
     found = [json.loads(line) for line in text.splitlines()]
     assert len(found) == rows
@@ -69,7 +65,7 @@ def uncelled(cell: str) -> str:
 
 
 @pytest.mark.parametrize("of", Subject)
-def test_all_formats_hold_the_same_rows(lived: History, of: Subject) -> None:
+def test_all_formats_hold_the_same_rows(lived: AuditedHistory, of: Subject) -> None:
     lines = objects(lived, of=of)
     array, rows = text_of(lived, Export(of=of, format=Format.JSON))
     assert json.loads(array) == lines
@@ -86,7 +82,7 @@ def test_all_formats_hold_the_same_rows(lived: History, of: Subject) -> None:
                 assert cell == ("" if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False))
 
 
-def test_csv_is_safe_in_a_spreadsheet_and_as_the_rfc_has_it(lived: History) -> None:
+def test_csv_is_safe_in_a_spreadsheet_and_as_the_rfc_has_it(lived: AuditedHistory) -> None:
     table, _ = text_of(lived, Export(format=Format.CSV))
     assert table.startswith(",".join(StoredEvent.__struct_fields__) + "\r\n")
     assert table.endswith("\r\n")
@@ -97,20 +93,20 @@ def test_csv_is_safe_in_a_spreadsheet_and_as_the_rfc_has_it(lived: History) -> N
     assert {'\'=cmd|" /C calc"!A1', "'@sum(a1)", "''quoted", 'say "hi", twice', "two\r\nlines"} <= actors
 
 
-def test_ndjson_is_the_canonical_export(lived: History) -> None:
+def test_ndjson_is_the_canonical_export(lived: AuditedHistory) -> None:
     written: list[str] = []
     export(lived.store, written.append)
     assert text_of(lived, Export())[0] == "".join(written)
 
 
-def test_nothing_is_a_whole_file_too(lived: History) -> None:
+def test_nothing_is_a_whole_file_too(lived: AuditedHistory) -> None:
     assert text_of(lived, Export(after=10_000)) == ("", 0)
     assert text_of(lived, Export(format=Format.JSON, after=10_000)) == ("[]\n", 0)
     table, rows = text_of(lived, Export(of=Subject.RESTARTS, format=Format.CSV, after=10_000))
     assert (table.count("\r\n"), rows) == (1, 0)
 
 
-def test_the_scope_bounds_it(lived: History) -> None:
+def test_the_scope_bounds_it(lived: AuditedHistory) -> None:
     events = objects(lived)
     positions = [event["position"] for event in events]
     assert positions == sorted(positions)
@@ -129,7 +125,7 @@ def test_the_scope_bounds_it(lived: History) -> None:
         exported(lived.store, Export(scope=Scope(workspace="nobody")))
 
 
-def test_a_span_of_time_bounds_it(history: History) -> None:
+def test_a_span_of_time_bounds_it(history: AuditedHistory) -> None:
     for seconds in (0, 10, 20, 30):
         history.at(seconds)
         history.register("ws", quiet=seconds, min_interval=0)
@@ -154,7 +150,7 @@ def _counts(row: dict[str, Any]) -> bool:
     return bool(row.get("type", "FileWritten") == "FileWritten")
 
 
-def test_memory_stays_flat(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_stays_flat(history: AuditedHistory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_module, "_PAGE", 100)
     history.register("ws")
     for _ in range(8):

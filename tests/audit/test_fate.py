@@ -13,15 +13,15 @@ from orchestrator.errors import NotFound
 from orchestrator.history.fate import Fate, fate_of, fates_of
 from orchestrator.history.views import fate_view
 from orchestrator.ports.store import EventFilter
-from tests.history import START, History
+from tests.history import START, AuditedHistory
 
 
-def fate(history: History, write: str) -> Fate:
+def fate(history: AuditedHistory, write: str) -> Fate:
     with history.store.read() as reader:
         return fate_of(reader, write)
 
 
-def test_covered_write_names_restart_cycle_and_both_waits(history: History) -> None:
+def test_covered_write_names_restart_cycle_and_both_waits(history: AuditedHistory) -> None:
     history.register()
     [write] = history.write("a")
     history.at(15)
@@ -38,7 +38,7 @@ def test_covered_write_names_restart_cycle_and_both_waits(history: History) -> N
     assert found.explanation == f"Covered by {restart} (cycle {cycle}), 31 s after it was written."
 
 
-def test_covered_request_was_made(history: History) -> None:
+def test_covered_request_was_made(history: AuditedHistory) -> None:
     history.register()
     request = history.request("stale")
     restart = history.queued()
@@ -51,7 +51,7 @@ def test_covered_request_was_made(history: History) -> None:
     assert (found.path, found.trigger, found.reason) == (None, "manual", "stale")
 
 
-def test_pending_write_is_due_at_the_latest_by_max_wait(history: History) -> None:
+def test_pending_write_is_due_at_the_latest_by_max_wait(history: AuditedHistory) -> None:
     history.register()
     [write] = history.write("a")
     history.at(10)
@@ -64,7 +64,7 @@ def test_pending_write_is_due_at_the_latest_by_max_wait(history: History) -> Non
     assert found.explanation == "Pending: its restart is due at 2026-11-23 14:03:01 at the latest."
 
 
-def test_spacing_moves_the_latest_instant(history: History) -> None:
+def test_spacing_moves_the_latest_instant(history: AuditedHistory) -> None:
     history.register(max_wait="20s")
     history.write("a")
     history.at(15)
@@ -77,7 +77,7 @@ def test_spacing_moves_the_latest_instant(history: History) -> None:
     assert fate(history, write.id).due_at == START + timedelta(seconds=75)
 
 
-def test_pending_write_of_a_queued_restart_says_when_it_may_start(history: History) -> None:
+def test_pending_write_of_a_queued_restart_says_when_it_may_start(history: AuditedHistory) -> None:
     history.register()
     [inside] = history.write("a")
     history.at(15)
@@ -92,7 +92,7 @@ def test_pending_write_of_a_queued_restart_says_when_it_may_start(history: Histo
         assert found.explanation == f"Pending: {restart} takes it along and may start from 2026-11-23 14:02:16 on."
 
 
-def test_write_during_a_cycle_waits_for_the_next_restart(history: History) -> None:
+def test_write_during_a_cycle_waits_for_the_next_restart(history: AuditedHistory) -> None:
     history.register()
     [inside] = history.write("a")
     history.at(15)
@@ -109,7 +109,7 @@ def test_write_during_a_cycle_waits_for_the_next_restart(history: History) -> No
     assert found.explanation == f"Pending: it is taken into the next restart, once {restart} has ended."
 
 
-def test_held_write_is_due_after_the_release(history: History) -> None:
+def test_held_write_is_due_after_the_release(history: AuditedHistory) -> None:
     history.register()
     history.change(cmd.Hold(reason="freeze"))
     [write] = history.write("a")
@@ -121,7 +121,7 @@ def test_held_write_is_due_after_the_release(history: History) -> None:
     )
 
 
-def test_recorded_write_names_its_rule(history: History) -> None:
+def test_recorded_write_names_its_rule(history: AuditedHistory) -> None:
     history.register(rules=[{"match": "docs/**", "action": "record"}])
     [write] = history.write("docs/readme.md")
 
@@ -130,7 +130,7 @@ def test_recorded_write_names_its_rule(history: History) -> None:
     assert found.explanation == "Recorded only, by rule docs/**."
 
 
-def test_removal_waives_by_name(history: History) -> None:
+def test_removal_waives_by_name(history: AuditedHistory) -> None:
     history.register()
     [write] = history.write("a")
     history.author = "local:bob"
@@ -142,7 +142,7 @@ def test_removal_waives_by_name(history: History) -> None:
     assert found.explanation == "Waived: workspace removed by local:bob."
 
 
-def test_cancel_waives_by_name(history: History) -> None:
+def test_cancel_waives_by_name(history: AuditedHistory) -> None:
     history.register()
     [write] = history.write("a")
     history.at(15)
@@ -154,7 +154,7 @@ def test_cancel_waives_by_name(history: History) -> None:
     assert fate(history, later.id).status is FateStatus.PENDING
 
 
-def test_write_of_a_give_up_is_pending_until_the_next_try(history: History) -> None:
+def test_write_of_a_give_up_is_pending_until_the_next_try(history: AuditedHistory) -> None:
     history.register(max_attempts=1)
     [write] = history.write("a")
     history.at(15)
@@ -168,7 +168,7 @@ def test_write_of_a_give_up_is_pending_until_the_next_try(history: History) -> N
     assert found.due_at == START + timedelta(seconds=316)
 
 
-def test_shadow_coverage_is_marked(history: History) -> None:
+def test_shadow_coverage_is_marked(history: AuditedHistory) -> None:
     history.register(mode="shadow")
     [write] = history.write("a")
     history.at(15)
@@ -181,7 +181,7 @@ def test_shadow_coverage_is_marked(history: History) -> None:
     assert fate_view(found)["status"] == "covered"
 
 
-def test_fates_of_many_are_the_fates_of_each(history: History) -> None:
+def test_fates_of_many_are_the_fates_of_each(history: AuditedHistory) -> None:
     history.register(rules=[{"match": "docs/**", "action": "record"}])
     history.register("gone")
     asked = [event.id for event in history.write("a", "docs/x")]
@@ -203,7 +203,7 @@ def test_fates_of_many_are_the_fates_of_each(history: History) -> None:
         assert fates_of(reader, []) == {}
 
 
-def test_ids_of_nothing_and_of_other_events_are_not_found(history: History) -> None:
+def test_ids_of_nothing_and_of_other_events_are_not_found(history: AuditedHistory) -> None:
     history.register()
     with history.store.read() as reader:
         registered = reader.events(EventFilter())[-1]

@@ -36,7 +36,7 @@ from orchestrator.storage.opening import open_store
 from orchestrator.storage.privileges import Roles
 from orchestrator.storage.sql import schema
 from orchestrator.storage.urls import database_url
-from tests.history import History, TestClock
+from tests.history import AuditedHistory, TestClock
 from tests.servers.postgres import APP, APP_ROLE, READER_ROLE, as_login
 
 OLD_LOGS = Path(__file__).parent / "old_logs"
@@ -149,7 +149,7 @@ def test_every_restart_and_every_write_of_it_can_be_asked_about(old_store: Event
 
 
 def test_it_goes_on_with_the_events_of_today(old_store: EventStore) -> None:
-    history = History(old_store, TestClock(AFTERWARDS), author="key:later")
+    history = AuditedHistory(old_store, TestClock(AFTERWARDS), author="key:later")
     history.ids.count = 10_000
     history.write("after the upgrade", workspace="gone")
     restart = history.queued("gone")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -25,15 +28,14 @@ from orchestrator.ports.store import EventFilter, EventStore
 from orchestrator.ports.workspaces import StoredWorkspace, WorkspaceFilter
 from orchestrator.service.change_policy import change_policy
 from orchestrator.storage.opening import open_store
-from tests.history import START, History, TestClock
-from tests.memory_store.store import MemoryEventStore
+from tests.history import START, AuditedHistory, TestClock
 
 NAMES = ("a", "b")
 STEPS = ("write", "write", "record", "request", "hold", "release", "cancel", "remove", "register", "tick", "start")
 ENDS = ("succeed", "succeed", "fail", "policy", "fleet")
 
 
-def do(history: History, what: str, name: str, number: int) -> None:
+def do(history: AuditedHistory, what: str, name: str, number: int) -> None:
     """Carry out a step where the workspace's state allows it."""
     state = history.state(name)
     allowed: dict[str, tuple[bool, Callable[[], object]]] = {
@@ -60,13 +62,13 @@ def do(history: History, what: str, name: str, number: int) -> None:
         act()
 
 
-def _may_start(history: History, name: str) -> bool:
+def _may_start(history: AuditedHistory, name: str) -> bool:
     state, now = history.state(name), history.clock.at
     waited = state.last_start_at is None or state.last_start_at < now
     return state.ready_at is not None and state.ready_at <= now and waited
 
 
-def _policy(history: History, scope: str, number: int) -> None:
+def _policy(history: AuditedHistory, scope: str, number: int) -> None:
     rules = [{"match": "*.log", "action": "record"}]
     patch = parse_policy({"quiet": number, "max_count": 1 + number, "max_attempts": 1 + number % 2, "rules": rules})
     change_policy(history.store, history.ids, scope=scope, patch=patch, actor="me")
@@ -76,7 +78,7 @@ def seen(stored: StoredWorkspace | None) -> tuple[str, datetime | None] | None:
     return None if stored is None else (encode_state(stored.state), stored.due_at)
 
 
-def lived(history: History, steps: list[tuple[str, str, int]]) -> dict[datetime, dict[str, object]]:
+def lived(history: AuditedHistory, steps: list[tuple[str, str, int]]) -> dict[datetime, dict[str, object]]:
     """Carry out the steps, and return what each workspace's row was at every instant."""
     rows: dict[datetime, dict[str, object]] = {}
     for what, name, number in steps:
@@ -97,31 +99,50 @@ def then(store: EventStore, at: datetime) -> dict[str, object]:
         return {name: seen(workspace_at(reader, name, at)[0]) for name in NAMES}
 
 
+@contextmanager
+def empty_history(template: Path) -> Iterator[AuditedHistory]:
+    """Begin a history in a database of its own."""
+    clock = TestClock()
+    with TemporaryDirectory() as folder:
+        shutil.copy(template, f"{folder}/orchestrator.db")
+        store = open_store(f"sqlite:///{folder}/orchestrator.db", clock)
+        try:
+            yield AuditedHistory(store, clock)
+        finally:
+            store.close()
+
+
 STEP = st.tuples(st.sampled_from(STEPS + ENDS), st.sampled_from(NAMES), st.integers(0, 60))
 
 
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(steps=st.lists(STEP, min_size=20, max_size=60))
-def test_the_state_at_every_instant_is_what_was_stored_then(steps: list[tuple[str, str, int]]) -> None:
-    clock = TestClock()
-    history = History(MemoryEventStore(clock), clock)
-    rows = lived(history, steps)
-    assert then(history.store, START - timedelta(microseconds=1)) == dict.fromkeys(NAMES)
-    for at, stored in rows.items():
-        assert then(history.store, at) == stored
+def test_the_state_at_every_instant_is_what_was_stored_then(
+    sqlite_template: Path, steps: list[tuple[str, str, int]]
+) -> None:
+    with empty_history(sqlite_template) as history:
+        rows = lived(history, steps)
+        assert then(history.store, START - timedelta(microseconds=1)) == dict.fromkeys(NAMES)
+        for at, stored in rows.items():
+            assert then(history.store, at) == stored
 
 
-@settings(max_examples=30, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=20, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(steps=st.lists(STEP, min_size=20, max_size=60))
-def test_the_state_at_the_instant_of_every_event_is_the_log_folded_up_to_it(steps: list[tuple[str, str, int]]) -> None:
-    clock = TestClock()
-    history = History(MemoryEventStore(clock), clock)
-    lived(history, steps)
+def test_the_state_at_the_instant_of_every_event_is_the_log_folded_up_to_it(
+    sqlite_template: Path, steps: list[tuple[str, str, int]]
+) -> None:
+    with empty_history(sqlite_template) as history:
+        lived(history, steps)
+        check_every_event(history)
+
+
+def check_every_event(history: AuditedHistory) -> None:
     with history.store.read() as reader:
         log = reader.events(EventFilter(limit=10_000))
     states: dict[str, WorkspaceState] = {}
@@ -159,7 +180,7 @@ SCRIPT = [
 ]
 
 
-def test_a_long_window_is_folded_page_by_page(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_window_is_folded_page_by_page(history: AuditedHistory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.history.past._PAGE", 3)
     rows = lived(history, SCRIPT + [("write", "a", number) for number in range(9)])
     for at, stored in rows.items():
@@ -168,7 +189,7 @@ def test_a_long_window_is_folded_page_by_page(history: History, monkeypatch: pyt
 
 @pytest.mark.parametrize("snapshots", [True, False])
 def test_a_file_answers_with_its_snapshots_and_without_them(
-    history: History, sqlite_url: str, *, snapshots: bool
+    history: AuditedHistory, sqlite_url: str, *, snapshots: bool
 ) -> None:
     rows = lived(history, SCRIPT)
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as database:
@@ -185,7 +206,7 @@ def test_a_server_answers_too(postgres_url: str) -> None:
     try:
         with store.read() as reader:
             began = reader.now()
-        history = History(store, TestClock())
+        history = AuditedHistory(store, TestClock())
         history.register("ws", quiet=0, min_interval=0)
         history.write("a")
         history.queued()
@@ -204,7 +225,7 @@ def test_a_server_answers_too(postgres_url: str) -> None:
         store.close()
 
 
-def test_a_fold_reads_only_what_came_since_the_last_settled_restart(history: History) -> None:
+def test_a_fold_reads_only_what_came_since_the_last_settled_restart(history: AuditedHistory) -> None:
     history.register("ws", quiet="1s", min_interval=0)
     for _ in range(5):
         history.write(*[f"p{number}" for number in range(20)])
@@ -220,7 +241,7 @@ def test_a_fold_reads_only_what_came_since_the_last_settled_restart(history: His
         assert position - nearest["ws"].position == 1
 
 
-def test_a_fleet_as_it_was_in_pages_and_filtered(history: History) -> None:
+def test_a_fleet_as_it_was_in_pages_and_filtered(history: AuditedHistory) -> None:
     for number in range(7):
         history.register(f"w{number}", fleet="blue" if number % 2 else "green")
     history.change(cmd.Remove(reason="gone"), "w6")
@@ -253,7 +274,7 @@ def test_a_fleet_as_it_was_in_pages_and_filtered(history: History) -> None:
     assert walk(20) == ["late"]
 
 
-def test_a_page_looks_at_a_bounded_number(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_looks_at_a_bounded_number(history: AuditedHistory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.history.past.MOST_EXAMINED", 3)
     for number in range(5):
         history.register(f"w{number}", fleet="blue" if number == 4 else "green")
@@ -266,7 +287,7 @@ def test_a_page_looks_at_a_bounded_number(history: History, monkeypatch: pytest.
         assert second.next_after is None
 
 
-def test_the_future_is_not_known(history: History) -> None:
+def test_the_future_is_not_known(history: AuditedHistory) -> None:
     history.register("ws")
     with history.store.read() as reader:
         assert moment_at(reader, history.clock.at).position == reader.last_position()

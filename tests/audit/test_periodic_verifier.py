@@ -17,21 +17,18 @@ from orchestrator.ports.store import EventStore
 from orchestrator.ports.verification import StoredVerification
 from orchestrator.storage.opening import open_store
 from tests.audit.verify.logs import fill
-from tests.history import START, History, TestClock
-from tests.memory_store.store import MemoryEventStore
+from tests.history import START, AuditedHistory, TestClock
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-def stored(request: pytest.FixtureRequest) -> Iterator[History]:
+@pytest.fixture(params=["sqlite", "postgres"])
+def stored(request: pytest.FixtureRequest) -> Iterator[AuditedHistory]:
     """A history in each store; PostgreSQL keeps its own time, and its app's privileges."""
     clock = TestClock()
-    if request.param == "memory":
-        store: EventStore = MemoryEventStore(clock)
-    elif request.param == "sqlite":
+    if request.param == "sqlite":
         store = open_store(request.getfixturevalue("sqlite_url"), clock)
     else:
         store = open_store(request.getfixturevalue("app_url"))
-    yield History(store, clock)
+    yield AuditedHistory(store, clock)
     store.close()
 
 
@@ -42,14 +39,14 @@ def kept(store: EventStore) -> StoredVerification:
     return found
 
 
-def burst(history: History) -> None:
+def burst(history: AuditedHistory) -> None:
     history.write("a", "b")
     history.queued()
     history.start()
     history.succeed()
 
 
-def test_each_run_goes_on_where_the_last_one_ended(stored: History) -> None:
+def test_each_run_goes_on_where_the_last_one_ended(stored: AuditedHistory) -> None:
     stored.register(quiet="0s", min_interval="0s")
     verifier = PeriodicVerification(stored.store)
     with stored.store.read() as reader:
@@ -72,7 +69,7 @@ def test_each_run_goes_on_where_the_last_one_ended(stored: History) -> None:
     assert load(found.state).last_id
 
 
-def test_of_two_runs_at_once_one_is_refused(stored: History) -> None:
+def test_of_two_runs_at_once_one_is_refused(stored: AuditedHistory) -> None:
     stored.register()
     verifier = PeriodicVerification(stored.store)
     verifier.run()
@@ -87,7 +84,7 @@ def test_of_two_runs_at_once_one_is_refused(stored: History) -> None:
     assert kept(stored.store) == later
 
 
-def test_a_run_is_bounded_and_the_next_ones_catch_up(history: History) -> None:
+def test_a_run_is_bounded_and_the_next_ones_catch_up(history: AuditedHistory) -> None:
     fill(history)
     verifier = PeriodicVerification(history.store, most=10)
     with history.store.read() as reader:
@@ -106,7 +103,7 @@ def test_a_run_is_bounded_and_the_next_ones_catch_up(history: History) -> None:
     assert sums[-1] == last
 
 
-def test_a_violation_is_logged_once_and_counted_for_ever(history: History, sqlite_url: str) -> None:
+def test_a_violation_is_logged_once_and_counted_for_ever(history: AuditedHistory, sqlite_url: str) -> None:
     fill(history)
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as connection:
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
@@ -124,7 +121,7 @@ def test_a_violation_is_logged_once_and_counted_for_ever(history: History, sqlit
     assert (found.violations, found.imbalance) == ({"S2": 1}, -1)
 
 
-def test_a_log_that_cannot_be_read_on_is_told_once(history: History, sqlite_url: str) -> None:
+def test_a_log_that_cannot_be_read_on_is_told_once(history: AuditedHistory, sqlite_url: str) -> None:
     history.register()
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as connection:
         columns = "id, workspace, type, schema, data, actor, recorded_at"
@@ -140,7 +137,7 @@ def test_a_log_that_cannot_be_read_on_is_told_once(history: History, sqlite_url:
     assert kept(history.store).violations == {"log": 1}
 
 
-def test_a_log_that_was_put_in_another_one_s_place_is_told(history: History) -> None:
+def test_a_log_that_was_put_in_another_one_s_place_is_told(history: AuditedHistory) -> None:
     history.register()
     verifier = PeriodicVerification(history.store)
     verifier.run()
@@ -157,7 +154,7 @@ def test_a_log_that_was_put_in_another_one_s_place_is_told(history: History) -> 
     assert [violation.promise for violation in report.violations] == [Promise.LOG]
 
 
-def test_a_state_of_another_version_begins_anew(history: History) -> None:
+def test_a_state_of_another_version_begins_anew(history: AuditedHistory) -> None:
     history.register()
     foreign = StoredVerification(position=7, state=b"?", violations={"S1": 3}, imbalance=0, verified_at=START)
     assert history.store.save_verification(foreign, expected_position=None)

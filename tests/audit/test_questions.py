@@ -18,20 +18,17 @@ from orchestrator.history.hot_files import hot_files
 from orchestrator.history.storms import storms
 from orchestrator.history.summary import summary
 from orchestrator.ports.inquiries import FILE_COUNTS, Percentiles, Scope
-from orchestrator.ports.store import EventFilter, EventStore
+from orchestrator.ports.store import EventFilter
 from orchestrator.storage.opening import open_store
-from tests.history import START, History, TestClock
-from tests.memory_store.store import MemoryEventStore
+from tests.history import START, AuditedHistory, TestClock
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def lived(request: pytest.FixtureRequest) -> Iterator[History]:
+@pytest.fixture
+def lived(sqlite_url: str) -> Iterator[AuditedHistory]:
     """Two covered bursts, a restart that failed and was given up, one that was cancelled, a shadow one."""
     clock = TestClock()
-    store: EventStore = MemoryEventStore(clock)
-    if request.param == "sqlite":
-        store = open_store(request.getfixturevalue("sqlite_url"), clock)
-    history = History(store, clock)
+    store = open_store(sqlite_url, clock)
+    history = AuditedHistory(store, clock)
     history.register("ws", quiet="5s", min_interval=0, max_attempts=2, rules=[{"match": "*.log", "action": "record"}])
     history.register("quiet", fleet="blue", quiet="5s", mode="shadow")
     for begin, paths in ((0, ("a", "b", "a", "a.log")), (100, ("a",) * 9)):
@@ -64,7 +61,7 @@ def lived(request: pytest.FixtureRequest) -> Iterator[History]:
     store.close()
 
 
-def test_a_summary_says_what_coalescing_did(lived: History) -> None:
+def test_a_summary_says_what_coalescing_did(lived: AuditedHistory) -> None:
     with lived.store.read() as reader:
         every, mine = summary(reader, Scope()), summary(reader, Scope(workspace="ws"))
         early = summary(reader, Scope(workspace="ws", until=START + timedelta(seconds=50)))
@@ -82,7 +79,7 @@ def test_a_summary_says_what_coalescing_did(lived: History) -> None:
     assert (none.restarts, none.restarts_avoided, none.oldest_write_waited.to_start_ms.p50) == (0, 0, None)
 
 
-def test_storms_come_first(lived: History) -> None:
+def test_storms_come_first(lived: AuditedHistory) -> None:
     with lived.store.read() as reader:
         assert [one.writes for one in storms(reader, Scope(), 2)] == [9, 3]
         assert [one.writes for one in storms(reader, Scope(fleet="blue"), 9)] == [2, 1]
@@ -90,7 +87,7 @@ def test_storms_come_first(lived: History) -> None:
         assert [one.writes for one in storms(reader, later, 1)] == [2]
 
 
-def test_failures_say_why(lived: History) -> None:
+def test_failures_say_why(lived: AuditedHistory) -> None:
     with lived.store.read() as reader:
         found = failures(reader, Scope(workspace="ws"), 2)
         assert failures(reader, Scope(fleet="blue"), 5).newest == []
@@ -104,7 +101,9 @@ def named(found: hot_files_module.HotFiles) -> list[tuple[str, str, int]]:
     return [(file.workspace, file.path, file.writes) for file in found.files]
 
 
-def test_hot_files_are_exact_before_during_and_after_counting(lived: History, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hot_files_are_exact_before_during_and_after_counting(
+    lived: AuditedHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("orchestrator.history.file_counting._POSITIONS", 7)
     chance = random.Random(3)
     for _ in range(30):
@@ -128,7 +127,7 @@ def test_hot_files_are_exact_before_during_and_after_counting(lived: History, mo
         assert named(hot_files(reader, Scope(fleet="blue"), 1)) == [("quiet", "f", 1)]
 
 
-def _counted(lived: History) -> list[tuple[str, str, int]]:
+def _counted(lived: AuditedHistory) -> list[tuple[str, str, int]]:
     """Return the files of ``ws`` as the log itself says: most writes first, of equals the one written last."""
     counts: Counter[str] = Counter()
     last: dict[str, int] = {}
@@ -141,7 +140,7 @@ def _counted(lived: History) -> list[tuple[str, str, int]]:
     return [("ws", path, counts[path]) for path in most_first]
 
 
-def test_hot_files_of_a_span_are_counted_in_it(lived: History, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hot_files_of_a_span_are_counted_in_it(lived: AuditedHistory, monkeypatch: pytest.MonkeyPatch) -> None:
     span = Scope(since=START + timedelta(seconds=50), until=START + timedelta(seconds=250))
     with lived.store.read() as reader:
         assert named(hot_files(reader, span, 5)) == [("ws", "a", 9), ("ws", "c", 1)]
@@ -150,7 +149,7 @@ def test_hot_files_of_a_span_are_counted_in_it(lived: History, monkeypatch: pyte
         assert (named(cut), cut.complete) == ([("ws", "a", 3), ("ws", "c", 1)], False)
 
 
-def test_an_unknown_workspace_is_said_so(lived: History) -> None:
+def test_an_unknown_workspace_is_said_so(lived: AuditedHistory) -> None:
     scope = Scope(workspace="nobody")
     with lived.store.read() as reader:
         for ask in (

@@ -13,15 +13,15 @@ from orchestrator.domain.policy import PolicyPatch
 from orchestrator.history.replay import replay
 from orchestrator.service.change_policy import change_policy
 from orchestrator.storage.opening import open_store
-from tests.history import History, TestClock
+from tests.history import AuditedHistory, TestClock
 
 
 @pytest.fixture
-def lived(sqlite_url: str) -> Iterator[History]:
+def lived(sqlite_url: str) -> Iterator[AuditedHistory]:
     """A covered burst, a pending write, a removed workspace, a changed policy."""
     clock = TestClock()
     store = open_store(sqlite_url, clock)
-    history = History(store, clock)
+    history = AuditedHistory(store, clock)
     history.register("ws")
     history.register("gone")
     history.write("a", "b")
@@ -38,7 +38,7 @@ def lived(sqlite_url: str) -> Iterator[History]:
     store.close()
 
 
-def test_the_log_folds_into_what_is_stored(lived: History) -> None:
+def test_the_log_folds_into_what_is_stored(lived: AuditedHistory) -> None:
     seen: list[tuple[int, int]] = []
     report = replay(lived.store, lambda position, last: seen.append((position, last)))
     assert report.differences == ()
@@ -46,7 +46,7 @@ def test_the_log_folds_into_what_is_stored(lived: History) -> None:
     assert seen[-1] == (report.events, report.events)
 
 
-def test_a_snapshot_that_an_older_worker_did_not_keep_is_no_difference(lived: History, sqlite_url: str) -> None:
+def test_a_snapshot_that_an_older_worker_did_not_keep_is_no_difference(lived: AuditedHistory, sqlite_url: str) -> None:
     """While an upgrade rolls, the version before that table settles restarts too. Found by ``./dev chaos``."""
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as database:
         assert database.execute("DELETE FROM workspace_snapshots WHERE workspace = 'gone'").rowcount == 1
@@ -75,7 +75,7 @@ def test_a_snapshot_that_an_older_worker_did_not_keep_is_no_difference(lived: Hi
         ("INSERT INTO policies SELECT 'fleet:red', policy, 7 FROM policies LIMIT 1", "policies", "fleet:red"),
     ],
 )
-def test_an_edited_row_is_found(lived: History, sqlite_url: str, edit: str, table: str, name: str) -> None:
+def test_an_edited_row_is_found(lived: AuditedHistory, sqlite_url: str, edit: str, table: str, name: str) -> None:
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as database:
         assert database.execute(edit).rowcount == 1
         database.commit()
@@ -87,7 +87,7 @@ def test_an_edited_row_is_found(lived: History, sqlite_url: str, edit: str, tabl
 
 @pytest.mark.parametrize("page", [1, 2, 3, 1_000])
 def test_workspaces_are_compared_page_by_page(
-    history: History, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, page: int
+    history: AuditedHistory, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
     added, lost = ["w0", "w2b", "w2c", "w8", "w9"], ["w1", "w3", "w4", "w7"]
     for number in range(1, 8):

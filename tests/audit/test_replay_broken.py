@@ -13,7 +13,7 @@ import pytest
 from orchestrator.history.replay import ReplayReport, replay
 from orchestrator.ports.store import EventStore
 from orchestrator.storage.opening import open_store
-from tests.history import History, TestClock
+from tests.history import AuditedHistory, TestClock
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def lived(sqlite_url: str) -> Iterator[EventStore]:
     """Six events: a policy, a registration, two writes at positions 3 and 4, a queued restart, a start."""
     clock = TestClock()
     store = open_store(sqlite_url, clock)
-    history = History(store, clock)
+    history = AuditedHistory(store, clock)
     history.register("ws", fleet="blue")
     history.write("a", "b")
     history.at(15)
@@ -115,7 +115,7 @@ def test_a_restart_that_sqlite_cannot_spell_is_the_finding(
 
 def test_an_instant_that_python_does_not_have_is_the_finding(postgres_url: str) -> None:
     store = open_store(postgres_url)
-    History(store, TestClock()).register("ws")
+    AuditedHistory(store, TestClock()).register("ws")
     with psycopg.connect(postgres_url.replace("+psycopg", "")) as database:
         database.execute("UPDATE workspaces SET due_at = 'infinity'")
     report = replayed(store)

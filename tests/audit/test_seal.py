@@ -30,16 +30,13 @@ from tests.audit.sealing import (
     sealer,
     write,
 )
-from tests.memory_store.store import MemoryEventStore
 from tests.storage.samples import file_written
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def store(request: pytest.FixtureRequest) -> Iterator[EventStore]:
     """Each store in turn, empty."""
-    made = (
-        MemoryEventStore() if request.param == "memory" else open_store(request.getfixturevalue(f"{request.param}_url"))
-    )
+    made = open_store(request.getfixturevalue(f"{request.param}_url"))
     yield made
     made.close()
 

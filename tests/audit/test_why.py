@@ -13,17 +13,17 @@ from orchestrator.history import restart_span
 from orchestrator.history.restart_story import RestartStory
 from orchestrator.history.views import story_view
 from orchestrator.history.why import why
-from tests.history import START, History
+from tests.history import START, AuditedHistory
 
 BURST = [f"src/f{number}.py" for number in range(9)]
 
 
-def story(history: History, restart: str) -> RestartStory:
+def story(history: AuditedHistory, restart: str) -> RestartStory:
     with history.store.read() as reader:
         return why(reader, restart)
 
 
-def test_incident_burst_is_explained_with_its_late_writes(history: History) -> None:
+def test_incident_burst_is_explained_with_its_late_writes(history: AuditedHistory) -> None:
     history.register()
     for number in range(17):
         history.at(45 * number / 16)
@@ -59,7 +59,7 @@ def test_incident_burst_is_explained_with_its_late_writes(history: History) -> N
     assert [(wait.reason.value, wait.ms) for wait in told.waited] == [("quiet", 60_000)]
 
 
-def test_one_write_is_told_in_the_singular_and_its_spacing_named(history: History) -> None:
+def test_one_write_is_told_in_the_singular_and_its_spacing_named(history: AuditedHistory) -> None:
     history.register()
     history.write("a")
     history.at(15)
@@ -86,7 +86,7 @@ def test_one_write_is_told_in_the_singular_and_its_spacing_named(history: Histor
     assert told.cycles[0].previous_started_at == START + timedelta(seconds=15)
 
 
-def test_window_closed_by_max_wait(history: History) -> None:
+def test_window_closed_by_max_wait(history: AuditedHistory) -> None:
     history.register(quiet="15s", max_wait="30s")
     for second in range(0, 30, 5):
         history.at(second)
@@ -100,7 +100,7 @@ def test_window_closed_by_max_wait(history: History) -> None:
     )
 
 
-def test_window_closed_by_max_count(history: History) -> None:
+def test_window_closed_by_max_count(history: AuditedHistory) -> None:
     history.register(max_count=3)
     history.write("a", "b")
     history.at(4)
@@ -114,7 +114,7 @@ def test_window_closed_by_max_count(history: History) -> None:
     )
 
 
-def test_leading_edge(history: History) -> None:
+def test_leading_edge(history: AuditedHistory) -> None:
     history.register(edge="leading")
     history.write("a")
     restart = history.queued()
@@ -122,7 +122,7 @@ def test_leading_edge(history: History) -> None:
     assert "the first write of an idle workspace is due at once (edge leading)" in story(history, restart).explanation
 
 
-def test_manual_request_names_who_asked_and_why(history: History) -> None:
+def test_manual_request_names_who_asked_and_why(history: AuditedHistory) -> None:
     history.register()
     history.request("the config\n  was stale.")
     history.write("a", "b")
@@ -147,7 +147,7 @@ def test_manual_request_names_who_asked_and_why(history: History) -> None:
         (Trigger.PROBE, "local:ann reported a failed health probe: r"),
     ],
 )
-def test_other_requests(history: History, trigger: Trigger, words: str) -> None:
+def test_other_requests(history: AuditedHistory, trigger: Trigger, words: str) -> None:
     history.register()
     history.probe("r") if trigger is Trigger.PROBE else history.request("r", trigger)
     restart = history.queued()
@@ -157,7 +157,7 @@ def test_other_requests(history: History, trigger: Trigger, words: str) -> None:
     )
 
 
-def test_retry_give_up_and_the_restart_after_it(history: History) -> None:
+def test_retry_give_up_and_the_restart_after_it(history: AuditedHistory) -> None:
     history.register(max_attempts=2)
     history.write("a")
     history.at(15)
@@ -197,7 +197,7 @@ def test_retry_give_up_and_the_restart_after_it(history: History) -> None:
     )
 
 
-def test_success_after_a_retry_says_how_many_attempts(history: History) -> None:
+def test_success_after_a_retry_says_how_many_attempts(history: AuditedHistory) -> None:
     history.register()
     history.write("a")
     history.at(15)
@@ -219,7 +219,7 @@ def test_success_after_a_retry_says_how_many_attempts(history: History) -> None:
     assert [cycle.fence for cycle in told.cycles] == [1, 2]
 
 
-def test_cancelled_restart_names_who_and_why(history: History) -> None:
+def test_cancelled_restart_names_who_and_why(history: AuditedHistory) -> None:
     history.register()
     history.write("a")
     history.at(15)
@@ -232,7 +232,7 @@ def test_cancelled_restart_names_who_and_why(history: History) -> None:
     )
 
 
-def test_hold_is_told_while_it_lasts_and_afterwards(history: History) -> None:
+def test_hold_is_told_while_it_lasts_and_afterwards(history: AuditedHistory) -> None:
     history.register()
     history.write("a")
     history.at(15)
@@ -257,7 +257,7 @@ def test_hold_is_told_while_it_lasts_and_afterwards(history: History) -> None:
     )
 
 
-def test_hold_before_the_window_keeps_it_back_once(history: History) -> None:
+def test_hold_before_the_window_keeps_it_back_once(history: AuditedHistory) -> None:
     history.register()
     history.change(cmd.Hold(reason="freeze"))
     history.at(5)
@@ -271,7 +271,7 @@ def test_hold_before_the_window_keeps_it_back_once(history: History) -> None:
     assert waits == [("quiet", 15_000), ("hold", 30_000)]
 
 
-def test_shadow_and_reload_say_so(history: History) -> None:
+def test_shadow_and_reload_say_so(history: AuditedHistory) -> None:
     history.register(mode="shadow", rules=[{"match": "*.css", "action": "reload"}])
     history.write("site.css")
     history.at(15)
@@ -285,7 +285,7 @@ def test_shadow_and_reload_say_so(history: History) -> None:
     assert told.cycles[0].shadow
 
 
-def test_rule_with_its_own_quiet_closes_the_window(history: History) -> None:
+def test_rule_with_its_own_quiet_closes_the_window(history: AuditedHistory) -> None:
     history.register(rules=[{"match": "slow/**", "quiet": "40s"}])
     history.write("slow/a")
     history.at(10)
@@ -296,7 +296,7 @@ def test_rule_with_its_own_quiet_closes_the_window(history: History) -> None:
     assert "the window closed by quiet after 40 s" in story(history, restart).explanation
 
 
-def test_long_range_is_cut_and_says_so(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_range_is_cut_and_says_so(history: AuditedHistory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restart_span, "MOST_EVENTS", 4)  # the registration is one of them
     history.register()
     history.write("a", "b", "c", "d", "e")
@@ -309,7 +309,7 @@ def test_long_range_is_cut_and_says_so(history: History, monkeypatch: pytest.Mon
     assert len(told.top_paths) == 3
 
 
-def test_story_as_json_begins_with_id_and_explanation(history: History) -> None:
+def test_story_as_json_begins_with_id_and_explanation(history: AuditedHistory) -> None:
     history.register()
     history.write("a")
     history.at(15)
@@ -320,6 +320,6 @@ def test_story_as_json_begins_with_id_and_explanation(history: History) -> None:
     assert view["counts"] == {"writes": 1, "files": 1, "requests": 0, "actors": 1}
 
 
-def test_unknown_restart(history: History) -> None:
+def test_unknown_restart(history: AuditedHistory) -> None:
     with pytest.raises(NotFound, match="rst_nope"):
         story(history, "rst_nope")

@@ -12,11 +12,8 @@ from orchestrator.domain.policy import PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need, SeenWorker
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.ports.inquiries import FileWrites
-from orchestrator.ports.store import Counters, StoredAnswer
-from orchestrator.ports.verification import StoredVerification
+from orchestrator.ports.store import StoredAnswer
 from orchestrator.ports.workspaces import StoredWorkspace
-from tests.memory_store.seals import Sealed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +34,9 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     policies: Mapping[str, PolicyLayer] = {}
     answers: Mapping[tuple[str, str], Remembered] = {}
     snapshots: Mapping[int, Snapshot] = {}
-    files: Mapping[tuple[str, str], FileWrites] = {}
-    counters: Mapping[str, Counters] = {}
     last_tick_at: datetime | None = None
     workers: Mapping[str, SeenWorker] = {}
     away: Mapping[Need, datetime] = {}
-    sealed: Sealed = msgspec.field(default_factory=Sealed)
-    verification: StoredVerification | None = None
-
-    def kept(self, name: str) -> Counters:
-        """Return the counters of that name; position 0 and no sums if there are none."""
-        return self.counters.get(name, Counters(position=0, sums={}))
 
     def store_time(self, clock: datetime) -> datetime:
         """Return max(clock, the last ``recorded_at``)."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from datetime import datetime
 
 from orchestrator.domain.canonical_line import StoredEvent
-from orchestrator.domain.events import CycleStarted, Recorded
+from orchestrator.domain.events import Recorded
 from orchestrator.errors import Conflict
 
 
@@ -66,14 +65,6 @@ class MemoryLog:
         """Return the event that a source named so, if it is at or below ``length``."""
         return self._find(("source", source, source_id), length)
 
-    def cycle_start(self, cycle: str, *, length: int) -> Recorded | None:
-        """Return the ``CycleStarted`` of a cycle, if it is at or below ``length``."""
-        return self._find(("cycle", cycle, None), length)
-
-    def position_at(self, at: datetime, *, length: int) -> int:
-        """Return the newest position up to ``length`` that was recorded at that instant or before, or 0."""
-        return bisect_right(self._events, at, hi=length, key=lambda event: event.recorded_at)
-
     def between(self, first: int, last: int, workspace: str | None = None) -> Iterator[Recorded]:
         """Yield the events from position ``first`` to ``last``, of one workspace or of all."""
         if workspace is None:
@@ -94,6 +85,4 @@ def _unique_keys(event: Recorded) -> list[tuple[str, object, object]]:
         keys.append(("version", event.workspace, event.version))
     if event.source_id is not None:
         keys.append(("source", event.source, event.source_id))
-    if isinstance(event.data, CycleStarted):
-        keys.append(("cycle", event.data.cycle, None))
     return keys

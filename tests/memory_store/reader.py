@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import datetime
 from itertools import islice
@@ -15,32 +14,25 @@ from orchestrator.domain.events import FileWritten, Recorded
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need, SeenWorker, Serving
+from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase
-from orchestrator.ports.store import LOG_SUMS, Backlog, Clock, Counters, EventFilter, RestartFilter, Waived
-from orchestrator.ports.verification import StoredVerification, Verified
+from orchestrator.ports.store import Clock, EventFilter, RestartFilter, Waived
 from orchestrator.ports.workspaces import KeptRow, OpenCycle, StoredWorkspace, WorkspaceFilter
 from orchestrator.storage.sql.reader import waived_by
 from orchestrator.storage.sql.shared_reads import HOLDING
 from orchestrator.storage.sql.workspace_rows import fleet_of, spelled_workspace
 from tests.memory_store.content import Content
-from tests.memory_store.inquiries import MemoryInquiries
 from tests.memory_store.log import MemoryLog
-from tests.memory_store.seals import MemorySeals
 
 
-class MemoryReader(MemoryInquiries):
-    """``Reader`` over a content and the shared log below its length."""
+class MemoryReader:
+    """``CoreReader`` over a content and the shared log below its length."""
 
     def __init__(
         self, log: MemoryLog, content: Content, clock: Clock, present: Callable[[], list[SeenWorker]] | None = None
     ) -> None:
-        super().__init__(log, content, clock)
+        self._log, self._content, self._clock = log, content, clock
         self._present = present
-
-    @property
-    def seals(self) -> MemorySeals:
-        """Return what is sealed, at the same state of the store."""
-        return MemorySeals(self._log, self._content.length, self._content.sealed)
 
     def now(self) -> datetime:
         """Return the clock."""
@@ -90,16 +82,6 @@ class MemoryReader(MemoryInquiries):
         )
         return list(islice(chosen, wanted.limit))
 
-    def restart_events(self, record: RestartProjection, *, to_end: bool, limit: int) -> list[Recorded]:
-        """Return the workspace's events from the first position of a restart's range on."""
-        last = self._content.length
-        if to_end:
-            own = self.events(EventFilter(correlation_id=record.id, workspace=record.workspace, limit=last))
-            last = own[-1].position
-        found = self._log.between(record.from_position, last, record.workspace)
-        untold = dict.fromkeys(("version", "source", "source_id", "occurred_at", "causation_id", "traceparent"))
-        return [msgspec.structs.replace(event, **untold) for event in islice(found, limit)]
-
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as a database would keep it."""
         return [self._log.stored(event.position) for event in self.events(wanted)]
@@ -112,12 +94,6 @@ class MemoryReader(MemoryInquiries):
     def spell(self, stored: StoredWorkspace, like: KeptRow | None) -> KeptRow:
         """Return what the rows of a workspace must be."""
         return spelled_workspace(stored, like)
-
-    def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
-        """Return a workspace's decisions as they are kept, from a version on, in their order."""
-        found = self._log.between(1, self._content.length, workspace)
-        later = (event for event in found if event.version is not None and event.version >= from_version)
-        return [self._log.stored(event.position) for event in islice(later, limit)]
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""
@@ -152,6 +128,10 @@ class MemoryReader(MemoryInquiries):
         held = self._log.between(record.from_position, last, record.workspace)
         return any(isinstance(event.data, FileWritten) and event.data.path == path for event in held)
 
+    def snapshots_between(self, first: int, last: int) -> list[Snapshot]:
+        """Return all snapshots of these positions, both ends included, in their order."""
+        return [found for position, found in self._content.snapshots.items() if first <= position <= last]
+
     def restart_holding(self, workspace: str, position: int) -> RestartProjection | None:
         """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""
         holding = (
@@ -173,10 +153,6 @@ class MemoryReader(MemoryInquiries):
         """Return the waived range that holds ``position``, if one does."""
         later = self._log.between(position + 1, self._content.length, workspace)
         return next((found for event in later if (found := waived_by(event, position))), None)
-
-    def cycle_start(self, cycle: str) -> Recorded | None:
-        """Return the ``CycleStarted`` of a cycle."""
-        return self._log.cycle_start(cycle, length=self._content.length)
 
     def cycles_of(self, worker: str) -> list[OpenCycle]:
         """Return the open cycles that a worker of that name holds, by workspace."""
@@ -240,31 +216,6 @@ class MemoryReader(MemoryInquiries):
         now = self._content.store_time(self._clock.now())
         instants = (at for stored in self._content.workspaces.values() for at in _instants(stored))
         return min((at for at in instants if at > now), default=None)
-
-    def backlog(self) -> Backlog:
-        """Return what waits."""
-        states = [stored.state for stored in self._content.workspaces.values()]
-        waiting = [(stored.due_at, stored.state.ready_at) for stored in self._content.workspaces.values()]
-        return Backlog(
-            now=self.now(),
-            pending_writes=sum(state.pending_writes for state in states),
-            pending_workspaces=sum(state.pending for state in states),
-            oldest_due_at=min((at for pair in waiting for at in pair if at is not None), default=None),
-            running=sum(state.cycle is not None for state in states),
-            phases=Counter(state.phase for state in states),
-        )
-
-    def counters(self, name: str = LOG_SUMS) -> Counters:
-        """Return the kept sums of that name; position 0 and none if there are none yet."""
-        return self._content.kept(name)
-
-    def verification(self) -> StoredVerification | None:
-        """Return where the next run goes on; None if the log was never verified."""
-        return self._content.verification
-
-    def verified(self) -> Verified | None:
-        """Return the same without its state."""
-        return self._content.verification
 
     def last_tick_at(self) -> datetime | None:
         """Return when a tick last ended, by the clock."""

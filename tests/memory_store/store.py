@@ -1,14 +1,13 @@
-"""The store in memory: the same contract without a database, for embedding, simulation and quick tests.
+"""The core's store in memory: the same contract without a database, for the simulator and quick tests.
 
-A product, not a mock: it passes the contract suite. A commit copies what it changes (the rows of all workspaces,
-say), which suits thousands of them; nothing outlives the process.
+No mock: it passes the contract suite, as far as the core goes; what auditors ask it does not answer. A commit copies
+what it changes (the rows of all workspaces, say), which suits thousands of them; nothing outlives the process.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 
@@ -16,10 +15,7 @@ from msgspec.structs import replace
 
 from orchestrator.domain.serving import SeenWorker, Serving
 from orchestrator.errors import StorageUnavailable
-from orchestrator.ports.inquiries import FILE_COUNTS, FileWrites
-from orchestrator.ports.sealing import StoredCheckpoint, Tile
-from orchestrator.ports.store import LOG_SUMS, Clock, Counters, Reader, Transaction
-from orchestrator.ports.verification import StoredVerification
+from orchestrator.ports.store import Clock, CoreReader, Transaction
 from orchestrator.storage.sql.database_time import HostClock
 from orchestrator.storage.sql.workspace_rows import fleet_of
 from tests.memory_store.content import Content
@@ -45,7 +41,7 @@ class _OneWriter:
 
 
 class MemoryEventStore:
-    """``EventStore`` in this process' memory. Safe for use by many threads: one writes, any number read."""
+    """``CoreStore`` in this process' memory. Safe for use by many threads: one writes, any number read."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or HostClock()
@@ -83,7 +79,7 @@ class MemoryEventStore:
             finally:
                 self._log.truncate(self._content.length)
 
-    def read(self) -> AbstractContextManager[Reader]:
+    def read(self) -> AbstractContextManager[CoreReader]:
         """Open a reading transaction."""
         return nullcontext(MemoryReader(self._log, self._content, self._clock, self.present))
 
@@ -111,37 +107,6 @@ class MemoryEventStore:
         with self._writing:
             self._content = replace(self._content, last_tick_at=self._clock.now())
 
-    def save_counters(self, counters: Counters, *, expected_position: int) -> bool:
-        """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
-        with self._writing:
-            if self._content.kept(LOG_SUMS).position != expected_position:
-                return False
-            self._content = replace(self._content, counters={**self._content.counters, LOG_SUMS: counters})
-            return True
-
-    def save_verification(self, found: StoredVerification, *, expected_position: int | None) -> bool:
-        """Keep a verification if the kept one still is at ``expected_position``; return whether it was."""
-        with self._writing:
-            kept = self._content.verification
-            if (None if kept is None else kept.position) != expected_position:
-                return False
-            self._content = replace(self._content, verification=found)
-            return True
-
-    def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:
-        """Add newer writes to the kept counts if those still are at ``expected_position``; return whether they were."""
-        with self._writing:
-            if self._content.kept(FILE_COUNTS).position != expected_position:
-                return False
-            kept = dict(self._content.files)
-            for file in files:
-                key = (file.workspace, file.path)
-                before = kept[key].writes if key in kept else 0
-                kept[key] = dataclasses.replace(file, writes=before + file.writes)
-            counters = {**self._content.counters, FILE_COUNTS: Counters(position=position, sums={})}
-            self._content = replace(self._content, files=kept, counters=counters)
-            return True
-
     def forget_answers(self, before: datetime) -> int:
         """Delete idempotency answers remembered before that instant; return how many."""
         with self._writing:
@@ -149,22 +114,6 @@ class MemoryEventStore:
             forgotten = len(self._content.answers) - len(kept)
             self._content = replace(self._content, answers=kept)
             return forgotten
-
-    def save_checkpoint(self, checkpoint: StoredCheckpoint, tiles: Sequence[Tile]) -> None:
-        """Store a checkpoint and the tiles that it changed. Raises ``Conflict`` for a second one."""
-        with self._writing:
-            self._content = replace(self._content, sealed=self._content.sealed.with_checkpoint(checkpoint, tiles))
-
-    def mark_exported(self, tree_size: int) -> None:
-        """Note that every sink has the checkpoints up to that size."""
-        with self._writing:
-            exported = self._content.sealed.with_exported(tree_size, self._clock.now())
-            self._content = replace(self._content, sealed=exported)
-
-    def note_seal_failure(self, reason: str) -> None:
-        """Count a seal or an export that failed, and keep why."""
-        with self._writing:
-            self._content = replace(self._content, sealed=self._content.sealed.with_failure(reason))
 
     def check(self, *, reads_only: bool = False) -> None:
         """Do nothing: memory is always there and has no migrations."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ import pytest
 from orchestrator.audit.verify.signed_note import parse_public_keys, parse_signing_keys
 from orchestrator.bootstrap import build_sealer, make_first_key
 from orchestrator.errors import InvalidInput, SealKeyUnavailable
+from orchestrator.ports.store import EventStore
 from orchestrator.sealing.keys import make_key_file, public_path, read_keys, rotate
 from orchestrator.settings import load_settings
+from orchestrator.storage.opening import open_store
 from tests.audit.sealing import opened, write
-from tests.memory_store.store import MemoryEventStore
 
 
 def test_a_new_key_file_is_its_owners_alone_and_has_a_public_half(tmp_path: Path) -> None:
@@ -93,10 +95,18 @@ def test_a_damaged_key_is_refused_without_being_shown(tmp_path: Path) -> None:
     assert parse_signing_keys(text)
 
 
-def test_the_data_folder_gets_a_key_before_the_first_seal_and_never_a_second_one(tmp_path: Path) -> None:
+@pytest.fixture
+def store(sqlite_url: str) -> Iterator[EventStore]:
+    made = open_store(sqlite_url)
+    yield made
+    made.close()
+
+
+def test_the_data_folder_gets_a_key_before_the_first_seal_and_never_a_second_one(
+    store: EventStore, tmp_path: Path
+) -> None:
     """A key that was lost is missed loudly: a new one would look like an attacker's."""
     settings = load_settings({}, data=tmp_path).sealing_in_data_folder()
-    store = MemoryEventStore()
     make_first_key(store, settings)
     [key] = read_keys(tmp_path / "seal.key")
     make_first_key(store, settings)
@@ -113,9 +123,8 @@ def test_the_data_folder_gets_a_key_before_the_first_seal_and_never_a_second_one
     assert "there is no seal key" in problem
 
 
-def test_a_key_that_is_replaced_needs_no_restart(tmp_path: Path) -> None:
+def test_a_key_that_is_replaced_needs_no_restart(store: EventStore, tmp_path: Path) -> None:
     settings = load_settings({}, data=tmp_path, origin="log.example.com").sealing_in_data_folder()
-    store = MemoryEventStore()
     sealer = build_sealer(store, settings)
     assert sealer is not None
     write(store)
@@ -128,5 +137,5 @@ def test_a_key_that_is_replaced_needs_no_restart(tmp_path: Path) -> None:
     assert opened(checkpoint, new.public).origin == "log.example.com"
 
 
-def test_without_a_key_named_there_is_no_sealer() -> None:
-    assert build_sealer(MemoryEventStore(), load_settings({})) is None
+def test_without_a_key_named_there_is_no_sealer(store: EventStore) -> None:
+    assert build_sealer(store, load_settings({})) is None

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.sqlite import SqliteEventStore
 from tests.history import History, TestClock
@@ -16,7 +16,7 @@ from tests.replay import check_replay
 
 
 @contextmanager
-def checked(store: EventStore) -> Iterator[EventStore]:
+def checked(store: CoreStore) -> Iterator[CoreStore]:
     """Give the store to a test, and check afterwards that its log folds into its rows."""
     try:
         yield store
@@ -31,9 +31,9 @@ def clock() -> TestClock:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, clock: TestClock) -> Iterator[EventStore]:
+def store(request: pytest.FixtureRequest, clock: TestClock) -> Iterator[CoreStore]:
     """A store whose clock stands still until the test moves it."""
-    opened: EventStore
+    opened: CoreStore
     if request.param == "memory":
         opened = MemoryEventStore(clock)
     else:
@@ -43,27 +43,27 @@ def store(request: pytest.FixtureRequest, clock: TestClock) -> Iterator[EventSto
 
 
 @pytest.fixture
-def sqlite_store(sqlite_url: str, clock: TestClock) -> Iterator[EventStore]:
+def sqlite_store(sqlite_url: str, clock: TestClock) -> Iterator[CoreStore]:
     """SQLite on the clock that the test moves, for tests that reach into its file."""
     with checked(SqliteEventStore(sqlite_url, clock)) as given:
         yield given
 
 
 @pytest.fixture
-def postgres_store(app_url: str) -> Iterator[EventStore]:
+def postgres_store(app_url: str) -> Iterator[CoreStore]:
     """PostgreSQL, whose clock nobody moves, with the app's privileges and no more."""
     with checked(open_store(app_url)) as given:
         yield given
 
 
 @pytest.fixture(params=["sqlite_url", "app_url"])
-def shared_store(request: pytest.FixtureRequest) -> Iterator[EventStore]:
+def shared_store(request: pytest.FixtureRequest) -> Iterator[CoreStore]:
     """A database on its usual clock, for several threads at once."""
     with checked(open_store(request.getfixturevalue(request.param))) as given:
         yield given
 
 
 @pytest.fixture
-def history(store: EventStore, clock: TestClock) -> History:
+def history(store: CoreStore, clock: TestClock) -> History:
     """The world of one store, step by step, on the clock that the test moves."""
     return History(store, clock)

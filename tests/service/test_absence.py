@@ -10,10 +10,10 @@ from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import Phase
 from orchestrator.history.fate import fate_of
 from orchestrator.history.why import why
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore, EventStore
 from orchestrator.ports.workspaces import StoredWorkspace, WorkspaceFilter
 from orchestrator.service.absence import note_absences
-from tests.history import START, History
+from tests.history import START, History, TestClock
 from tests.service.world import Scripted, drainer, recorded
 
 TICK = timedelta(seconds=1)
@@ -24,18 +24,18 @@ def look(history: History) -> bool:
     return note_absences(history.store, history.ids, tick=TICK)
 
 
-def said(store: EventStore) -> list[ev.EventData]:
+def said(store: CoreStore) -> list[ev.EventData]:
     return [event.data for kind in (ev.ExecutorAway, ev.ExecutorBack) for event in recorded(store, kind)]
 
 
-def stored(store: EventStore) -> StoredWorkspace:
+def stored(store: CoreStore) -> StoredWorkspace:
     with store.read() as reader:
         found = reader.workspace("ws")
     assert found is not None
     return found
 
 
-def listed(store: EventStore, phase: Phase) -> list[str]:
+def listed(store: CoreStore, phase: Phase) -> list[str]:
     with store.read() as reader:
         return [row.state.workspace for row in reader.workspaces(WorkspaceFilter(phase=phase))]
 
@@ -68,9 +68,18 @@ def test_a_restart_that_nobody_can_claim_waits_and_is_explained(history: History
         assert reader.unclaimable() == 1
         sentence = "no worker serves executor simulated in pool host-2 since 2026-11-23 14:02:16"
         assert sentence in fate_of(reader, write).explanation
-        restart = stored(store).state.restart
-        assert restart is not None
-        assert sentence in why(reader, restart.id).explanation
+
+
+def test_why_says_that_nobody_serves_it(sqlite_store: EventStore, clock: TestClock) -> None:
+    history = History(sqlite_store, clock)
+    queued(history)
+    history.at(18)
+    assert look(history) is True
+    restart = stored(sqlite_store).state.restart
+    assert restart is not None
+    with sqlite_store.read() as reader:
+        explanation = why(reader, restart.id).explanation
+    assert "no worker serves executor simulated in pool host-2 since 2026-11-23 14:02:16" in explanation
 
 
 def test_it_goes_on_as_soon_as_somebody_is_there(history: History) -> None:

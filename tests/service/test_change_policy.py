@@ -13,7 +13,7 @@ from orchestrator.domain.events import PolicyChanged, RestartQueued
 from orchestrator.domain.policy import Policy, PolicyPatch, parse_policy
 from orchestrator.domain.state import Registration
 from orchestrator.errors import PreconditionFailed
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
 from orchestrator.service.append import Author
 from orchestrator.service.change_policy import change_policy, note_floor
 from orchestrator.service.operate import Operator
@@ -118,7 +118,7 @@ def test_if_match(history: History) -> None:
     assert change(history, "default", expected=version, quiet="4s") > version
 
 
-def test_if_match_lets_one_of_two_through(shared_store: EventStore) -> None:
+def test_if_match_lets_one_of_two_through(shared_store: CoreStore) -> None:
     def put(quiet_ms: int) -> str:
         try:
             change_policy(
@@ -154,7 +154,7 @@ def test_the_floor_lies_below_everything(history: History) -> None:
     assert history.write("p")[0].due_at == START + timedelta(seconds=3)
 
 
-def test_no_window_keeps_an_old_due_under_writers(shared_store: EventStore) -> None:
+def test_no_window_keeps_an_old_due_under_writers(shared_store: CoreStore) -> None:
     """The fixture compares every row's due with its state under the last policy."""
     names = [f"ws-{number}" for number in range(8)]
     stop = threading.Event()
@@ -178,12 +178,12 @@ def test_no_window_keeps_an_old_due_under_writers(shared_store: EventStore) -> N
             writer.join(10)
 
 
-def _exists(store: EventStore, workspace: str) -> bool:
+def _exists(store: CoreStore, workspace: str) -> bool:
     with store.read() as reader:
         return reader.workspace(workspace) is not None
 
 
-def test_a_workspace_that_changes_its_fleet_meanwhile(shared_store: EventStore) -> None:
+def test_a_workspace_that_changes_its_fleet_meanwhile(shared_store: CoreStore) -> None:
     """Whichever comes first, its window follows the policy of the fleet it is in at the end (the fixture checks)."""
     operator = Operator(shared_store, IDS)
 

@@ -17,7 +17,7 @@ from orchestrator.domain import events as ev
 from orchestrator.domain.policy import PolicyPatch
 from orchestrator.errors import InvalidTarget, PermanentError, StorageUnavailable, TransientError, UnknownOutcome
 from orchestrator.ports.executor import Order, Readiness, Receipt
-from orchestrator.ports.store import EventStore, Transaction
+from orchestrator.ports.store import CoreStore, Transaction
 from orchestrator.service import execute
 from orchestrator.service.change_policy import change_policy
 from tests.history import START, History, TestClock
@@ -48,7 +48,7 @@ def queue(history: History, *workspaces: str, **policy: str) -> None:
 class AnswerLost:
     """A store whose next commit is done, and its answer lost on the way."""
 
-    inner: EventStore
+    inner: CoreStore
     armed: bool = False
 
     @contextmanager
@@ -307,7 +307,7 @@ def test_a_result_that_comes_too_late_changes_nothing(history: History) -> None:
 
 
 def test_a_damaged_workspace_keeps_no_slot_from_the_others(
-    sqlite_store: EventStore, sqlite_url: str, clock: TestClock, capsys: pytest.CaptureFixture[str]
+    sqlite_store: CoreStore, sqlite_url: str, clock: TestClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     history = History(sqlite_store, clock)
     queue(history, "bad", "good")
@@ -385,7 +385,7 @@ def test_an_end_whose_answer_is_lost_is_recorded_once(
         store.armed = True
         return act(order)
 
-    drainer(cast("EventStore", store), Scripted(act=act_and_lose)).drain()
+    drainer(cast("CoreStore", store), Scripted(act=act_and_lose)).drain()
 
     assert not store.armed
     assert len(events(history.store, end)) == 1
@@ -403,6 +403,6 @@ def test_a_late_result_whose_answer_is_lost_is_recorded_once(history: History) -
             store.armed = True
         return Receipt(output="done")
 
-    drainer(cast("EventStore", store), Scripted(act=overtaken)).drain()
+    drainer(cast("CoreStore", store), Scripted(act=overtaken)).drain()
 
     assert [late.result for late in events(history.store, ev.LateResultRejected)] == ["succeeded"]

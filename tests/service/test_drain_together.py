@@ -15,7 +15,7 @@ from orchestrator.domain.policy import PolicyPatch
 from orchestrator.domain.state import Registration
 from orchestrator.errors import UnknownOutcome
 from orchestrator.ports.executor import Order, Receipt
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
 from orchestrator.service.append import Author
 from orchestrator.service.change_policy import change_policy
 from orchestrator.service.drain import Drainer
@@ -49,7 +49,7 @@ class Counted:
         return Receipt()
 
 
-def queue(store: EventStore, *workspaces: str) -> None:
+def queue(store: CoreStore, *workspaces: str) -> None:
     for name in workspaces:
         registration = Registration(
             fleet=name.partition("-")[0], labels={}, executor="simulated", target={}, policy=AT_ONCE
@@ -60,12 +60,12 @@ def queue(store: EventStore, *workspaces: str) -> None:
     assert look(store, Bell(), IDS, free_slots=lambda: 1).changed == len(workspaces)
 
 
-def bound(store: EventStore, fleet: str, most: int) -> None:
+def bound(store: CoreStore, fleet: str, most: int) -> None:
     patch = PolicyPatch(max_concurrent=most)
     change_policy(store, IDS, scope=f"fleet:{fleet}", patch=patch, actor="me")
 
 
-def drain_until_done(store: EventStore, workers: list[Drainer], count: int) -> None:
+def drain_until_done(store: CoreStore, workers: list[Drainer], count: int) -> None:
     """Ring every slot again and again, as ticks would, until all have succeeded."""
     for _ in range(200):
         at_once([worker.drain for worker in workers for _ in range(4)])
@@ -74,7 +74,7 @@ def drain_until_done(store: EventStore, workers: list[Drainer], count: int) -> N
     raise AssertionError(f"{len(events(store, CycleSucceeded))} of {count} succeeded")
 
 
-def test_the_bounds_hold_under_eight_threads(shared_store: EventStore) -> None:
+def test_the_bounds_hold_under_eight_threads(shared_store: CoreStore) -> None:
     bound(shared_store, "one", 1)
     bound(shared_store, "two", 2)
     names = [f"{fleet}-{number}" for fleet in ("one", "two", "free") for number in range(5)]
@@ -90,7 +90,7 @@ def test_the_bounds_hold_under_eight_threads(shared_store: EventStore) -> None:
     assert len(events(shared_store, CycleStarted)) == len(names)
 
 
-def test_a_full_fleet_in_front_starves_nobody(shared_store: EventStore) -> None:
+def test_a_full_fleet_in_front_starves_nobody(shared_store: CoreStore) -> None:
     bound(shared_store, "full", 1)
     queue(shared_store, *(f"full-{number}" for number in range(4)))
     queue(shared_store, "other-1")
@@ -112,14 +112,14 @@ def test_a_full_fleet_in_front_starves_nobody(shared_store: EventStore) -> None:
     thread.join(10)
 
 
-def test_eight_slots_for_one_workspace_start_one_cycle(shared_store: EventStore) -> None:
+def test_eight_slots_for_one_workspace_start_one_cycle(shared_store: CoreStore) -> None:
     queue(shared_store, "ws")
     workers = [drainer(shared_store, Scripted(), slots=8) for _ in range(2)]
     started = at_once([worker.drain for worker in workers for _ in range(4)])
     assert sum(started) == 1
 
 
-def test_a_row_that_a_writer_holds_is_passed_over_at_first(postgres_store: EventStore, postgres_url: str) -> None:
+def test_a_row_that_a_writer_holds_is_passed_over_at_first(postgres_store: CoreStore, postgres_url: str) -> None:
     queue(postgres_store, "busy", "free")
     with psycopg.connect(postgres_url.replace("+psycopg", "")) as other:
         other.execute("SELECT 1 FROM workspaces WHERE id = 'busy' FOR UPDATE")
@@ -134,7 +134,7 @@ def test_a_row_that_a_writer_holds_is_passed_over_at_first(postgres_store: Event
 
 
 def test_a_row_that_a_writer_holds_is_waited_for_where_nothing_else_is_left(
-    postgres_store: EventStore, postgres_url: str
+    postgres_store: CoreStore, postgres_url: str
 ) -> None:
     queue(postgres_store, "busy")
     plain_url = postgres_url.replace("+psycopg", "")
@@ -153,7 +153,7 @@ def _waits_for_a_row(watcher: psycopg.Connection) -> bool:
 
 
 @pytest.mark.parametrize("said", ["NUL \x00", "half a pair \ud800"])
-def test_odd_words_of_a_plug_in_are_stored(postgres_store: EventStore, said: str) -> None:
+def test_odd_words_of_a_plug_in_are_stored(postgres_store: CoreStore, said: str) -> None:
     def act(order: Order) -> Receipt:
         if order.fence == 1:
             raise UnknownOutcome(said)

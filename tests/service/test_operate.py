@@ -15,7 +15,7 @@ from orchestrator.domain.policy import PolicyPatch
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.state import Registration
 from orchestrator.errors import Conflict, InvalidInput, KeyReused, NotFound
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
 from orchestrator.service.append import Author
 from orchestrator.service.idempotency import RequestKey
 from orchestrator.service.operate import Operator
@@ -129,7 +129,7 @@ def test_hold_release_remove(history: History) -> None:
         change("ws", cmd.Remove(reason="gone"), ME)
 
 
-def test_removal_is_told_after_its_commit(store: EventStore, history: History) -> None:
+def test_removal_is_told_after_its_commit(store: CoreStore, history: History) -> None:
     told: list[tuple[str, bool]] = []
 
     def on_removed(workspace: str) -> None:
@@ -189,7 +189,7 @@ def test_an_unknown_workspace(history: History, command: Command) -> None:
     assert command(history.operator, KEY)[1] is False  # a refusal is not kept
 
 
-def test_a_request_from_threads_at_once_has_one_effect(shared_store: EventStore) -> None:
+def test_a_request_from_threads_at_once_has_one_effect(shared_store: CoreStore) -> None:
     operator = Operator(shared_store, IDS)
     operator.register("ws", WEB, ME)
     answers = at_once([lambda: operator.request_restart("ws", MANUAL, ME, KEY) for _ in range(5)])

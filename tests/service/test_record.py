@@ -10,7 +10,7 @@ import pytest
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import FileWritten, Trigger, WorkspaceRegistered, WriteDecision
 from orchestrator.domain.policy import Action
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
 from orchestrator.service.record import AutoRegistration, RecordedBatch, Write, record_writes
 from tests.history import START, CountedIds, History
 from tests.service.world import events, write
@@ -19,7 +19,7 @@ OFF = AutoRegistration()
 MINUTE = timedelta(seconds=60)
 
 
-def record(store: EventStore, *writes: Write, auto: AutoRegistration = OFF) -> RecordedBatch:
+def record(store: CoreStore, *writes: Write, auto: AutoRegistration = OFF) -> RecordedBatch:
     batch, replayed = record_writes(store, writes, actor="me", ids=CountedIds(500), auto=auto)
     assert not replayed
     return batch

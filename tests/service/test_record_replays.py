@@ -10,7 +10,7 @@ import pytest
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import FileWritten, WorkspaceRegistered
 from orchestrator.errors import KeyReused
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
 from orchestrator.service.idempotency import RequestKey
 from orchestrator.service.record import AcceptedWrite, AutoRegistration, RecordedBatch, Write, record_writes
 from tests.history import START, History
@@ -21,7 +21,7 @@ KEY = RequestKey(key="k1", fingerprint="POST /v1/writes a")
 
 
 def record(
-    store: EventStore,
+    store: CoreStore,
     *writes: Write,
     request: RequestKey | None = None,
     actor: str = "me",
@@ -30,25 +30,25 @@ def record(
     return record_writes(store, writes, actor=actor, ids=IDS, auto=auto, request=request)
 
 
-def one(store: EventStore, write: Write) -> AcceptedWrite:
+def one(store: CoreStore, write: Write) -> AcceptedWrite:
     batch, _ = record(store, write)
     assert not batch.refused
     return batch.accepted[0]
 
 
-def test_the_same_id_again_is_the_same_write(store: EventStore) -> None:
+def test_the_same_id_again_is_the_same_write(store: CoreStore) -> None:
     first, again = one(store, WRITE), one(store, WRITE)
     assert again == replace(first, replayed=True)
     assert len(events(store, FileWritten)) == 1
 
 
-def test_a_source_that_is_named_is_another_namespace(store: EventStore) -> None:
+def test_a_source_that_is_named_is_another_namespace(store: CoreStore) -> None:
     first = one(store, WRITE)
     assert one(store, replace(WRITE, source="editor")).id != first.id
     assert one(store, replace(WRITE, source="me")).id == first.id  # the actor is the default
 
 
-def test_the_same_instant_in_another_zone_is_the_same(store: EventStore) -> None:
+def test_the_same_instant_in_another_zone_is_the_same(store: CoreStore) -> None:
     at = datetime(2026, 11, 23, 12, 0, 0, 123_456, tzinfo=UTC)
     first = one(store, replace(WRITE, occurred_at=at))
     again = one(store, replace(WRITE, occurred_at=at.astimezone(timezone(timedelta(hours=2)))))
@@ -65,14 +65,14 @@ def test_the_same_instant_in_another_zone_is_the_same(store: EventStore) -> None
         replace(WRITE, occurred_at=START),
     ],
 )
-def test_the_same_id_with_another_body_is_refused(store: EventStore, other: Write) -> None:
+def test_the_same_id_with_another_body_is_refused(store: CoreStore, other: Write) -> None:
     one(store, WRITE)
     batch, _ = record(store, other)
     assert [refusal.error for refusal in batch.refused] == ["KeyReused"]
     assert len(events(store, FileWritten)) == 1
 
 
-def test_the_same_id_twice_in_one_batch(store: EventStore) -> None:
+def test_the_same_id_twice_in_one_batch(store: CoreStore) -> None:
     batch, _ = record(store, WRITE, replace(WRITE, path="b.py"), WRITE)
     assert batch.accepted[2] == replace(batch.accepted[0], replayed=True)
     assert [(refusal.index, refusal.error) for refusal in batch.refused] == [(1, "KeyReused")]
@@ -97,7 +97,7 @@ def test_a_replay_after_the_removal(history: History) -> None:
     assert one(history.store, WRITE).id == first.id
 
 
-def test_the_same_request_again(store: EventStore) -> None:
+def test_the_same_request_again(store: CoreStore) -> None:
     first, replayed = record(store, WRITE, Write(workspace="ws", path=""), request=KEY)
     assert not replayed
     again, replayed = record(store, WRITE, Write(workspace="ws", path=""), request=KEY)
@@ -107,13 +107,13 @@ def test_the_same_request_again(store: EventStore) -> None:
     assert len(events(store, FileWritten)) == 1
 
 
-def test_the_same_key_with_another_body(store: EventStore) -> None:
+def test_the_same_key_with_another_body(store: CoreStore) -> None:
     record(store, WRITE, request=KEY)
     with pytest.raises(KeyReused, match="k1"):
         record(store, WRITE, request=replace(KEY, fingerprint="POST /v1/writes b"))
 
 
-def test_a_key_belongs_to_its_actor(store: EventStore) -> None:
+def test_a_key_belongs_to_its_actor(store: CoreStore) -> None:
     record(store, Write(workspace="ws", path="a"), request=KEY)
     _, replayed = record(store, Write(workspace="ws", path="a"), request=KEY, actor="you")
     assert not replayed
@@ -128,7 +128,7 @@ def test_a_request_of_which_nothing_was_stored_may_come_again(history: History) 
     assert (sorted(batch.accepted), replayed) == ([0], False)
 
 
-def test_a_key_from_threads_at_once_has_one_effect(shared_store: EventStore) -> None:
+def test_a_key_from_threads_at_once_has_one_effect(shared_store: CoreStore) -> None:
     write = Write(workspace="ws", path="a")
     answers = at_once([lambda: record(shared_store, write, request=KEY) for _ in range(6)])
     assert len({batch.accepted[0].id for batch, _ in answers}) == 1
@@ -136,7 +136,7 @@ def test_a_key_from_threads_at_once_has_one_effect(shared_store: EventStore) -> 
     assert len(events(shared_store, FileWritten)) == 1
 
 
-def test_a_key_for_two_workspaces_at_once(shared_store: EventStore) -> None:
+def test_a_key_for_two_workspaces_at_once(shared_store: CoreStore) -> None:
     def send(workspace: str) -> str:
         try:
             record(shared_store, Write(workspace=workspace, path="a"), request=replace(KEY, fingerprint=workspace))
@@ -148,13 +148,13 @@ def test_a_key_for_two_workspaces_at_once(shared_store: EventStore) -> None:
     assert len(events(shared_store, FileWritten)) == 1
 
 
-def test_an_id_from_threads_at_once_is_one_write(shared_store: EventStore) -> None:
+def test_an_id_from_threads_at_once_is_one_write(shared_store: CoreStore) -> None:
     answers = at_once([lambda: one(shared_store, WRITE) for _ in range(6)])
     assert len({answer.id for answer in answers}) == 1
     assert sum(answer.replayed for answer in answers) == 5
 
 
-def test_first_writes_at_once_register_once(shared_store: EventStore) -> None:
+def test_first_writes_at_once_register_once(shared_store: CoreStore) -> None:
     at_once([lambda n=n: one(shared_store, Write(workspace="new", path=f"p{n}")) for n in range(6)])  # type: ignore[misc]
     assert len(events(shared_store, WorkspaceRegistered)) == 1
     assert len(events(shared_store, FileWritten)) == 6

@@ -15,7 +15,7 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.errors import ExecutionCancelled
 from orchestrator.ports.executor import Order, Receipt
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
 from orchestrator.service import drain
 from orchestrator.service.append import Author
 from orchestrator.service.drain import Drainer
@@ -193,7 +193,7 @@ def test_the_book_drops_only_what_it_was_given() -> None:
     assert book.renew_every_s() == math.inf
 
 
-def test_a_database_that_is_away_at_the_end_of_a_cycle(postgres_store: EventStore, postgres_url: str) -> None:
+def test_a_database_that_is_away_at_the_end_of_a_cycle(postgres_store: CoreStore, postgres_url: str) -> None:
     queue_now(postgres_store, "ws")
     gate = Gate()
     worker = drainer(postgres_store, Scripted(act=gate.act))
@@ -207,7 +207,7 @@ def test_a_database_that_is_away_at_the_end_of_a_cycle(postgres_store: EventStor
 
 
 def test_a_stop_while_the_database_is_away_leaves_the_rest_to_the_lease(
-    postgres_store: EventStore, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_store: CoreStore, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drain, "_RECORD_AT_STOP_S", 0.3)
     queue_now(postgres_store, "ws")
@@ -223,7 +223,7 @@ def test_a_stop_while_the_database_is_away_leaves_the_rest_to_the_lease(
 
 
 def test_a_database_that_comes_back_while_stopping(
-    postgres_store: EventStore, postgres_url: str, capsys: pytest.CaptureFixture[str]
+    postgres_store: CoreStore, postgres_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     queue_now(postgres_store, "ws")
     gate = Gate()
@@ -239,7 +239,7 @@ def test_a_database_that_comes_back_while_stopping(
 
 
 def test_a_database_that_is_away_starts_nothing(
-    postgres_store: EventStore, postgres_url: str, capsys: pytest.CaptureFixture[str]
+    postgres_store: CoreStore, postgres_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     queue_now(postgres_store, "ws")
     worker = drainer(postgres_store, Scripted())

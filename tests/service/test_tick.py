@@ -20,7 +20,7 @@ from orchestrator.domain.events import (
 from orchestrator.domain.policy import parse_policy
 from orchestrator.domain.state import Registration
 from orchestrator.errors import StorageUnavailable
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
 from orchestrator.service.append import Author
 from orchestrator.service.operate import Operator
 from orchestrator.service.record import Write, record_writes
@@ -36,7 +36,7 @@ def look_once(history: History, bell: Bell | None = None, free: int = 4) -> Look
     return look(history.store, bell or Bell(), history.ids, free_slots=lambda: free)
 
 
-def register(store: EventStore, workspace: str, **policy: object) -> None:
+def register(store: CoreStore, workspace: str, **policy: object) -> None:
     registration = Registration(
         fleet="default", labels={}, executor="simulated", target={}, policy=parse_policy(policy)
     )
@@ -105,7 +105,7 @@ def test_a_rescue_that_gives_up_folds_what_was_asked_for_meanwhile(history: Hist
     assert [(queued.cause, queued.files) for queued in events(history.store, RestartQueued)][1:] == [(Cause.MANUAL, 2)]
 
 
-def test_two_looks_at_once_fold_once(shared_store: EventStore) -> None:
+def test_two_looks_at_once_fold_once(shared_store: CoreStore) -> None:
     for number in range(12):
         register(shared_store, f"ws-{number}", quiet=0)
         write(shared_store, f"ws-{number}", "a")
@@ -150,7 +150,7 @@ def test_a_broker_that_is_away_loses_nothing(history: History) -> None:
 
 
 def test_one_damaged_workspace_stops_nobody_else(
-    sqlite_store: EventStore, sqlite_url: str, clock: TestClock, capsys: pytest.CaptureFixture[str]
+    sqlite_store: CoreStore, sqlite_url: str, clock: TestClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(120):  # more than a page, the damaged one first
         write(sqlite_store, f"ws-{number:03}", "a")
@@ -167,7 +167,7 @@ def test_one_damaged_workspace_stops_nobody_else(
     assert all("ws-000" in line for line in said)
 
 
-def test_a_row_that_another_holds_is_waited_for_at_the_end(postgres_store: EventStore, postgres_url: str) -> None:
+def test_a_row_that_another_holds_is_waited_for_at_the_end(postgres_store: CoreStore, postgres_url: str) -> None:
     for name in ("busy", "free"):
         register(postgres_store, name, quiet=0)
         write(postgres_store, name, "a")
@@ -186,7 +186,7 @@ def test_a_row_that_another_holds_is_waited_for_at_the_end(postgres_store: Event
 
 
 def test_a_row_that_is_held_for_long_does_not_end_the_look(
-    postgres_store: EventStore, postgres_url: str, capsys: pytest.CaptureFixture[str]
+    postgres_store: CoreStore, postgres_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     register(postgres_store, "busy", quiet=0)
     write(postgres_store, "busy", "a")
@@ -197,7 +197,7 @@ def test_a_row_that_is_held_for_long_does_not_end_the_look(
     assert look(postgres_store, Bell(), IDS, free_slots=lambda: 1).changed == 1
 
 
-def test_a_workspace_under_constant_writes_is_folded_in_time(postgres_store: EventStore) -> None:
+def test_a_workspace_under_constant_writes_is_folded_in_time(postgres_store: CoreStore) -> None:
     register(postgres_store, "hot", quiet="400ms", max_wait="500ms", min_interval=0)
     stop = threading.Event()
 

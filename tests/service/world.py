@@ -13,7 +13,7 @@ from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import DEFAULT_POOL
 from orchestrator.errors import BrokerUnavailable
 from orchestrator.ports.executor import Executor, Order, Readiness, Receipt
-from orchestrator.ports.store import EventFilter, EventStore, Ids
+from orchestrator.ports.store import CoreStore, EventFilter, Ids
 from orchestrator.service.drain import Drainer
 from orchestrator.service.record import AcceptedWrite, AutoRegistration, Write, record_writes
 from orchestrator.time_ordered_ids import TimeOrderedIds
@@ -71,7 +71,7 @@ class Scripted:
 
 
 def drainer(
-    store: EventStore,
+    store: CoreStore,
     executor: Executor | None,
     *,
     slots: int = 1,
@@ -93,19 +93,19 @@ def drainer(
     )
 
 
-def events(store: EventStore, kind: type[DataT], workspace: str | None = None) -> list[DataT]:
+def events(store: CoreStore, kind: type[DataT], workspace: str | None = None) -> list[DataT]:
     """Return the data of all events of a type, in order."""
     return [event.data for event in recorded(store, kind, workspace) if isinstance(event.data, kind)]
 
 
-def recorded(store: EventStore, kind: type[EventData] | None = None, workspace: str | None = None) -> list[Recorded]:
+def recorded(store: CoreStore, kind: type[EventData] | None = None, workspace: str | None = None) -> list[Recorded]:
     """Return the events of a type, or all, in order."""
     types = () if kind is None else (kind.type_name(),)
     with store.read() as reader:
         return reader.events(EventFilter(types=types, workspace=workspace, limit=100_000))
 
 
-def write(store: EventStore, workspace: str, *paths: str, auto: AutoRegistration = SIMULATED) -> list[AcceptedWrite]:
+def write(store: CoreStore, workspace: str, *paths: str, auto: AutoRegistration = SIMULATED) -> list[AcceptedWrite]:
     """Record writes in one batch; all must be good."""
     writes = [Write(workspace=workspace, path=path) for path in paths]
     batch, _ = record_writes(store, writes, actor="me", ids=IDS, auto=auto)

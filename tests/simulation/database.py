@@ -16,10 +16,7 @@ from typing import Protocol, TypeVar
 
 from orchestrator.domain.serving import Serving
 from orchestrator.errors import StorageUnavailable
-from orchestrator.ports.inquiries import FileWrites
-from orchestrator.ports.sealing import StoredCheckpoint, Tile
-from orchestrator.ports.store import Counters, Reader, Transaction
-from orchestrator.ports.verification import StoredVerification
+from orchestrator.ports.store import CoreReader, Transaction
 from tests.memory_store.store import MemoryEventStore
 from tests.simulation.boundaries import Boundary, boundaries_of
 from tests.simulation.faults import Fault
@@ -101,7 +98,7 @@ class Locks:
 
 
 class SimulatedStore:
-    """``EventStore`` of all simulated processes."""
+    """``CoreStore`` of all simulated processes."""
 
     def __init__(self, hub: Hub, world: Striking, committed: Callable[[Collection[str] | None], None]) -> None:
         self.clock = DatabaseClock(hub)
@@ -122,7 +119,7 @@ class SimulatedStore:
     def write_open_windows(self, fleet: str | None) -> AbstractContextManager[Transaction]:
         return _Write(self, "write_open_windows", (), False, lambda names: self.memory.write_open_windows(fleet))
 
-    def read(self) -> AbstractContextManager[Reader]:
+    def read(self) -> AbstractContextManager[CoreReader]:
         return _Read(self)
 
     def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> set[str]:
@@ -140,29 +137,8 @@ class SimulatedStore:
     def ticked(self) -> None:
         self._change("ticked", (), self.memory.ticked)
 
-    def save_counters(self, counters: Counters, *, expected_position: int) -> bool:
-        change = partial(self.memory.save_counters, counters, expected_position=expected_position)
-        return self._change("save_counters", (), change)
-
-    def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:
-        change = partial(self.memory.add_file_counts, files, position=position, expected_position=expected_position)
-        return self._change("add_file_counts", (), change)
-
     def forget_answers(self, before: datetime) -> int:
         return self._change("forget_answers", (), partial(self.memory.forget_answers, before))
-
-    def save_verification(self, found: StoredVerification, *, expected_position: int | None) -> bool:
-        change = partial(self.memory.save_verification, found, expected_position=expected_position)
-        return self._change("save_verification", (), change)
-
-    def save_checkpoint(self, checkpoint: StoredCheckpoint, tiles: Sequence[Tile]) -> None:
-        self._change("save_checkpoint", (), partial(self.memory.save_checkpoint, checkpoint, tiles))
-
-    def mark_exported(self, tree_size: int) -> None:
-        self._change("mark_exported", (), partial(self.memory.mark_exported, tree_size))
-
-    def note_seal_failure(self, reason: str) -> None:
-        self._change("note_seal_failure", (), partial(self.memory.note_seal_failure, reason))
 
     def check(self, *, reads_only: bool = False) -> None:
         if self.away:
@@ -198,11 +174,11 @@ class SimulatedStore:
             raise StorageUnavailable("the connection was cut; the outcome is unknown")
 
 
-class _Read(AbstractContextManager[Reader]):
+class _Read(AbstractContextManager[CoreReader]):
     def __init__(self, store: SimulatedStore) -> None:
         self._store = store
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> CoreReader:
         (begin,) = boundaries_of(sys._getframe(1).f_code, "read")
         self._store.cross(begin)
         self._inner = self._store.memory.read()

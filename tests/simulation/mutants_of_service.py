@@ -19,7 +19,7 @@ from orchestrator.domain.serving import Need, Patience, SeenWorker, Serving, abs
 from orchestrator.domain.state import UnsettledRestart, WorkspaceState
 from orchestrator.errors import Unavailable
 from orchestrator.ports.executor import Executor, Order, Receipt
-from orchestrator.ports.store import EventStore, Ids, Running, StoredAnswer, Transaction
+from orchestrator.ports.store import CoreStore, Ids, Running, StoredAnswer, Transaction
 from orchestrator.ports.workspaces import OpenCycle, WorkspaceFilter
 from orchestrator.service import absence, append, change_policy, claim, dead_worker, drain, execute, lease, tick
 from orchestrator.service.append import Author
@@ -39,7 +39,7 @@ _ready_workspaces = MemoryReader.ready_workspaces
 
 
 def living_called_dead(planting: Planting) -> None:
-    def cycles_of(store: EventStore, worker: str) -> list[OpenCycle]:
+    def cycles_of(store: CoreStore, worker: str) -> list[OpenCycle]:
         with store.read() as reader:
             rows = reader.workspaces(WorkspaceFilter(removed=True))
         running = [(row.state, row.state.cycle) for row in rows]

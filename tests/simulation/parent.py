@@ -7,7 +7,7 @@ from functools import partial
 from random import Random
 
 from orchestrator.errors import Unavailable
-from orchestrator.ports.store import EventStore, Ids
+from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.service.dead_worker import abandon_cycles_of
 from tests.simulation.hub import SECOND, Hub, Process
 
@@ -20,7 +20,7 @@ class Parents:
     """Whoever is left to say that a worker died. ``start_anew`` is told of each worker that was buried."""
 
     def __init__(
-        self, hub: Hub, rng: Random, store: EventStore, ids: Ids, start_anew: Callable[[Process], None]
+        self, hub: Hub, rng: Random, store: CoreStore, ids: Ids, start_anew: Callable[[Process], None]
     ) -> None:
         self._hub, self._rng, self._store, self._ids, self._start_anew = hub, rng, store, ids, start_anew
         self._children: dict[Process, Process] = {}

@@ -16,7 +16,7 @@ import msgspec
 from orchestrator.audit.verify.lines import microseconds, parse_instant
 from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.history.fate import Fate, fates_of
-from orchestrator.ports.store import Reader
+from orchestrator.ports.store import CoreReader
 
 _STATES = {
     "RestartQueued": "queued",
@@ -86,7 +86,7 @@ class _Told:
         self.waiting[name] = [(position, event) for position, event in self.waiting[name] if position > to_position]
 
 
-def wrongly_told(reader: Reader, events: Sequence[StoredEvent]) -> Iterator[str]:
+def wrongly_told(reader: CoreReader, events: Sequence[StoredEvent]) -> Iterator[str]:
     """Yield a sentence for each restart and each write of which the product tells something else than the log."""
     told = _Told()
     for event in events:

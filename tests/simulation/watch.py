@@ -21,7 +21,7 @@ from orchestrator.audit.verify.ledger import Workspace
 from orchestrator.audit.verify.lines import Envelope, Unreadable, microseconds
 from orchestrator.audit.verify.log_pass import Verifier
 from orchestrator.domain.canonical_line import StoredEvent
-from orchestrator.ports.store import EventFilter, Reader
+from orchestrator.ports.store import CoreReader, EventFilter
 from orchestrator.ports.workspaces import StoredWorkspace
 from tests.simulation.hub import SECOND
 
@@ -55,7 +55,7 @@ class Watch:
         self._rows: dict[str, StoredWorkspace] = {}
         self._paths: dict[str, list[tuple[int, str]]] = defaultdict(list)
 
-    def committed(self, reader: Reader, names: Collection[str], now: int, *, all_rows: bool) -> None:
+    def committed(self, reader: CoreReader, names: Collection[str], now: int, *, all_rows: bool) -> None:
         """Take what a commit has added, and compare the rows that it may have changed."""
         taken, written = self.verifier.ledger.position, set[str | None]()
         if self.unreadable is not None:

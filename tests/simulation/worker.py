@@ -9,7 +9,7 @@ from functools import partial
 from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import DEFAULT_POOL
 from orchestrator.ports.executor import Executor
-from orchestrator.ports.store import Doorbell, EventStore, Ids
+from orchestrator.ports.store import CoreStore, Doorbell, Ids
 from orchestrator.service.drain import Drainer
 from tests.simulation.broker import Task
 from tests.simulation.hub import SECOND, Hub, Process
@@ -24,7 +24,7 @@ _GRACE_S = 10.0
 class Wiring:
     """What every worker gets."""
 
-    store: EventStore
+    store: CoreStore
     doorbell: Doorbell
     executors: Mapping[str, Executor]
     ids: Ids

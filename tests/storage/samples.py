@@ -26,7 +26,7 @@ from orchestrator.domain.state import (
     WorkspaceState,
     Writes,
 )
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
 from orchestrator.ports.workspaces import Lease, StoredWorkspace
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -229,7 +229,7 @@ def open_window(writes: int = 0, requests: int = 0) -> Window:
     )
 
 
-def put(store: EventStore, *saved: WorkspaceState | StoredWorkspace, due_at: datetime | None = None) -> None:
+def put(store: CoreStore, *saved: WorkspaceState | StoredWorkspace, due_at: datetime | None = None) -> None:
     """Save workspaces; bare states have the same due instant, and a lease until noon where their cycle is open."""
     rows = []
     for one in saved:
@@ -240,7 +240,7 @@ def put(store: EventStore, *saved: WorkspaceState | StoredWorkspace, due_at: dat
         transaction.save(rows)
 
 
-def log(store: EventStore, *events: ev.NewEvent) -> list[ev.Recorded]:
+def log(store: CoreStore, *events: ev.NewEvent) -> list[ev.Recorded]:
     """Append in one transaction."""
     with store.write() as transaction:
         return transaction.append(events)

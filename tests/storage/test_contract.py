@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action, PolicyLayer, PolicyPatch
 from orchestrator.errors import Conflict, StorageUnavailable
-from orchestrator.ports.store import EventFilter, EventStore, StoredAnswer
+from orchestrator.ports.store import CoreStore, EventFilter, StoredAnswer
 from orchestrator.ports.workspaces import StoredWorkspace
 from tests.storage.conftest import SetClock
 from tests.storage.samples import (
@@ -30,7 +30,7 @@ from tests.storage.samples import (
 from tests.waiting import wait_until
 
 
-def test_an_event_is_read_as_it_was_appended(store: EventStore) -> None:
+def test_an_event_is_read_as_it_was_appended(store: CoreStore) -> None:
     given = event(
         ev.FileWritten(path="ä/b c", op=ev.Operation.RENAMED, action=Action.RELOAD, digest="d", size=3, rule="*.py"),
         source="editor",
@@ -50,7 +50,7 @@ def test_an_event_is_read_as_it_was_appended(store: EventStore) -> None:
         assert reader.event("evt_unknown") is None
 
 
-def test_one_transaction_is_one_instant_and_keeps_the_order_given(store: EventStore) -> None:
+def test_one_transaction_is_one_instant_and_keeps_the_order_given(store: CoreStore) -> None:
     with store.write() as transaction:
         first = transaction.append([file_written(f"{number}") for number in range(1_500)])
         second = transaction.append([requested()])
@@ -64,7 +64,7 @@ def test_one_transaction_is_one_instant_and_keeps_the_order_given(store: EventSt
         assert reader.last_position() == recorded[-1].position
 
 
-def test_an_empty_store(store: EventStore) -> None:
+def test_an_empty_store(store: CoreStore) -> None:
     with store.write(["nobody"]) as transaction:
         assert transaction.append([]) == []
         transaction.save([])
@@ -80,7 +80,7 @@ def test_an_empty_store(store: EventStore) -> None:
         assert reader.now() >= transaction.now
 
 
-def test_a_taken_version_is_a_conflict_and_rolls_back(store: EventStore) -> None:
+def test_a_taken_version_is_a_conflict_and_rolls_back(store: CoreStore) -> None:
     log(store, requested(version=1))
 
     def decide_again() -> None:
@@ -95,7 +95,7 @@ def test_a_taken_version_is_a_conflict_and_rolls_back(store: EventStore) -> None
         assert reader.workspace("ws") is None
 
 
-def test_a_conflict_that_is_swallowed_does_not_pass_for_a_commit(store: EventStore) -> None:
+def test_a_conflict_that_is_swallowed_does_not_pass_for_a_commit(store: CoreStore) -> None:
     log(store, requested(version=1))
 
     def decide_and_go_on() -> None:
@@ -110,13 +110,13 @@ def test_a_conflict_that_is_swallowed_does_not_pass_for_a_commit(store: EventSto
         assert len(reader.events(EventFilter())) == 1
 
 
-def test_facts_and_events_of_no_workspace_have_no_version_to_collide(store: EventStore) -> None:
+def test_facts_and_events_of_no_workspace_have_no_version_to_collide(store: CoreStore) -> None:
     regressed = ev.ClockRegressed(by_ms=5)
     recorded = log(store, file_written(), file_written(), event(regressed, None), event(regressed, None))
     assert [one.version for one in recorded] == [None] * 4
 
 
-def test_rollback_is_exact(store: EventStore) -> None:
+def test_rollback_is_exact(store: CoreStore) -> None:
     put(store, state())
     log(store, file_written(source_id="1"))
 
@@ -144,7 +144,7 @@ def test_rollback_is_exact(store: EventStore) -> None:
     log(store, file_written(source_id="2"), requested())
 
 
-def test_a_reader_that_remembers_the_last_position_misses_nothing(store: EventStore) -> None:
+def test_a_reader_that_remembers_the_last_position_misses_nothing(store: CoreStore) -> None:
     threads, appends = 8, 15
     done = Event()
 
@@ -174,7 +174,7 @@ def test_a_reader_that_remembers_the_last_position_misses_nothing(store: EventSt
 
 
 def test_recorded_time_stands_still_while_the_clock_has_stepped_back(
-    clocked_store: EventStore, set_clock: SetClock
+    clocked_store: CoreStore, set_clock: SetClock
 ) -> None:
     [first] = log(clocked_store, file_written())
     set_clock.step(-3_600)
@@ -189,7 +189,7 @@ def test_recorded_time_stands_still_while_the_clock_has_stepped_back(
         assert transaction.clock_behind_ms == 0
 
 
-def test_the_newest_clock_regression(store: EventStore) -> None:
+def test_the_newest_clock_regression(store: CoreStore) -> None:
     log(store, event(ev.ClockRegressed(by_ms=1), None))
     [newest] = log(store, event(ev.ClockRegressed(by_ms=2), None))
     log(store, file_written())
@@ -197,7 +197,7 @@ def test_the_newest_clock_regression(store: EventStore) -> None:
         assert transaction.last_clock_regression_at() == newest.recorded_at
 
 
-def test_events_are_found_by_their_source(store: EventStore) -> None:
+def test_events_are_found_by_their_source(store: CoreStore) -> None:
     recorded = log(
         store,
         file_written(source="editor", source_id="1"),
@@ -214,7 +214,7 @@ def test_events_are_found_by_their_source(store: EventStore) -> None:
         log(store, file_written(source="local:me", source_id="1"))
 
 
-def test_a_state_with_every_field_set_comes_back_whole(store: EventStore) -> None:
+def test_a_state_with_every_field_set_comes_back_whole(store: CoreStore) -> None:
     saved = StoredWorkspace(state=full_state(), due_at=at(20.000001))
     with store.write(["ws"]) as transaction:
         transaction.save([saved])
@@ -226,7 +226,7 @@ def test_a_state_with_every_field_set_comes_back_whole(store: EventStore) -> Non
         assert transaction.locked() == ("ws",)
 
 
-def test_only_held_workspaces_can_be_seen_and_saved(store: EventStore) -> None:
+def test_only_held_workspaces_can_be_seen_and_saved(store: CoreStore) -> None:
     put(store, state("a"), state("b"))
 
     def save_another() -> None:
@@ -240,7 +240,7 @@ def test_only_held_workspaces_can_be_seen_and_saved(store: EventStore) -> None:
         assert reader.workspace("b") == StoredWorkspace(state=state("b"), due_at=None)
 
 
-def test_many_workspaces_are_saved_and_locked_in_order(store: EventStore) -> None:
+def test_many_workspaces_are_saved_and_locked_in_order(store: CoreStore) -> None:
     names = [f"ws-{number:04}" for number in range(600)]
     put(store, *(state(name) for name in names))
     with store.write(names[::-1]) as transaction:
@@ -251,7 +251,7 @@ def test_many_workspaces_are_saved_and_locked_in_order(store: EventStore) -> Non
         assert [one.state.version for one in stored if one is not None] == [2] * 600
 
 
-def test_policies_are_replaced_by_scope(store: EventStore) -> None:
+def test_policies_are_replaced_by_scope(store: CoreStore) -> None:
     layers = [
         PolicyLayer(scope="default", policy=PolicyPatch(), version=1),
         PolicyLayer(scope="fleet:blue", policy=FULL_PATCH, version=2),
@@ -265,7 +265,7 @@ def test_policies_are_replaced_by_scope(store: EventStore) -> None:
         assert reader.policies().layers == {"default": layers[2], "fleet:blue": layers[1]}
 
 
-def test_answers_are_kept_by_actor_and_key_until_they_are_forgotten(store: EventStore) -> None:
+def test_answers_are_kept_by_actor_and_key_until_they_are_forgotten(store: CoreStore) -> None:
     answer = StoredAnswer(fingerprint="sha", answer='{"position":1}')
     with store.write() as transaction:
         transaction.remember("me", "key", answer)
@@ -287,7 +287,7 @@ def test_answers_are_kept_by_actor_and_key_until_they_are_forgotten(store: Event
         assert transaction.answer("me", "key") is None
 
 
-def test_writers_of_one_workspace_take_turns(store: EventStore) -> None:
+def test_writers_of_one_workspace_take_turns(store: CoreStore) -> None:
     put(store, state())
     threads, turns = 6, 8
 
@@ -309,7 +309,7 @@ def test_writers_of_one_workspace_take_turns(store: EventStore) -> None:
         assert [one.version for one in reader.events(EventFilter())] == list(range(1, threads * turns + 1))
 
 
-def test_of_two_that_register_at_once_one_finds_the_other(store: EventStore) -> None:
+def test_of_two_that_register_at_once_one_finds_the_other(store: CoreStore) -> None:
     names = [f"new-{number}" for number in range(12)]
 
     def register(_: int) -> int:
@@ -326,7 +326,7 @@ def test_of_two_that_register_at_once_one_finds_the_other(store: EventStore) -> 
         assert sum(pool.map(register, range(4))) == len(names)
 
 
-def test_a_writer_waits_for_the_one_before_and_sees_what_it_did(store: EventStore) -> None:
+def test_a_writer_waits_for_the_one_before_and_sees_what_it_did(store: CoreStore) -> None:
     started = Event()
 
     def second() -> StoredWorkspace | None:
@@ -343,7 +343,7 @@ def test_a_writer_waits_for_the_one_before_and_sees_what_it_did(store: EventStor
         assert waiting.result(timeout=5) == StoredWorkspace(state=state(version=3), due_at=None)
 
 
-def test_a_reader_sees_one_state_throughout(store: EventStore) -> None:
+def test_a_reader_sees_one_state_throughout(store: CoreStore) -> None:
     log(store, file_written())
     with store.read() as reader:
         assert reader.last_position() == 1
@@ -356,17 +356,17 @@ def test_a_reader_sees_one_state_throughout(store: EventStore) -> None:
         assert reader.last_position() > 1
 
 
-def test_free_rows_are_held_also_when_locked_ones_are_to_be_skipped(store: EventStore) -> None:
+def test_free_rows_are_held_also_when_locked_ones_are_to_be_skipped(store: CoreStore) -> None:
     put(store, state("a"), state("b"))
     with store.write(["a", "b", "c"], skip_locked=True) as transaction:
         assert transaction.locked() == ("a", "b")
         transaction.save([StoredWorkspace(state=state("c"), due_at=None)])
 
 
-def test_floats_are_refused_everywhere(store: EventStore) -> None:
+def test_floats_are_refused_everywhere(store: CoreStore) -> None:
     with pytest.raises(TypeError):
         log(store, event(ev.ProbeSuppressed(reason=ev.Suppression.HELD, detail=0.5)))  # type: ignore[arg-type]
 
 
-def test_check_passes_on_a_store_that_can_serve(store: EventStore) -> None:
+def test_check_passes_on_a_store_that_can_serve(store: CoreStore) -> None:
     store.check()

@@ -10,12 +10,11 @@ from orchestrator.domain.encoding import encode_data
 from orchestrator.domain.policy import Action, Edge
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.domain.state import Phase, WorkspaceState
-from orchestrator.ports.store import EventFilter, EventStore, RestartFilter, Waived
+from orchestrator.ports.store import CoreStore, EventFilter, EventStore, RestartFilter, Waived
 from orchestrator.ports.workspaces import WorkspaceFilter
 from orchestrator.storage.sql.rows import stored_event_of
 from tests.storage.samples import (
     at,
-    cycle_started,
     event,
     file_written,
     log,
@@ -28,17 +27,17 @@ from tests.storage.samples import (
 )
 
 
-def keep(store: EventStore, *records: RestartProjection) -> None:
+def keep(store: CoreStore, *records: RestartProjection) -> None:
     with store.write() as transaction:
         transaction.save_restarts(records)
 
 
-def ids(store: EventStore, wanted: RestartFilter) -> list[str]:
+def ids(store: CoreStore, wanted: RestartFilter) -> list[str]:
     with store.read() as reader:
         return [one.id for one in reader.restarts(wanted)]
 
 
-def test_a_restart_comes_back_whole_and_is_replaced(store: EventStore) -> None:
+def test_a_restart_comes_back_whole_and_is_replaced(store: CoreStore) -> None:
     queued = record(state=RestartState.QUEUED, last_write_at=None)
     keep(store, queued)
     full = replace(
@@ -67,7 +66,7 @@ def test_a_restart_comes_back_whole_and_is_replaced(store: EventStore) -> None:
         assert reader.restart("rst_3") is None
 
 
-def test_restarts_are_listed_newest_first_by_page(store: EventStore) -> None:
+def test_restarts_are_listed_newest_first_by_page(store: CoreStore) -> None:
     keep(store, *(record(number) for number in (3, 1, 5, 2, 4)))
     assert ids(store, RestartFilter()) == ["rst_5", "rst_4", "rst_3", "rst_2", "rst_1"]
     assert ids(store, RestartFilter(limit=2)) == ["rst_5", "rst_4"]
@@ -77,7 +76,7 @@ def test_restarts_are_listed_newest_first_by_page(store: EventStore) -> None:
     assert ids(store, RestartFilter(after=0, before=3)) == ["rst_1", "rst_2"]
 
 
-def test_restarts_are_filtered(store: EventStore) -> None:
+def test_restarts_are_filtered(store: CoreStore) -> None:
     keep(
         store,
         record(1),
@@ -98,7 +97,7 @@ def test_restarts_are_filtered(store: EventStore) -> None:
         assert ids(store, wanted) == found, wanted
 
 
-def test_restarts_are_found_by_a_path_in_their_range(store: EventStore) -> None:
+def test_restarts_are_found_by_a_path_in_their_range(store: CoreStore) -> None:
     log(store, file_written("a"), file_written("b"), file_written("a", "other"), file_written("c"), file_written("b"))
     keep(
         store,
@@ -113,7 +112,7 @@ def test_restarts_are_found_by_a_path_in_their_range(store: EventStore) -> None:
     assert ids(store, RestartFilter(path="d")) == []
 
 
-def test_the_restart_that_holds_a_position(store: EventStore) -> None:
+def test_the_restart_that_holds_a_position(store: CoreStore) -> None:
     keep(
         store,
         record(1, from_position=1, to_position=10),
@@ -141,7 +140,7 @@ def test_the_restart_that_holds_a_position(store: EventStore) -> None:
         assert reader.restart_holding("nobody", 1) is None
 
 
-def test_the_restarts_that_hold_some_events(store: EventStore) -> None:
+def test_the_restarts_that_hold_some_events(store: CoreStore) -> None:
     written = log(store, *(file_written(str(number), "ws" if number % 3 else "other") for number in range(1, 31)))
     keep(
         store,
@@ -162,14 +161,14 @@ def test_the_restarts_that_hold_some_events(store: EventStore) -> None:
         assert reader.restarts_holding([]) == {}
 
 
-def test_events_by_their_ids(store: EventStore) -> None:
+def test_events_by_their_ids(store: CoreStore) -> None:
     first, second = log(store, file_written("a"), requested())
     with store.read() as reader:
         assert reader.events_by_id([second.id, "evt_nope", first.id]) == {first.id: first, second.id: second}
         assert reader.events_by_id([]) == {}
 
 
-def test_an_unsettled_restart_holds_its_range(store: EventStore) -> None:
+def test_an_unsettled_restart_holds_its_range(store: CoreStore) -> None:
     for unsettled in (RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING):
         holding = record(1, from_position=1, to_position=3, state=unsettled)
         keep(store, holding)
@@ -177,7 +176,7 @@ def test_an_unsettled_restart_holds_its_range(store: EventStore) -> None:
             assert reader.restart_holding("ws", 2) == holding
 
 
-def test_the_waiver_that_holds_a_position(store: EventStore) -> None:
+def test_the_waiver_that_holds_a_position(store: CoreStore) -> None:
     log(store, *(file_written(str(number)) for number in range(4)))
     [first] = log(store, waived(1, 2, version=1))
     log(store, waived(1, 99, workspace="other"), requested(version=2))
@@ -194,14 +193,7 @@ def test_the_waiver_that_holds_a_position(store: EventStore) -> None:
         assert reader.waived("nobody", 1) is None
 
 
-def test_the_start_of_a_cycle(store: EventStore) -> None:
-    [first, _] = log(store, cycle_started("cyc_1", 1), cycle_started("cyc_2", 2))
-    with store.read() as reader:
-        assert reader.cycle_start("cyc_1") == first
-        assert reader.cycle_start("cyc_3") is None
-
-
-def test_distinct_paths_are_counted_without_what_is_only_recorded(store: EventStore) -> None:
+def test_distinct_paths_are_counted_without_what_is_only_recorded(store: CoreStore) -> None:
     log(store, file_written("a"), file_written("b"), file_written("a"), file_written("c", action=Action.RECORD))
     log(store, file_written("d", "other"), file_written('","action":"record"'), requested())
     log(store, file_written("e", action=Action.RELOAD))
@@ -213,7 +205,7 @@ def test_distinct_paths_are_counted_without_what_is_only_recorded(store: EventSt
         assert transaction.count_paths("ws", 1, 99) == 5
 
 
-def test_the_log_is_read_by_page(store: EventStore) -> None:
+def test_the_log_is_read_by_page(store: CoreStore) -> None:
     recorded = log(
         store,
         file_written("a"),
@@ -239,7 +231,7 @@ def test_the_log_is_read_by_page(store: EventStore) -> None:
     assert page(workspace="nobody") == []
 
 
-def test_workspaces_are_read_by_page(store: EventStore) -> None:
+def test_workspaces_are_read_by_page(store: CoreStore) -> None:
     put(
         store,
         state("b", "blue", {"tier": "gold", 'k"ey': "ü"}),
@@ -266,19 +258,24 @@ def test_workspaces_are_read_by_page(store: EventStore) -> None:
     assert page(label=("nothing", "")) == []
 
 
-def test_a_restarts_part_of_the_log_ends_with_the_last_event_about_it(store: EventStore) -> None:
-    log(store, file_written("before"), file_written("a", source="s", source_id="1"), file_written("x", workspace="o"))
-    log(store, event(ev.RestartCancelled(restart="rst_1", reason="r"), version=1, correlation_id="rst_1"))
-    log(store, file_written("after"))
+def test_a_restarts_part_of_the_log_ends_with_the_last_event_about_it(audited_store: EventStore) -> None:
+    log(
+        audited_store,
+        file_written("before"),
+        file_written("a", source="s", source_id="1"),
+        file_written("x", workspace="o"),
+    )
+    log(audited_store, event(ev.RestartCancelled(restart="rst_1", reason="r"), version=1, correlation_id="rst_1"))
+    log(audited_store, file_written("after"))
     about = record(1, from_position=2)
-    with store.read() as reader:
+    with audited_store.read() as reader:
         assert [one.position for one in reader.restart_events(about, to_end=True, limit=9)] == [2, 4]
         assert [one.position for one in reader.restart_events(about, to_end=False, limit=9)] == [2, 4, 5]
         [first] = reader.restart_events(about, to_end=True, limit=1)
     assert (first.data, first.actor, first.source_id) == (file_written("a").data, "local:me", None)
 
 
-def test_the_log_as_it_is_kept_is_the_log(store: EventStore) -> None:
+def test_the_log_as_it_is_kept_is_the_log(store: CoreStore) -> None:
     log(store, file_written("dépôt/a", occurred_at=at(-1.5), source="s", source_id="1"), requested())
     log(store, event(ev.ClockRegressed(by_ms=7), workspace=None), file_written("b", workspace="other"))
     for wanted in (EventFilter(), EventFilter(after=1, limit=2), EventFilter(workspace="ws", types=["FileWritten"])):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,8 @@ from orchestrator.domain import events as ev
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.ports.inquiries import FILE_COUNTS, FileWrites, Percentiles, RestartSum, Scope, Waits
 from orchestrator.ports.store import EventStore
+from orchestrator.storage.sqlite import SqliteEventStore
+from tests.storage.conftest import SetClock
 from tests.storage.samples import NOON, at, event, file_written, log, put, record, requested, state
 
 MOST = 1_000
@@ -27,9 +30,9 @@ def succeeded(number: int, wait_us: int, cycle_us: int = 0, **rest: object) -> R
     return record(number, attempts=1, opened_at=NOON, started_at=started, ended_at=ended, **rest)
 
 
-def test_restarts_are_summed_by_state_and_cause(store: EventStore) -> None:
+def test_restarts_are_summed_by_state_and_cause(audited_store: EventStore) -> None:
     keep(
-        store,
+        audited_store,
         record(1, writes=10, attempts=1),
         record(2, writes=5, attempts=3, shadow=True),
         record(3, writes=7, attempts=2, state=RestartState.GAVE_UP),
@@ -48,7 +51,7 @@ def test_restarts_are_summed_by_state_and_cause(store: EventStore) -> None:
     cancelled = RestartSum(
         state=RestartState.CANCELLED, cause=ev.Cause.QUIET, restarts=1, started=0, shadow=0, writes=2, cycles=0
     )
-    with store.read() as reader:
+    with audited_store.read() as reader:
 
         def sums(most: int = MOST, **scope: object) -> set[RestartSum]:
             return set(reader.restart_sums(Scope(**scope), most=most))  # type: ignore[arg-type]
@@ -61,11 +64,11 @@ def test_restarts_are_summed_by_state_and_cause(store: EventStore) -> None:
         assert sums(workspace="nobody") == sums(since=at(9)) == set()
 
 
-def test_waits_are_exact_nearest_rank_percentiles(store: EventStore) -> None:
+def test_waits_are_exact_nearest_rank_percentiles(audited_store: EventStore) -> None:
     waits_us = [1_500 * number + 999 for number in range(1, 201)]
     random.Random(7).shuffle(waits_us)
     keep(
-        store,
+        audited_store,
         *(succeeded(number, wait, 2_000_000) for number, wait in enumerate(waits_us, 1)),
         record(500, state=RestartState.QUEUED),
         succeeded(501, 86_400_000_000, workspace="other"),
@@ -74,7 +77,7 @@ def test_waits_are_exact_nearest_rank_percentiles(store: EventStore) -> None:
     start = Percentiles(p50=ms[99], p90=ms[179], p99=ms[197], max=ms[199])
     success = Percentiles(**{name: getattr(start, name) + 2_000 for name in ("p50", "p90", "p99", "max")})
     nothing = Percentiles(p50=None, p90=None, p99=None, max=None)
-    with store.read() as reader:
+    with audited_store.read() as reader:
         assert reader.waits(Scope(workspace="ws"), most=MOST) == Waits(
             restarts=200, to_start_ms=start, to_success_ms=success
         )
@@ -85,9 +88,9 @@ def test_waits_are_exact_nearest_rank_percentiles(store: EventStore) -> None:
         )
 
 
-def test_storms_are_those_with_the_most_writes(store: EventStore) -> None:
-    keep(store, *(record(number, writes=number % 5, workspace=f"w{number % 2}") for number in range(1, 21)))
-    with store.read() as reader:
+def test_storms_are_those_with_the_most_writes(audited_store: EventStore) -> None:
+    keep(audited_store, *(record(number, writes=number % 5, workspace=f"w{number % 2}") for number in range(1, 21)))
+    with audited_store.read() as reader:
 
         def found(limit: int = 3, most: int = MOST, **scope: object) -> list[tuple[int, int]]:
             asked = reader.storms(Scope(**scope), limit=limit, most=most)  # type: ignore[arg-type]
@@ -106,14 +109,16 @@ def failed(kind: ev.ErrorKind) -> ev.CycleFailed:
     )
 
 
-def test_failures_are_counted_by_kind_and_listed(store: EventStore) -> None:
-    put(store, state("ws", "blue"), state("other", "green"))
+def test_failures_are_counted_by_kind_and_listed(audited_store: EventStore) -> None:
+    put(audited_store, state("ws", "blue"), state("other", "green"))
     abandoned = ev.CycleAbandoned(restart="r", cycle="c", fence=1, reason=ev.Abandonment.LEASE_EXPIRED)
     gave_up = ev.RestartGaveUp(restart="r", attempts=3, next_try_at=NOON)
     kinds = [failed(ev.ErrorKind.TRANSIENT), failed(ev.ErrorKind.TIMEOUT), failed(ev.ErrorKind.TIMEOUT)]
-    mine = log(store, *(event(data, "ws", version) for version, data in enumerate([*kinds, abandoned, gave_up], 1)))
-    log(store, file_written(), requested(version=9))
-    other = log(store, event(failed(ev.ErrorKind.PERMANENT), "other", 1))
+    mine = log(
+        audited_store, *(event(data, "ws", version) for version, data in enumerate([*kinds, abandoned, gave_up], 1))
+    )
+    log(audited_store, file_written(), requested(version=9))
+    other = log(audited_store, event(failed(ev.ErrorKind.PERMANENT), "other", 1))
     of_ws = {
         ("CycleFailed", "timeout"): 2,
         ("CycleFailed", "transient"): 1,
@@ -121,7 +126,7 @@ def test_failures_are_counted_by_kind_and_listed(store: EventStore) -> None:
         ("RestartGaveUp", None): 1,
     }
     every = of_ws | {("CycleFailed", "permanent"): 1}
-    with store.read() as reader:
+    with audited_store.read() as reader:
         assert reader.failure_counts(Scope(), most=MOST) == every
         assert reader.failure_counts(Scope(workspace="ws"), most=MOST) == of_ws
         assert reader.failure_counts(Scope(fleet="blue"), most=MOST) == of_ws
@@ -149,16 +154,16 @@ def plain(files: list[FileWrites]) -> list[tuple[str, str, int]]:
     return [(file.workspace, file.path, file.writes) for file in files]
 
 
-def test_written_files_are_counted_in_a_range_of_the_log(store: EventStore) -> None:
-    put(store, state("ws", "blue"), state("other", "green"))
+def test_written_files_are_counted_in_a_range_of_the_log(audited_store: EventStore) -> None:
+    put(audited_store, state("ws", "blue"), state("other", "green"))
     recorded = log(
-        store,
+        audited_store,
         *(file_written(path) for path in ("a", "b", "a", "Z", "é", "a")),
         requested(),
         file_written("a", "other"),
         file_written("b"),
     )
-    with store.read() as reader:
+    with audited_store.read() as reader:
         every = writes(("ws", "a", 3), ("ws", "b", 2), ("other", "a", 1), ("ws", "é", 1), ("ws", "Z", 1))
         assert plain(reader.written(Scope(), most=MOST)) == every
         assert plain(reader.written(Scope(), most=MOST, limit=4)) == every[:4]
@@ -176,16 +181,16 @@ def counted(path: str, count: int, position: int, workspace: str = "ws") -> File
     return FileWrites(workspace=workspace, path=path, writes=count, last_position=position)
 
 
-def test_kept_counts_grow_from_where_they_are(store: EventStore) -> None:
-    put(store, state("ws", "blue"), state("other", "green"))
+def test_kept_counts_grow_from_where_they_are(audited_store: EventStore) -> None:
+    put(audited_store, state("ws", "blue"), state("other", "green"))
     long = "é" * 2_000
-    assert store.add_file_counts([counted("a", 2, 5), counted(long, 1, 6)], position=7, expected_position=0)
-    assert not store.add_file_counts([counted("a", 9, 9)], position=9, expected_position=0)
-    assert not store.add_file_counts([counted("a", 9, 9)], position=9, expected_position=6)
+    assert audited_store.add_file_counts([counted("a", 2, 5), counted(long, 1, 6)], position=7, expected_position=0)
+    assert not audited_store.add_file_counts([counted("a", 9, 9)], position=9, expected_position=0)
+    assert not audited_store.add_file_counts([counted("a", 9, 9)], position=9, expected_position=6)
     newer = [counted("a", 1, 8), counted("b", 1, 9), counted("a", 4, 9, "other")]
-    assert store.add_file_counts(newer, position=10, expected_position=7)
-    assert store.add_file_counts([], position=12, expected_position=10)
-    with store.read() as reader:
+    assert audited_store.add_file_counts(newer, position=10, expected_position=7)
+    assert audited_store.add_file_counts([], position=12, expected_position=10)
+    with audited_store.read() as reader:
         assert reader.counters(FILE_COUNTS).position == 12
         other, a, b = counted("a", 4, 9, "other"), counted("a", 3, 8), counted("b", 1, 9)
         assert reader.kept_files(Scope(), limit=10) == [other, a, b, counted(long, 1, 6)]
@@ -197,8 +202,9 @@ def test_kept_counts_grow_from_where_they_are(store: EventStore) -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1, 0, 1])
-def test_an_instant_has_its_place(clocked_store: EventStore, seconds: int) -> None:
-    first = log(clocked_store, file_written(), file_written())
-    with clocked_store.read() as reader:
-        place = reader.place_of(first[0].recorded_at + timedelta(seconds=seconds))
+def test_an_instant_has_its_place(sqlite_url: str, set_clock: SetClock, seconds: int) -> None:
+    with closing(SqliteEventStore(sqlite_url, set_clock)) as store:
+        first = log(store, file_written(), file_written())
+        with store.read() as reader:
+            place = reader.place_of(first[0].recorded_at + timedelta(seconds=seconds))
         assert (place.position, place.now) == (0 if seconds < 0 else 2, first[0].recorded_at)

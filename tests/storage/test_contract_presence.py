@@ -6,7 +6,7 @@ from msgspec import structs
 
 from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import Phase, WorkspaceState
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
 from orchestrator.ports.workspaces import WorkspaceFilter
 from tests.storage.conftest import SetClock
 from tests.storage.samples import NOON, at, put, registration, state, unsettled
@@ -20,7 +20,7 @@ def queued(workspace: str, pool: str | None, ready_s: float) -> WorkspaceState:
     return structs.replace(state(workspace, restart=unsettled(at(ready_s))), registration=said)
 
 
-def test_a_worker_is_seen_when_it_last_noted_itself(clocked_store: EventStore, set_clock: SetClock) -> None:
+def test_a_worker_is_seen_when_it_last_noted_itself(clocked_store: CoreStore, set_clock: SetClock) -> None:
     clocked_store.note_worker("w", "host-1", BLUE, 4)
     set_clock.step(5)
     clocked_store.note_worker("w", "host-1", BLUE, 4)
@@ -30,13 +30,13 @@ def test_a_worker_is_seen_when_it_last_noted_itself(clocked_store: EventStore, s
     assert worker.seen_at == at(5)
 
 
-def test_what_restarts_wait_for_since_the_longest_is_ready(clocked_store: EventStore) -> None:
+def test_what_restarts_wait_for_since_the_longest_is_ready(clocked_store: CoreStore) -> None:
     put(clocked_store, queued("a", "blue", -3), queued("b", "blue", -5), queued("c", None, -1), queued("d", "red", 1))
     with clocked_store.read() as reader:
         assert reader.waiting_for() == {("simulated", "blue"): at(-5), ("simulated", "default"): at(-1)}
 
 
-def test_a_workspace_whose_restart_nobody_serves_is_unclaimable(store: EventStore) -> None:
+def test_a_workspace_whose_restart_nobody_serves_is_unclaimable(store: CoreStore) -> None:
     put(store, queued("a", "blue", -3), queued("b", None, -3), state("idle"))
     with store.write() as tx:
         tx.save_away([(("simulated", "blue"), NOON, 7)], [])

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import Hold, Phase, WorkspaceState
-from orchestrator.ports.store import Backlog, Counters, EventStore, Running
+from orchestrator.ports.store import Backlog, CoreStore, Counters, EventStore, Running
 from orchestrator.ports.workspaces import StoredWorkspace
 from tests.storage.conftest import SetClock
 from tests.storage.samples import (
@@ -32,7 +32,7 @@ def running(workspace: str, lease_until: datetime, fence: int = 1, fleet: str = 
     return leased(state(workspace, fleet, fence=fence, restart=unsettled(running=cycle()), **more), lease_until)
 
 
-def test_open_windows_are_held_and_nothing_else(store: EventStore) -> None:
+def test_open_windows_are_held_and_nothing_else(store: CoreStore) -> None:
     put(store, state("blue-2", "blue"), state("blue-1", "blue"), state("red", "red"), due_at=at(5))
     put(store, state("blue-closed", "blue"))
     with store.write_open_windows("blue") as transaction:
@@ -44,7 +44,7 @@ def test_open_windows_are_held_and_nothing_else(store: EventStore) -> None:
         assert transaction.locked() == ("blue-2", "red")
 
 
-def test_only_what_a_worker_serves_is_ready_for_it(clocked_store: EventStore) -> None:
+def test_only_what_a_worker_serves_is_ready_for_it(clocked_store: CoreStore) -> None:
     def ready(workspace: str, pool: str | None, executor: str = "simulated") -> WorkspaceState:
         said = structs.replace(registration(), executor=executor, target={} if pool is None else {"pool": pool})
         return structs.replace(state(workspace, restart=unsettled(at(-1))), registration=said)
@@ -67,7 +67,7 @@ def test_only_what_a_worker_serves_is_ready_for_it(clocked_store: EventStore) ->
         assert reader.ready_workspaces(9, serving=both) == ["a", "b", "c", "d"]
 
 
-def test_what_the_tick_has_to_do_oldest_first(clocked_store: EventStore) -> None:
+def test_what_the_tick_has_to_do_oldest_first(clocked_store: CoreStore) -> None:
     put(clocked_store, state("due"), due_at=at(-3))
     put(clocked_store, state("due-now"), due_at=NOON)
     put(clocked_store, state("due-later"), due_at=at(0.000001))
@@ -86,7 +86,7 @@ def test_what_the_tick_has_to_do_oldest_first(clocked_store: EventStore) -> None
         assert reader.next_instant() == at(0.000001)
 
 
-def test_the_next_instant_is_the_earliest_of_all_kinds(clocked_store: EventStore, set_clock: SetClock) -> None:
+def test_the_next_instant_is_the_earliest_of_all_kinds(clocked_store: CoreStore, set_clock: SetClock) -> None:
     with clocked_store.read() as reader:
         assert reader.next_instant() is None
     put(clocked_store, state("due"), due_at=at(4))
@@ -98,7 +98,7 @@ def test_the_next_instant_is_the_earliest_of_all_kinds(clocked_store: EventStore
         set_clock.step(1)
 
 
-def test_the_longest_ready_first(clocked_store: EventStore) -> None:
+def test_the_longest_ready_first(clocked_store: CoreStore) -> None:
     put(clocked_store, state("b", restart=unsettled(at(-1))), state("a", restart=unsettled(at(-2))))
     put(clocked_store, state("now", restart=unsettled(NOON)), state("later", restart=unsettled(at(0.000001))))
     put(
@@ -111,7 +111,7 @@ def test_the_longest_ready_first(clocked_store: EventStore) -> None:
         assert reader.ready_workspaces(1) == ["a"]
 
 
-def test_fleets_that_are_full_are_passed_over(clocked_store: EventStore) -> None:
+def test_fleets_that_are_full_are_passed_over(clocked_store: CoreStore) -> None:
     put(clocked_store, state("a", "full", restart=unsettled(at(-2))), state("b", "free", restart=unsettled(at(-1))))
     with clocked_store.read() as reader:
         assert reader.ready_workspaces(1) == ["a"]
@@ -119,7 +119,7 @@ def test_fleets_that_are_full_are_passed_over(clocked_store: EventStore) -> None
         assert reader.ready_workspaces(1, except_fleets={"full", "free"}) == []
 
 
-def test_what_is_due_stays_due_when_the_clock_steps_back(clocked_store: EventStore, set_clock: SetClock) -> None:
+def test_what_is_due_stays_due_when_the_clock_steps_back(clocked_store: CoreStore, set_clock: SetClock) -> None:
     put(clocked_store, state("due"), state("ready", restart=unsettled(NOON)), due_at=NOON)
     log(clocked_store, file_written())
     set_clock.step(-60)
@@ -129,7 +129,7 @@ def test_what_is_due_stays_due_when_the_clock_steps_back(clocked_store: EventSto
         assert reader.ready_workspaces(10) == ["ready"]
 
 
-def test_due_and_ready_by_the_stores_own_clock(store: EventStore) -> None:
+def test_due_and_ready_by_the_stores_own_clock(store: CoreStore) -> None:
     with store.read() as reader:
         now = reader.now()
     put(store, state("due"), state("ready", restart=unsettled(now - timedelta(seconds=1))), due_at=now)
@@ -141,7 +141,7 @@ def test_due_and_ready_by_the_stores_own_clock(store: EventStore) -> None:
         assert reader.next_instant() == soon
 
 
-def test_leases_are_renewed_for_the_right_fence_of_an_open_cycle(store: EventStore) -> None:
+def test_leases_are_renewed_for_the_right_fence_of_an_open_cycle(store: CoreStore) -> None:
     put(store, running("mine", NOON, fence=4), running("lost", NOON, fence=5), state("ended", fence=4))
     with store.read() as reader:
         before = reader.now()
@@ -160,14 +160,14 @@ def test_leases_are_renewed_for_the_right_fence_of_an_open_cycle(store: EventSto
         assert lost == running("lost", NOON, fence=5)
 
 
-def test_a_transaction_asks_for_the_leases_of_the_cycles_that_are_open(store: EventStore) -> None:
+def test_a_transaction_asks_for_the_leases_of_the_cycles_that_are_open(store: CoreStore) -> None:
     put(store, running("b", at(2), fence=4), running("a", at(1), fence=3), state("idle"))
     with store.write(["a", "b", "idle", "unknown"]) as transaction:
         found = transaction.leases(["a", "b", "idle", "unknown"])
     assert {name: (lease.fence, lease.until) for name, lease in found.items()} == {"a": (3, at(1)), "b": (4, at(2))}
 
 
-def test_a_lease_comes_with_its_cycle_stays_with_it_and_goes_with_it(store: EventStore) -> None:
+def test_a_lease_comes_with_its_cycle_stays_with_it_and_goes_with_it(store: CoreStore) -> None:
     put(store, running("ws", at(1), fence=4))
     put(store, StoredWorkspace(state=running("ws", NOON, fence=4, last_position=9).state, due_at=None))
     with store.read() as reader:
@@ -182,7 +182,7 @@ def test_a_lease_comes_with_its_cycle_stays_with_it_and_goes_with_it(store: Even
         assert reader.cycles_of("w") == []
 
 
-def test_a_renewed_lease_holds_when_the_clock_steps_back(clocked_store: EventStore, set_clock: SetClock) -> None:
+def test_a_renewed_lease_holds_when_the_clock_steps_back(clocked_store: CoreStore, set_clock: SetClock) -> None:
     put(clocked_store, running("mine", at(30)))
     log(clocked_store, file_written())
     set_clock.step(-3_600)
@@ -191,28 +191,28 @@ def test_a_renewed_lease_holds_when_the_clock_steps_back(clocked_store: EventSto
         assert reader.due_workspaces(10) == []
 
 
-def test_open_cycles_are_counted_by_fleet(store: EventStore) -> None:
+def test_open_cycles_are_counted_by_fleet(store: CoreStore) -> None:
     put(store, running("a", NOON, fleet="blue"), running("b", NOON, fleet="red"), state("c", "blue"))
     with store.write() as transaction:
         assert transaction.running("blue") == Running(total=2, in_fleet=1)
         assert transaction.running("green") == Running(total=2, in_fleet=0)
 
 
-def test_the_backlog(store: EventStore) -> None:
-    with store.read() as reader:
+def test_the_backlog(audited_store: EventStore) -> None:
+    with audited_store.read() as reader:
         empty = reader.backlog()
         assert replace(empty, now=NOON) == Backlog(
             now=NOON, pending_writes=0, pending_workspaces=0, oldest_due_at=None, running=0
         )
-    put(store, state("open", window=open_window(writes=3)), due_at=at(7))
-    put(store, state("asked", window=open_window(requests=1)), due_at=at(6))
+    put(audited_store, state("open", window=open_window(writes=3)), due_at=at(7))
+    put(audited_store, state("asked", window=open_window(requests=1)), due_at=at(6))
     put(
-        store,
+        audited_store,
         running("runs", at(30), window=open_window(writes=2)),
         state("idle"),
         state("gone", removed=True),
     )
-    with store.read() as reader:
+    with audited_store.read() as reader:
         assert replace(reader.backlog(), now=NOON) == Backlog(
             now=NOON,
             pending_writes=5,
@@ -221,12 +221,12 @@ def test_the_backlog(store: EventStore) -> None:
             running=1,
             phases={Phase.WINDOW_OPEN: 2, Phase.RUNNING: 1, Phase.IDLE: 1, Phase.REMOVED: 1},
         )
-    put(store, state("queued", restart=unsettled(at(5))))
-    with store.read() as reader:
+    put(audited_store, state("queued", restart=unsettled(at(5))))
+    with audited_store.read() as reader:
         assert reader.backlog().oldest_due_at == at(5)
 
 
-def test_the_last_tick(store: EventStore) -> None:
+def test_the_last_tick(store: CoreStore) -> None:
     with store.read() as reader:
         assert reader.last_tick_at() is None
         before = reader.now()
@@ -242,13 +242,13 @@ def test_the_last_tick(store: EventStore) -> None:
         assert second > first
 
 
-def test_counters_are_compared_and_set(store: EventStore) -> None:
-    with store.read() as reader:
+def test_counters_are_compared_and_set(audited_store: EventStore) -> None:
+    with audited_store.read() as reader:
         assert reader.counters() == Counters(position=0, sums={})
     first, second = Counters(position=5, sums={"writes": 3}), Counters(position=9, sums={"writes": 4, "é": 1})
-    assert not store.save_counters(second, expected_position=5)
-    assert store.save_counters(first, expected_position=0)
-    assert not store.save_counters(second, expected_position=0)
-    assert store.save_counters(second, expected_position=5)
-    with store.read() as reader:
+    assert not audited_store.save_counters(second, expected_position=5)
+    assert audited_store.save_counters(first, expected_position=0)
+    assert not audited_store.save_counters(second, expected_position=0)
+    assert audited_store.save_counters(second, expected_position=5)
+    with audited_store.read() as reader:
         assert reader.counters() == second

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from orchestrator.domain.events import ProbeSuppressed, Suppression
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.ports.store import EventFilter, EventStore, RestartFilter
+from orchestrator.ports.store import CoreStore, EventFilter, RestartFilter
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.sql import restart_pages
 from orchestrator.storage.urls import database_url
@@ -24,7 +24,7 @@ LONG = "d" * 4_000
 ALIKE = "d" * 3_999 + "e"
 
 
-def lived(store: EventStore, workspaces: int = 2, rounds: int = 60, *, seed: int = 1) -> dict[str, set[str]]:
+def lived(store: CoreStore, workspaces: int = 2, rounds: int = 60, *, seed: int = 1) -> dict[str, set[str]]:
     """Make histories with give-ups, cancelled ranges and holes; return the paths that each restart's range holds."""
     chance = random.Random(seed)
     written: dict[str, list[tuple[int, str]]] = {}
@@ -65,7 +65,7 @@ def lived(store: EventStore, workspaces: int = 2, rounds: int = 60, *, seed: int
     }
 
 
-def walk(store: EventStore, wanted: RestartFilter) -> list[RestartProjection]:
+def walk(store: CoreStore, wanted: RestartFilter) -> list[RestartProjection]:
     found: list[RestartProjection] = []
     with store.read() as reader:
         while page := reader.restarts(wanted):
@@ -75,7 +75,7 @@ def walk(store: EventStore, wanted: RestartFilter) -> list[RestartProjection]:
 
 
 @pytest.mark.parametrize("few", [50, 1])
-def test_paths_are_found_in_pages(store: EventStore, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+def test_paths_are_found_in_pages(store: CoreStore, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
     monkeypatch.setattr(restart_pages, "FEW_WORKSPACES", few)
     held = lived(store)
     every = walk(store, RestartFilter())
@@ -89,7 +89,7 @@ def test_paths_are_found_in_pages(store: EventStore, monkeypatch: pytest.MonkeyP
                 assert walk(store, wanted) == [one for one in holding if one.workspace == workspace]
 
 
-def test_paths_go_with_every_other_filter(store: EventStore) -> None:
+def test_paths_go_with_every_other_filter(store: CoreStore) -> None:
     held = lived(store)
     every = walk(store, RestartFilter())
     since, until = at(20), at(45)
@@ -108,7 +108,7 @@ def test_paths_go_with_every_other_filter(store: EventStore) -> None:
         assert walk(store, replace(wanted, until=at(0))) == []
 
 
-def test_several_types_of_events_in_pages(store: EventStore) -> None:
+def test_several_types_of_events_in_pages(store: CoreStore) -> None:
     probed = ProbeSuppressed(reason=Suppression.HELD, detail="no")
     log(store, requested(version=1), event(probed), requested(version=2), file_written(), event(probed))
     types = ("ProbeSuppressed", "RestartRequested")

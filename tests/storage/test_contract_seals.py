@@ -32,8 +32,8 @@ def tile(level: int, index: int, hashes: bytes, *positions: int) -> Tile:
     return Tile(level=level, index=index, hashes=hashes, first_position=first, last_position=last)
 
 
-def test_nothing_is_sealed_at_first(store: EventStore) -> None:
-    with store.read() as reader:
+def test_nothing_is_sealed_at_first(audited_store: EventStore) -> None:
+    with audited_store.read() as reader:
         assert reader.seals.newest() is None
         assert reader.seals.checkpoints(before=None, limit=10) == []
         assert reader.seals.unexported(after=0, limit=10) == []
@@ -44,22 +44,22 @@ def test_nothing_is_sealed_at_first(store: EventStore) -> None:
     assert (state.unexported_since, state.failures, state.failed_because) == (None, 0, "")
 
 
-def test_checkpoints_are_read_as_they_were_saved_newest_first(store: EventStore) -> None:
+def test_checkpoints_are_read_as_they_were_saved_newest_first(audited_store: EventStore) -> None:
     saved = [checkpoint(3, 0, position=4), checkpoint(7, 3), checkpoint(260, 7)]
     for one in saved:
-        store.save_checkpoint(one, [])
-    with store.read() as reader:
+        audited_store.save_checkpoint(one, [])
+    with audited_store.read() as reader:
         assert reader.seals.newest() == saved[-1]
         assert reader.seals.checkpoints(before=None, limit=2) == [saved[2], saved[1]]
         assert reader.seals.checkpoints(before=7, limit=2) == [saved[0]]
         assert reader.seals.checkpoints(before=3, limit=2) == []
 
 
-def test_tiles_grow_and_are_found_by_the_positions_they_hold(store: EventStore) -> None:
-    store.save_checkpoint(checkpoint(2, 0), [tile(0, 0, b"ab", 1, 5)])
+def test_tiles_grow_and_are_found_by_the_positions_they_hold(audited_store: EventStore) -> None:
+    audited_store.save_checkpoint(checkpoint(2, 0), [tile(0, 0, b"ab", 1, 5)])
     grown = [tile(0, 0, b"abc", 1, 7), tile(0, 1, b"d", 8, 9), tile(1, 0, b"\x00\xff")]
-    store.save_checkpoint(checkpoint(300, 2), grown)
-    with store.read() as reader:
+    audited_store.save_checkpoint(checkpoint(300, 2), grown)
+    with audited_store.read() as reader:
         assert reader.seals.tiles(0, [1, 0, 5]) == grown[:2]
         assert reader.seals.tiles(1, [0]) == [grown[2]]
         assert reader.seals.tiles(2, [0]) == []
@@ -67,24 +67,24 @@ def test_tiles_grow_and_are_found_by_the_positions_they_hold(store: EventStore) 
     assert held == {1: grown[0], 7: grown[0], 8: grown[1], 9: grown[1], 10: None}
 
 
-def test_a_second_follower_of_a_checkpoint_is_refused_with_its_tiles(store: EventStore) -> None:
-    store.save_checkpoint(checkpoint(2, 0), [tile(0, 0, b"ab", 1, 2)])
-    store.save_checkpoint(checkpoint(5, 2), [tile(0, 0, b"abcde", 1, 5)])
+def test_a_second_follower_of_a_checkpoint_is_refused_with_its_tiles(audited_store: EventStore) -> None:
+    audited_store.save_checkpoint(checkpoint(2, 0), [tile(0, 0, b"ab", 1, 2)])
+    audited_store.save_checkpoint(checkpoint(5, 2), [tile(0, 0, b"abcde", 1, 5)])
     for late in (checkpoint(4, 2), checkpoint(9, 2), checkpoint(1, 0)):
         with pytest.raises(Conflict):
-            store.save_checkpoint(late, [tile(0, 0, b"forked", 1, 4), tile(0, 1, b"new", 5, 6)])
-    with store.read() as reader:
+            audited_store.save_checkpoint(late, [tile(0, 0, b"forked", 1, 4), tile(0, 1, b"new", 5, 6)])
+    with audited_store.read() as reader:
         assert [one.tree_size for one in reader.seals.checkpoints(before=None, limit=9)] == [5, 2]
         assert [one.hashes for one in reader.seals.tiles(0, [0, 1])] == [b"abcde"]
 
 
-def test_of_two_sealers_at_the_same_time_one_wins_whole(store: EventStore) -> None:
+def test_of_two_sealers_at_the_same_time_one_wins_whole(audited_store: EventStore) -> None:
     together = Barrier(2)
 
     def seal(size: int) -> bool:
         together.wait(5)
         try:
-            store.save_checkpoint(checkpoint(size, 0), [tile(0, 0, b"x" * size, 1, size)])
+            audited_store.save_checkpoint(checkpoint(size, 0), [tile(0, 0, b"x" * size, 1, size)])
         except Conflict:
             return False
         return True
@@ -92,36 +92,36 @@ def test_of_two_sealers_at_the_same_time_one_wins_whole(store: EventStore) -> No
     with ThreadPoolExecutor(2) as pool:
         won = list(pool.map(seal, (3, 4)))
     assert sorted(won) == [False, True]
-    with store.read() as reader:
+    with audited_store.read() as reader:
         newest, [stored] = reader.seals.newest(), reader.seals.tiles(0, [0])
     assert newest is not None
     assert newest.tree_size == len(stored.hashes) == (3 if won[0] else 4)
 
 
-def test_exports_are_marked_once_and_listed_oldest_first(store: EventStore) -> None:
+def test_exports_are_marked_once_and_listed_oldest_first(audited_store: EventStore) -> None:
     for one in (checkpoint(1, 0), checkpoint(2, 1), checkpoint(3, 2)):
-        store.save_checkpoint(one, [])
-    with store.read() as reader:
+        audited_store.save_checkpoint(one, [])
+    with audited_store.read() as reader:
         assert [one.tree_size for one in reader.seals.unexported(after=0, limit=2)] == [1, 2]
         assert [one.tree_size for one in reader.seals.unexported(after=2, limit=2)] == [3]
-    store.mark_exported(2)
-    with store.read() as reader:
+    audited_store.mark_exported(2)
+    with audited_store.read() as reader:
         assert [one.tree_size for one in reader.seals.unexported(after=0, limit=10)] == [3]
         marked = reader.seals.checkpoints(before=3, limit=2)
         state = reader.seals.state()
     assert all(one.exported_at is not None for one in marked)
     assert (state.unexported, state.unexported_since) == (1, at(3))
-    store.mark_exported(2)
-    with store.read() as reader:
+    audited_store.mark_exported(2)
+    with audited_store.read() as reader:
         assert reader.seals.checkpoints(before=3, limit=2) == marked
 
 
-def test_the_state_counts_what_is_not_sealed_and_keeps_the_last_failure(store: EventStore) -> None:
-    first, second, third = log(store, *[file_written(str(number)) for number in range(3)])
-    store.save_checkpoint(checkpoint(1, 0, position=first.position), [])
-    store.note_seal_failure("no key")
-    store.note_seal_failure('the "sink" is full')
-    with store.read() as reader:
+def test_the_state_counts_what_is_not_sealed_and_keeps_the_last_failure(audited_store: EventStore) -> None:
+    first, second, third = log(audited_store, *[file_written(str(number)) for number in range(3)])
+    audited_store.save_checkpoint(checkpoint(1, 0, position=first.position), [])
+    audited_store.note_seal_failure("no key")
+    audited_store.note_seal_failure('the "sink" is full')
+    with audited_store.read() as reader:
         state = reader.seals.state()
         assert reader.seals.positions(second.position, third.position + 5) == [second.position, third.position]
         assert reader.counters().position == 0

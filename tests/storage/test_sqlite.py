@@ -153,7 +153,6 @@ READS: dict[str, Callable[[Reader], object]] = {
     "restarts holding": lambda reader: reader.restarts_holding([1, 2]),
     "events by id": lambda reader: reader.events_by_id(["evt_1", "evt_2"]),
     "waived": lambda reader: reader.waived("ws", 1),
-    "cycle start": lambda reader: reader.cycle_start("cyc_1"),
     "due": lambda reader: reader.due_workspaces(9),
     "ready": lambda reader: reader.ready_workspaces(9),
     "next": lambda reader: reader.next_instant(),

@@ -20,6 +20,7 @@ from orchestrator.audit.periodic_run import PeriodicVerification
 from orchestrator.domain.events import CycleSucceeded
 from orchestrator.errors import BrokerUnavailable
 from orchestrator.logs import configure_logs
+from orchestrator.storage.opening import open_store
 from tests.memory_store.store import MemoryEventStore
 from tests.servers.redis import RedisServer
 from tests.service.world import IDS, Scripted, drainer, events, write
@@ -144,8 +145,8 @@ def test_two_apps_of_one_process_have_tasks_of_their_own(capsys: pytest.CaptureF
         assert ticked == [True, number == 1]
 
 
-def test_beat_asks_for_a_verification_and_the_task_is_one() -> None:
-    store = MemoryEventStore()
+def test_beat_asks_for_a_verification_and_the_task_is_one(sqlite_url: str) -> None:
+    store = open_store(sqlite_url)
     register(store)
     app, worker = create_celery("memory://", tick_s=1, slots=1), drainer(store, Scripted())
     ticks = Ticker(store, CeleryDoorbell(app), IDS, worker, tick_s=0.01)
@@ -156,6 +157,7 @@ def test_beat_asks_for_a_verification_and_the_task_is_one() -> None:
         verified = reader.verified()
         assert verified is not None
         assert verified.position == reader.last_position()
+    store.close()
     assert {entry["task"] for entry in app.conf.beat_schedule.values()} <= set(app.tasks)
     asked = app.conf.beat_schedule["verify"]
     assert (asked["task"], asked["args"]) == (CHORE_TASK, ("verify",))

@@ -13,7 +13,7 @@ from orchestrator.domain.events import CycleAbandoned, CycleSucceeded
 from orchestrator.domain.policy import parse_policy
 from orchestrator.domain.state import Registration
 from orchestrator.ports.executor import Order, Receipt
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
 from orchestrator.service.append import Author
 from orchestrator.service.lease import HeldLease, LeaseBook
 from orchestrator.service.operate import Operator
@@ -26,13 +26,13 @@ from tests.waiting import wait_until
 from workers.lease_renewer import LeaseRenewer
 
 
-def register(store: EventStore, lease: str) -> None:
+def register(store: CoreStore, lease: str) -> None:
     policy = parse_policy({"quiet": 0, "lease": lease})
     registration = Registration(fleet="default", labels={}, executor="simulated", target={}, policy=policy)
     Operator(store, IDS).register("ws", registration, Author(actor="me"))
 
 
-def lease_until(store: EventStore) -> datetime:
+def lease_until(store: CoreStore) -> datetime:
     with store.read() as reader:
         stored = reader.workspace("ws")
     assert stored is not None
@@ -41,7 +41,7 @@ def lease_until(store: EventStore) -> datetime:
 
 
 @contextmanager
-def working(store: EventStore, lease: str) -> Iterator[threading.Event]:
+def working(store: CoreStore, lease: str) -> Iterator[threading.Event]:
     """Run one cycle with a renewer beside it; the event lets its executor go."""
     register(store, lease)
     write(store, "ws", "a")

@@ -12,8 +12,7 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import CycleSucceeded, RestartQueued, RestartRequested, Trigger
 from orchestrator.domain.policy import parse_policy
 from orchestrator.domain.state import Registration
-from orchestrator.ports.inquiries import FILE_COUNTS, Scope
-from orchestrator.ports.store import EventStore
+from orchestrator.ports.store import CoreStore
 from orchestrator.service.append import Author
 from orchestrator.service.idempotency import RequestKey
 from orchestrator.service.operate import Operator
@@ -25,11 +24,11 @@ from tests.waiting import wait_until
 from workers.tasks import Ticker
 
 
-def ticker(store: EventStore, bell: Bell, *, tick_s: float) -> Ticker:
+def ticker(store: CoreStore, bell: Bell, *, tick_s: float) -> Ticker:
     return Ticker(store, bell, IDS, drainer(store, Scripted()), tick_s=tick_s)
 
 
-def register(store: EventStore, **policy: object) -> Operator:
+def register(store: CoreStore, **policy: object) -> Operator:
     operator = Operator(store, IDS)
     registration = Registration(
         fleet="default", labels={}, executor="simulated", target={}, policy=parse_policy(policy)
@@ -92,7 +91,7 @@ def test_a_stop_ends_a_tick_that_sleeps_and_keeps_others_from_looking() -> None:
     assert events(store, RestartQueued) == []
 
 
-def _ticked(store: EventStore) -> bool:
+def _ticked(store: CoreStore) -> bool:
     with store.read() as reader:
         return reader.last_tick_at() is not None
 
@@ -118,12 +117,10 @@ def test_a_database_that_is_away_is_one_line(sqlite_url: str, capsys: pytest.Cap
     lost = ticker(store, Bell(), tick_s=0.1)
     lost.tick()
     lost.forget_answers()
-    lost.count_files()
     said = capsys.readouterr().out.strip().splitlines()
-    assert len(said) == 3
+    assert len(said) == 2
     assert "tick.skipped" in said[0]
     assert "forget.skipped" in said[1]
-    assert "count.skipped" in said[2]
     store.close()
 
 
@@ -145,30 +142,3 @@ def test_answers_are_forgotten_after_a_week() -> None:
     ticker(store, Bell(), tick_s=1).forget_answers()
     assert not send()
     assert len(events(store, RestartRequested)) == 2
-
-
-def test_the_counts_of_files_follow_the_log(sqlite_url: str) -> None:
-    store = open_store(sqlite_url)
-    register(store)
-    write(store, "ws", "a", "b", "a")
-    counting = ticker(store, Bell(), tick_s=1)
-    counting.count_files()
-    write(store, "ws", "a")
-    counting.count_files()
-    counting.count_files()
-    with store.read() as reader:
-        assert reader.counters(FILE_COUNTS).position == reader.last_position()
-        assert [(file.path, file.writes) for file in reader.kept_files(Scope(), limit=5)] == [("a", 3), ("b", 1)]
-    store.close()
-
-
-def test_a_stop_ends_a_count_between_two_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.history.file_counting._POSITIONS", 2)
-    store = MemoryEventStore()
-    register(store)
-    write(store, "ws", *[f"p{number}" for number in range(10)])
-    counting = ticker(store, Bell(), tick_s=1)
-    counting.stop()
-    counting.count_files()
-    with store.read() as reader:
-        assert reader.counters(FILE_COUNTS).position == 2

@@ -26,7 +26,6 @@ from orchestrator.storage.sql.event_pages import event_page
 from orchestrator.storage.sql.inquiries import SqlInquiries
 from orchestrator.storage.sql.restart_pages import restart_page
 from orchestrator.storage.sql.schema import (
-    IS_CYCLE_START,
     IS_WAIVER,
     Instant,
     InstantText,
@@ -185,12 +184,6 @@ class SqlReader(SqlInquiries):
         )
         row = self._sql.run(first).mappings().one_or_none()
         return None if row is None else waived_by(rows.event_of(row), position)
-
-    def cycle_start(self, cycle: str) -> Recorded | None:
-        """Return the ``CycleStarted`` of a cycle."""
-        wanted = sa.select(events).where(events.c.subject == cycle, IS_CYCLE_START)
-        row = self._sql.run(wanted).mappings().one_or_none()
-        return None if row is None else rows.event_of(row)
 
     def cycles_of(self, worker: str) -> list[OpenCycle]:
         """Return the open cycles that a worker of that name holds, by workspace."""

@@ -19,6 +19,7 @@ from orchestrator.history.export import export
 from orchestrator.ports.store import EventStore
 from orchestrator.storage.opening import open_store
 from tests.history import START, History, TestClock
+from tests.log_lines import log_lines
 from tests.memory_store.store import MemoryEventStore
 
 Event = dict[str, Any]
@@ -113,7 +114,7 @@ def make_good_log() -> bytes:
     clock = TestClock()
     history = History(MemoryEventStore(clock), clock)
     fill(history)
-    return export_of(history.store)
+    return log_lines(history.store)
 
 
 def make_good_database(path: Path, migrate: Callable[[str], None]) -> Path:

@@ -17,8 +17,8 @@ from orchestrator.service.append import Author
 from orchestrator.service.change_policy import change_policy
 from orchestrator.service.record import AutoRegistration, Write, record_writes
 from orchestrator.service.tick import look_at
-from tests.audit.verify.logs import export_of
 from tests.history import History, TestClock
+from tests.log_lines import log_lines
 from tests.memory_store.store import MemoryEventStore
 
 WORKSPACES = ("a", "b", "c")
@@ -64,7 +64,7 @@ class RandomDay:
         return self
 
     def export(self) -> bytes:
-        return export_of(self.store)
+        return log_lines(self.store)
 
     def _state(self, workspace: str) -> WorkspaceState:
         return self.history.state(workspace)
