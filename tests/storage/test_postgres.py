@@ -10,6 +10,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from orchestrator.errors import MigrationsPending, StorageUnavailable
 from orchestrator.ports.store import EventFilter, EventStore
@@ -18,7 +19,7 @@ from orchestrator.storage.engines import POSTGRES_CONNECTIONS
 from orchestrator.storage.postgres import APPEND_LOCK, PostgresEventStore
 from orchestrator.storage.urls import database_url
 from tests.conftest import PrivatePostgres
-from tests.storage.samples import NOON, at, file_written, log, put, state
+from tests.storage.samples import NOON, at, file_written, log, put, registration, state
 from tests.waiting import wait_until
 
 
@@ -112,6 +113,26 @@ def test_a_row_added_while_waiting_for_the_append_lock_is_found(postgres_url: st
             wait_until(waiting_for_locks(session, 1), what="the second writer waits for the append lock")
             transaction.save([StoredWorkspace(state=state("new", version=4), due_at=NOON)])
         assert found.result(timeout=10) == StoredWorkspace(state=state("new", version=4), due_at=NOON)
+
+
+def test_who_waited_for_a_row_sees_the_registration_that_was_changed_meanwhile(
+    postgres_url: str, session: psycopg.Connection
+) -> None:
+    """PostgreSQL reads a row again that it waited for, and not what is joined to it: see ``findings``."""
+    blue = state("a", "blue")
+    red = replace(blue, registration=registration("red"), registration_position=7, version=2)
+
+    def find(store: EventStore, *, by_fleet: bool) -> StoredWorkspace | None:
+        with store.write_open_windows(None) if by_fleet else store.write(["a"]) as transaction:
+            return transaction.workspace("a")
+
+    with opened(postgres_url) as store, ThreadPoolExecutor(2) as pool:
+        put(store, blue, due_at=at(5))
+        with store.write(["a"]) as transaction:
+            found = [pool.submit(find, store, by_fleet=by_fleet) for by_fleet in (False, True)]
+            wait_until(waiting_for_locks(session, 2), what="both wait for row a")
+            transaction.save([StoredWorkspace(state=red, due_at=at(6))])
+        assert [one.result(timeout=10) for one in found] == [StoredWorkspace(state=red, due_at=at(6))] * 2
 
 
 def test_the_trigger_takes_the_lock_that_writers_take(postgres_url: str, session: psycopg.Connection) -> None:
