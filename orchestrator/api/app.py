@@ -14,6 +14,7 @@ from orchestrator.api.protocol.gate import Gate, need_database
 from orchestrator.api.protocol.openapi import install_openapi
 from orchestrator.api.protocol.problems import install_problems
 from orchestrator.api.protocol.request_context import RequestContext
+from orchestrator.api.protocol.write_operations import write_operations
 from orchestrator.api.routes import (
     exports,
     fates,
@@ -45,18 +46,21 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_lifespan,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # it reads the environment at every request
     )
     app.state.services = services
     app.state.gate = Gate(services.store)
     app.state.tail = LogTail(services.store)
     app.state.streams = stream.OpenStreams()
     app.state.health = health.Health(services)
-    for room in (stream, ingest, fates, operate, history, reports, exports, policies, proofs):
+    app.router.routes.extend(ingest.ROUTES)
+    for room in (stream, fates, operate, history, reports, exports, policies, proofs):
         app.include_router(room.router, dependencies=[Depends(need_database)])
     for router in (health.router, metrics.router, index):
         app.include_router(router)
     install_problems(app)
-    install_openapi(app)
+    install_openapi(app, write_operations())
+    app.add_middleware(ingest.StraightIn)
     app.add_middleware(RequestContext, only_loopback=hosts.is_checked(services.settings))
     return app
 

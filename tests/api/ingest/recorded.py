@@ -1,27 +1,24 @@
-"""The answers that the two ways in gave while they were routes of FastAPI, and how to record them.
+"""The answers that the two ways in gave while they were routes of FastAPI, and what is compared with them.
 
-``answers.ndjson`` was made by ``python -m tests.api.ingest.recorded`` on commit e4b333f, the last one of that form: the
-requests, so that they stay as they were, and for each the answer. What differs from run to run is replaced in
-both: ids by their order, and instants. ``description.json`` is what the OpenAPI document of that commit said of them.
+``answers.ndjson`` holds the requests and, for each, the answer of commit e4b333f, the last one of that form; its last
+line is what was stored. The commit that added the file holds the program that made it. What differs from run to run is
+replaced in both: ids and positions by their order, and instants. ``description.json`` is what the OpenAPI document of
+that commit said of them.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from orchestrator.api.app import create_app
-from orchestrator.api.protocol import bodies
 from orchestrator.bootstrap import Services, open_services
 from orchestrator.domain.encoding import to_plain
 from orchestrator.ports.store import EventFilter
@@ -29,13 +26,12 @@ from orchestrator.service.change_policy import note_floor
 from orchestrator.settings import load_settings
 from orchestrator.storage.migrate import upgrade
 from tests.api.ingest.asking import Answer, Request, ask
-from tests.api.ingest.table import HOST, JSON, MANY, ONE, requests
 
 FOLDER = Path(__file__).parent
 ANSWERS, DESCRIPTION = FOLDER / "answers.ndjson", FOLDER / "description.json"
 BRIEF_S = 0.05
+HEADERS = ((b"host", b"127.0.0.1:8321"), (b"content-type", b"application/json"))
 COMPONENTS = ("WriteBody", "BatchedWriteBody", "BatchedWriteBodies")
-_RUN_OF = re.compile(r"(.{1,8}?)\1{49,}", re.DOTALL)
 _INSTANT = re.compile(r'"due_at":"[^"]+"')
 _ID = re.compile(r"evt_[0-9a-f]+|\"position\":[0-9]+")
 _WORDS = re.compile(r"the body is not JSON: [^\"]*")
@@ -64,7 +60,7 @@ async def prepare(app: ASGIApp) -> None:
 
 async def _sure(app: ASGIApp, method: str, target: str, body: object) -> None:
     raw = b"" if body is None else json.dumps(body).encode()
-    answer = await ask(app, Request(method=method, target=target, headers=(HOST, JSON), body=(raw,)))
+    answer = await ask(app, Request(method=method, target=target, headers=HEADERS, body=(raw,)))
     if answer.status >= 300:
         raise RuntimeError(f"{method} {target}: {answer}")
 
@@ -132,26 +128,9 @@ def stored(services: Services) -> list[Any]:
     ]
 
 
-def packed(piece: bytes) -> list[Any]:
-    """Return bytes as texts, where what is repeated is said as (text, times)."""
-    text, found, at = piece.decode("latin-1"), list[Any](), 0
-    for run in _RUN_OF.finditer(text):
-        found += [text[at : run.start()], [run[1], len(run[0]) // len(run[1])]]
-        at = run.end()
-    return [part for part in [*found, text[at:]] if part]
-
-
 def unpacked(parts: list[Any]) -> bytes:
-    """Return the bytes that ``packed`` took."""
+    """Return the bytes of texts, where (text, times) is one that is repeated."""
     return "".join(part if isinstance(part, str) else part[0] * part[1] for part in parts).encode("latin-1")
-
-
-def to_json(request: Request) -> dict[str, Any]:
-    """Return a request as it is kept."""
-    headers = [[key.decode("latin-1"), value.decode("latin-1")] for key, value in request.headers]
-    body = [packed(piece) for piece in request.body]
-    kept = {"method": request.method, "target": request.target, "headers": headers, "body": body}
-    return {**kept, "ending": request.ending}
 
 
 def from_json(plain: dict[str, Any]) -> Request:
@@ -176,23 +155,7 @@ async def answers_to(app: ASGIApp, asked: dict[str, Request]) -> dict[str, dict[
 
 def described(document: dict[str, Any]) -> dict[str, Any]:
     """Return what a document says of the two ways in."""
-    operations = {ONE.replace("/ws/", "/{workspace}/"): "post", MANY: "post"}
+    operations = {"/v1/workspaces/{workspace}/writes": "post", "/v1/writes": "post"}
     components = {name: document["components"]["schemas"][name] for name in COMPONENTS}
     paths = {path: document["paths"][path][method] for path, method in operations.items()}
     return {"paths": paths, "components": components}
-
-
-def main() -> None:
-    """Record the answers of the code as it stands."""
-    bodies._BODY_ARRIVES_WITHIN_S = BRIEF_S
-    with TemporaryDirectory() as folder, app_of(Path(folder)) as (app, services):
-        asked = requests()
-        answers = asyncio.run(answers_to(app, asked))
-        kept = [{"name": name, **to_json(asked[name]), "answer": answer} for name, answer in answers.items()]
-        ANSWERS.write_text("".join(f"{json.dumps(line)}\n" for line in [*kept, {"stored": stored(services)}]))
-        DESCRIPTION.write_text(json.dumps(described(app.openapi()), indent=1) + "\n")
-    sys.stdout.write(f"{len(kept)} requests\n")
-
-
-if __name__ == "__main__":
-    main()
