@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Mapping
 from contextvars import ContextVar
 
 import structlog
@@ -15,6 +16,7 @@ from orchestrator.api.protocol.hosts import is_loopback
 from orchestrator.api.protocol.problems import Problem, respond
 
 _REQUEST_ID = b"x-request-id"
+_HEAD = "orchestrator.head"
 _GOOD_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _ON_LOG_LINES: ContextVar[str] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")
 """Bound as structlog binds it, whose own function for that takes 3 us a request, a tenth of all that a write takes."""
@@ -35,17 +37,17 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        head = dict(reversed(scope["headers"]))  # the first of several counts
+        head = head_of(scope)
         request_id = _good(head.get(_REQUEST_ID)) or f"req_{uuid_utils.uuid7().hex}"
         scope.setdefault("state", {})["request_id"] = request_id
         named, started = (_REQUEST_ID, request_id.encode()), False
 
-        async def send_named(message: Message) -> None:
+        def send_named(message: Message) -> Awaitable[None]:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
                 message["headers"] = [*message.get("headers", ()), named]
-            await send(message)
+            return send(message)
 
         on_log_lines = _ON_LOG_LINES.set(request_id)
         try:
@@ -71,6 +73,14 @@ class RequestContext:
             "ORCHESTRATOR_ALLOW_UNAUTHENTICATED=true if something in front of it checks callers"
         )
         return respond(Request(scope), Problem(name="misdirected-request", detail=detail))
+
+
+def head_of(scope: Scope) -> Mapping[bytes, bytes]:
+    """Return a request's headers by their names in small letters; of several with one name the first."""
+    head: Mapping[bytes, bytes] | None = scope.get(_HEAD)
+    if head is None:
+        head = scope[_HEAD] = dict(reversed(scope["headers"]))
+    return head
 
 
 def _good(given: bytes | None) -> str | None:
