@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from orchestrator.api.protocol import hosts
 from orchestrator.api.protocol.gate import Gate, need_database
 from orchestrator.api.protocol.openapi import install_openapi
 from orchestrator.api.protocol.problems import install_problems
 from orchestrator.api.protocol.request_context import RequestContext
+from orchestrator.api.protocol.write_operations import write_operations
 from orchestrator.api.routes import (
     exports,
     fates,
@@ -35,9 +38,28 @@ _DESCRIPTION = "Restarts a workspace once, at the right moment, after a burst of
 index = APIRouter(include_in_schema=False)
 
 
-def create_app(services: Services) -> FastAPI:
+class Api(FastAPI):
+    """FastAPI, except that a write goes straight to its way in."""
+
+    def __init__(self, *, only_loopback: bool, **about: Any) -> None:
+        """Wire both ways of a request; ``about`` is FastAPI's."""
+        super().__init__(**about)
+        self.add_middleware(RequestContext, only_loopback=only_loopback)
+        self._ways_in = RequestContext(ingest.serve, only_loopback=only_loopback)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if ingest.is_write(scope):
+            scope["app"] = self
+            await self._ways_in(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def create_app(services: Services) -> Api:
     """Return the API over a wired process. It does not own the services: whoever opened them closes them."""
-    app = FastAPI(
+    app = Api(
+        only_loopback=hosts.is_checked(services.settings),
         title="restart-orchestrator",
         version=version("restart-orchestrator"),
         description=_DESCRIPTION,
@@ -45,19 +67,20 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_lifespan,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # it reads the environment at every request
     )
     app.state.services = services
     app.state.gate = Gate(services.store)
     app.state.tail = LogTail(services.store)
     app.state.streams = stream.OpenStreams()
     app.state.health = health.Health(services)
-    for room in (stream, ingest, fates, operate, history, reports, exports, policies, proofs):
+    app.router.routes.extend(ingest.ROUTES)
+    for room in (stream, fates, operate, history, reports, exports, policies, proofs):
         app.include_router(room.router, dependencies=[Depends(need_database)])
     for router in (health.router, metrics.router, index):
         app.include_router(router)
     install_problems(app)
-    install_openapi(app)
-    app.add_middleware(RequestContext, only_loopback=hosts.is_checked(services.settings))
+    install_openapi(app, write_operations())
     return app
 
 

@@ -22,7 +22,11 @@ async def services_of(request: Request) -> Services:
 
 async def traceparent_of(request: Request) -> str | None:
     """Return the W3C trace context that came with the request, if it is well formed."""
-    found = request.headers.get("traceparent")
+    return well_formed_trace(request.headers.get("traceparent"))
+
+
+def well_formed_trace(found: str | None) -> str | None:
+    """Return a W3C trace context, None for anything else."""
     return found if found is not None and _TRACEPARENT.fullmatch(found) else None
 
 

@@ -11,7 +11,7 @@ import msgspec
 from orchestrator.api.protocol.bodies import JSON, decode_json
 from orchestrator.api.protocol.cursors import Paging
 from orchestrator.api.protocol.names import check_storable
-from orchestrator.api.routes.ingest import NDJSON, _sort, to_write
+from orchestrator.api.protocol.write_bodies import NDJSON, read_write, sort_batch
 from orchestrator.api.routes.stream import _start
 from orchestrator.audit.verify.checkpoint import open_checkpoint, parse_checkpoint
 from orchestrator.audit.verify.evidence import verify_bundle
@@ -89,9 +89,9 @@ def _bundle(given: bytes) -> None:
 
 TARGETS: Mapping[str, Target] = {
     "JSON body": Target(_body, (OrchestratorError,), seed("policy", "write", "deep")),
-    "write": Target(lambda given: to_write(decode_json(given), "ws"), (OrchestratorError,), seed("write")),
-    "batch": Target(lambda given: _sort(JSON, given, None), (OrchestratorError,), seed("batch")),
-    "NDJSON batch": Target(lambda given: _sort(NDJSON, given, None), (OrchestratorError,), seed("ndjson")),
+    "write": Target(lambda given: read_write(given, "ws", None), (OrchestratorError,), seed("write")),
+    "batch": Target(lambda given: sort_batch(JSON, given, None), (OrchestratorError,), seed("batch")),
+    "NDJSON batch": Target(lambda given: sort_batch(NDJSON, given, None), (OrchestratorError,), seed("ndjson")),
     "cursor of positions": Target(_cursor(int), (OrchestratorError,), [PAGING.cursor(7).encode()]),
     "cursor of names": Target(_cursor(str), (OrchestratorError,), [PAGING.cursor("ws").encode()]),
     "Last-Event-ID": Target(lambda given: _start(_text(given), None, 9), (OrchestratorError,), seed("position")),

@@ -14,17 +14,17 @@ class Gate:
 
     def __init__(self, store: EventStore) -> None:
         self._store = store
-        self._open = False
+        self.is_open = False
 
     async def pass_through(self) -> None:
         """Return if the database can serve. Raises ``StorageUnavailable`` or ``MigrationsPending``."""
-        if not self._open:
+        if not self.is_open:
             await run_in_threadpool(self._store.check, reads_only=True)  # a write is refused by its own statement
-            self._open = True
+            self.is_open = True
 
     def close(self) -> None:
         """Check again before the next request is served."""
-        self._open = False
+        self.is_open = False
 
 
 async def need_database(request: Request) -> None:

@@ -7,6 +7,7 @@ runs a program among it. Its requests still carry its name in ``Host``.
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from orchestrator.settings import Settings
@@ -17,6 +18,7 @@ def is_checked(settings: Settings) -> bool:
     return settings.bind_is_loopback and not settings.allow_unauthenticated
 
 
+@lru_cache(maxsize=16)
 def is_loopback(host: str) -> bool:
     """Return whether a ``Host`` header names this machine: ``localhost``, ``127.0.0.1:8321``, ``[::1]``."""
     try:

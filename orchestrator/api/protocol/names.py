@@ -22,9 +22,14 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 
+def is_name(value: str) -> bool:
+    """Return whether it can be the id of a workspace or fleet."""
+    return _NAME.fullmatch(value) is not None
+
+
 def check_name(value: str, field: str) -> str:
     """Return the id of a workspace or fleet. Raises ``InvalidInput``."""
-    if _NAME.fullmatch(value) is None:
+    if not is_name(value):
         raise InvalidInput(
             f"{field}: {value[:140]!r} is not an id; use 1 to 128 of the characters A-Z a-z 0-9 . _ : -", field=field
         )

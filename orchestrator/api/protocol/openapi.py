@@ -90,18 +90,18 @@ def _header(meaning: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": meaning, "schema": schema}
 
 
-def install_openapi(app: FastAPI) -> None:
-    """Make ``/openapi.json`` tell the truth."""
+def install_openapi(app: FastAPI, by_hand: Mapping[str, dict[str, Any]]) -> None:
+    """Make ``/openapi.json`` tell the truth; ``by_hand``: operations that are no routes of FastAPI, by their path."""
 
     def description() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _description(app)
+            app.openapi_schema = _description(app, by_hand)
         return app.openapi_schema
 
     app.openapi = description  # type: ignore[method-assign]
 
 
-def _description(app: FastAPI) -> dict[str, Any]:
+def _description(app: FastAPI, by_hand: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     found = get_openapi(
         title=app.title,
         version=app.version,
@@ -118,6 +118,8 @@ def _description(app: FastAPI) -> dict[str, Any]:
         own[model.__name__] = schema
     components = found.setdefault("components", {}).setdefault("schemas", {})
     components |= own
+    for path, operations in by_hand.items():
+        found["paths"][path] = operations | found["paths"].get(path, {})
     for operations in found["paths"].values():
         for operation in operations.values():
             operation["responses"] |= {str(status): response for status, response in problems(421).items()}

@@ -151,6 +151,11 @@ def install_problems(app: FastAPI) -> None:
 async def _own(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, errors.OrchestratorError):
         raise error
+    return respond_to(request, error)
+
+
+def respond_to(request: Request, error: errors.OrchestratorError) -> JSONResponse:
+    """Return the response to an error of this product; one of the database's closes the gate before it."""
     if isinstance(error, errors.Unavailable):
         request.app.state.gate.close()
     return respond(request, problem_of(error))

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Mapping
+from contextvars import ContextVar
 
 import structlog
 import uuid_utils
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 
 from orchestrator.api.protocol.hosts import is_loopback
 from orchestrator.api.protocol.problems import Problem, respond
 
-REQUEST_ID = "X-Request-Id"
-
-_GOOD_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_REQUEST_ID = b"x-request-id"
+_HEAD = "orchestrator.head"
+_GOOD_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_ON_LOG_LINES: ContextVar[str] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")
+"""Bound as structlog binds it, whose own function for that takes 3 us a request, a tenth of all that a write takes."""
 _log = structlog.get_logger("orchestrator")
 
 
@@ -33,32 +37,35 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _given(scope) or f"req_{uuid_utils.uuid7().hex}"
+        head = head_of(scope)
+        request_id = _good(head.get(_REQUEST_ID)) or f"req_{uuid_utils.uuid7().hex}"
         scope.setdefault("state", {})["request_id"] = request_id
-        started = False
+        named, started = (_REQUEST_ID, request_id.encode()), False
 
-        async def send_named(message: Message) -> None:
+        def send_named(message: Message) -> Awaitable[None]:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
-            await send(message)
+                message["headers"] = [*message.get("headers", ()), named]
+            return send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self._served(scope)(scope, receive, send_named)
-            except ClientDisconnect:
-                _log.info("request.left", method=scope["method"], path=scope["path"])
-            except Exception:
-                _log.exception("request.failed", method=scope["method"], path=scope["path"])
-                if started:
-                    raise
-                detail = f"the server failed at this request; its log says why under request id {request_id}"
-                response = respond(Request(scope), Problem(name="internal-error", detail=detail))
-                await response(scope, receive, send_named)
+        on_log_lines = _ON_LOG_LINES.set(request_id)
+        try:
+            await self._served(scope, head.get(b"host"))(scope, receive, send_named)
+        except ClientDisconnect:
+            _log.info("request.left", method=scope["method"], path=scope["path"])
+        except Exception:
+            _log.exception("request.failed", method=scope["method"], path=scope["path"])
+            if started:
+                raise
+            detail = f"the server failed at this request; its log says why under request id {request_id}"
+            response = respond(Request(scope), Problem(name="internal-error", detail=detail))
+            await response(scope, receive, send_named)
+        finally:
+            _ON_LOG_LINES.reset(on_log_lines)
 
-    def _served(self, scope: Scope) -> ASGIApp:
-        host = Headers(scope=scope).get("host", "localhost")
+    def _served(self, scope: Scope, named: bytes | None) -> ASGIApp:
+        host = "localhost" if named is None else named.decode("latin-1")
         if not self._only_loopback or is_loopback(host):
             return self.app
         detail = (
@@ -68,6 +75,13 @@ class RequestContext:
         return respond(Request(scope), Problem(name="misdirected-request", detail=detail))
 
 
-def _given(scope: Scope) -> str | None:
-    found = Headers(scope=scope).get(REQUEST_ID)
-    return found if found is not None and _GOOD_ID.fullmatch(found) else None
+def head_of(scope: Scope) -> Mapping[bytes, bytes]:
+    """Return a request's headers by their names in small letters; of several with one name the first."""
+    head: Mapping[bytes, bytes] | None = scope.get(_HEAD)
+    if head is None:
+        head = scope[_HEAD] = dict(reversed(scope["headers"]))
+    return head
+
+
+def _good(given: bytes | None) -> str | None:
+    return given.decode() if given is not None and _GOOD_ID.fullmatch(given) else None
