@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import http_writes
+from bench import drain, fold, http_writes
 from bench.builds import NoBuild, older_build, todays_build
 from bench.figures import tables
 from bench.http_load import Refused
@@ -16,6 +16,8 @@ from bench.run import Run
 
 PARTS: dict[str, tuple[Callable[[Run], None], str]] = {
     "http": (http_writes.measure, http_writes.SUMMARY),
+    "fold": (fold.measure, fold.SUMMARY),
+    "drain": (drain.measure, drain.SUMMARY),
 }
 
 
