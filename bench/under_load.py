@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import drain, fold, http_writes
+from bench import drain, fold, http_writes, ingest, lateness
 from bench.builds import NoBuild, older_build, todays_build
 from bench.figures import tables
 from bench.http_load import Refused
@@ -18,6 +18,8 @@ PARTS: dict[str, tuple[Callable[[Run], None], str]] = {
     "http": (http_writes.measure, http_writes.SUMMARY),
     "fold": (fold.measure, fold.SUMMARY),
     "drain": (drain.measure, drain.SUMMARY),
+    "lateness": (lateness.measure, lateness.SUMMARY),
+    "ingest": (ingest.measure, ingest.SUMMARY),
 }
 
 
