@@ -114,6 +114,20 @@ class Line:
         return asdict(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Words and numbers side by side, for what has no one ratio."""
+
+    part: str
+    title: str
+    heads: Sequence[str]
+    lines: Sequence[Sequence[str]]
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self)
+
+
 @dataclass
 class Findings:
     """All that one run of ``./dev bench`` found."""
@@ -122,6 +136,7 @@ class Findings:
     bounds: list[Bound] = field(default_factory=list)
     gates: list[Gate] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
     around: list[str] = field(default_factory=list)
     """What the run was like: how fast the disk and the generator, how busy others kept the machine."""
     missing: list[str] = field(default_factory=list)
@@ -134,6 +149,7 @@ class Findings:
             "bounds": [item.plain() for item in self.bounds],
             "gates": [item.plain() for item in self.gates],
             "lines": [item.plain() for item in self.lines],
+            "tables": [item.plain() for item in self.tables],
             "around": list(self.around),
             "missing": list(self.missing),
         }
@@ -164,17 +180,19 @@ def grid(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 def tables(plain: dict[str, Any]) -> str:
     """Return the tables of a run, from its JSON values."""
-    parts = [_figures(plain["figures"])] if plain["figures"] else []
+    parts = [figures_grid(plain["figures"])] if plain["figures"] else []
     if plain["bounds"]:
-        parts.append(_bounds(plain["bounds"]))
+        parts.append(bounds_grid(plain["bounds"]))
+    parts += [f"{item['title']}:\n{grid(item['heads'], item['lines'])}" for item in plain["tables"]]
     if plain["gates"]:
-        parts.append(_gates(plain["gates"]))
+        parts.append(gates_grid(plain["gates"]))
     parts += plain["around"]
     parts += [f"Not measured: {reason}" for reason in plain["missing"]]
     return "\n\n".join(parts)
 
 
-def _figures(figures: Sequence[dict[str, Any]]) -> str:
+def figures_grid(figures: Sequence[dict[str, Any]]) -> str:
+    """Return a table of figures, from their JSON values."""
     lines = []
     for item in figures:
         sign = ">=" if item["more_is_better"] else "<="
@@ -189,7 +207,8 @@ def _figures(figures: Sequence[dict[str, Any]]) -> str:
     return grid(("what", "store", "ours", "beside it", "which is", "ratio", "asked", "aim", "", "note"), lines)
 
 
-def _bounds(bounds: Sequence[dict[str, Any]]) -> str:
+def bounds_grid(bounds: Sequence[dict[str, Any]]) -> str:
+    """Return a table of bounds, from their JSON values."""
     lines = []
     for item in bounds:
         aim = "" if item["aim"] is None else f"<= {item['aim']:g}"
@@ -198,6 +217,15 @@ def _bounds(bounds: Sequence[dict[str, Any]]) -> str:
     return grid(("what", "store", "found", "asked", "aim", "", "note"), lines)
 
 
-def _gates(gates: Sequence[dict[str, Any]]) -> str:
-    lines = [(item["what"], item["store"], "holds" if item["holds"] else "BROKEN", item["found"]) for item in gates]
+def gates_grid(gates: Sequence[dict[str, Any]]) -> str:
+    """Return a table of gates, from their JSON values: one line for those that were asked in several turns."""
+    alike: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for item in gates:
+        alike.setdefault((item["part"], item["what"], item["store"]), []).append(item)
+    lines = []
+    for (part, what, store), items in alike.items():
+        broken = [item for item in items if not item["holds"]]
+        times = f" ({len(broken)} of {len(items)} times)" if len(items) > 1 else ""
+        verdict = f"BROKEN{times}" if broken else "holds"
+        lines.append((f"{part}: {what}", store, verdict, (broken or items)[0]["found"]))
     return grid(("gate", "store", "", "found"), lines)

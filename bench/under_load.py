@@ -12,6 +12,7 @@ from bench.builds import NoBuild, older_build, todays_build
 from bench.figures import tables
 from bench.http_load import Refused
 from bench.machine import ROOT, described
+from bench.peers import comparison
 from bench.run import Run
 
 PARTS: dict[str, tuple[Callable[[Run], None], str]] = {
@@ -20,6 +21,7 @@ PARTS: dict[str, tuple[Callable[[Run], None], str]] = {
     "drain": (drain.measure, drain.SUMMARY),
     "lateness": (lateness.measure, lateness.SUMMARY),
     "ingest": (ingest.measure, ingest.SUMMARY),
+    "peers": (comparison.measure, comparison.SUMMARY),
 }
 
 

@@ -47,25 +47,21 @@ export async function drive(send, planFile, logFile) {
   writeFileSync(logFile, lines.join(''));
 }
 
-/** Sends that are in flight at the same time go out as one bulk call. */
+/** Sends that wait at the same time go out in bulk calls of a hundred at most, several of them under way at once. */
 export function together(bulk) {
   let waiting = [];
-  let busy = false;
-  const flush = async () => {
-    while (waiting.length > 0) {
-      const group = waiting.splice(0, 1000);
-      try {
-        await bulk(group.map((item) => item.workspace));
-        group.forEach((item) => item.resolve());
-      } catch (error) {
-        group.forEach((item) => item.reject(error));
-      }
+  const call = async (group) => {
+    try {
+      await bulk(group.map((item) => item.workspace));
+      group.forEach((item) => item.resolve());
+    } catch (error) {
+      group.forEach((item) => item.reject(error));
     }
-    busy = false;
   };
+  const flush = () => { while (waiting.length > 0) call(waiting.splice(0, 100)); };
   return (workspace) => new Promise((resolve, reject) => {
     waiting.push({ workspace, resolve, reject });
-    if (!busy) { busy = true; setImmediate(flush); }
+    if (waiting.length === 1) setImmediate(flush);
   });
 }
 
