@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
+from itertools import takewhile
 
-from bench import audit, dead_worker
+from bench import audit, dead_worker, under_load
 
 _BENCHMARKS = {
     "audit": (audit.main, audit.SUMMARY),
@@ -19,8 +20,13 @@ def main(args: list[str]) -> int:
     if args and args[0] in _BENCHMARKS:
         run, _ = _BENCHMARKS[args[0]]
         return run(args[1:])
-    listed = "\n".join(f"  {name:<12} {summary}" for name, (_, summary) in _BENCHMARKS.items())
-    text = f"usage: ./dev bench NAME [--help]\n\n{listed}"
+    loads = list(takewhile(lambda word: word in under_load.PARTS, args))
+    if loads:
+        return under_load.main(loads, args[len(loads) :])
+    every = {name: summary for name, (_, summary) in {**_BENCHMARKS, **under_load.PARTS}.items()}
+    listed = "\n".join(f"  {name:<12} {summary}" for name, summary in every.items())
+    together = ", ".join(under_load.PARTS)
+    text = f"usage: ./dev bench NAME [--help]\n\n{listed}\n\nSeveral of {together} may be named: one run."
     if args and args[0] not in ("-h", "--help", "help"):
         print(f"./dev bench: there is no benchmark {args[0]!r}.\n\n{text}", file=sys.stderr)
         return 2
