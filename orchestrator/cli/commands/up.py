@@ -147,10 +147,11 @@ class _Up:
     def run(self, lifecycle: Lifecycle) -> int:
         watcher = self._start_watching()
         self._server.start()
+        # Before anything is claimed: a restart that an earlier run left due, and this start, would end each other.
+        self._start_child()
         self._worker.start()
         self._worker.drain()
         self._beat.start()
-        self._start_child()
         print(self._banner(), flush=True)
         code = lifecycle.run({"api": self._server, "worker": self._worker, "beat": self._beat}, self._stop)
         if watcher is not None:
