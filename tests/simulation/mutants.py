@@ -166,6 +166,9 @@ MUTANTS: dict[str, Mutant] = {
     "lease-renewed-for-longer": Mutant(
         plant=answers.lease_renewed_for_longer, breaks="a renewal gives another lease than the policy's"
     ),
+    "rescue-by-stale-lease": Mutant(
+        plant=answers.rescue_by_stale_lease, breaks="a cycle is abandoned by a lease that was read before its renewal"
+    ),
     "overtaken-works-on": Mutant(
         plant=answers.overtaken_works_on, breaks="a cycle that its own process overtakes is not told to stop"
     ),

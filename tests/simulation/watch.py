@@ -18,7 +18,7 @@ import msgspec
 from orchestrator.audit.verify import due
 from orchestrator.audit.verify.event_data import RestartQueued
 from orchestrator.audit.verify.ledger import Workspace
-from orchestrator.audit.verify.lines import Envelope, Unreadable, microseconds
+from orchestrator.audit.verify.lines import Envelope, Unreadable, microseconds, parse_instant
 from orchestrator.audit.verify.log_pass import Verifier
 from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.ports.store import CoreReader, EventFilter
@@ -96,6 +96,8 @@ class Watch:
         self.verifier.take(Envelope(*msgspec.structs.astuple(event)))
         if event.type == "ExecutorAway":
             self.said_away(_decode_away(event.data))
+        if event.type == "CycleAbandoned":
+            self._check_rescue(name, event)
         if event.type in ("RestartQueued", "CycleStarted"):
             self._check_files(name, event)
         if event.type == "CycleStarted":
@@ -117,6 +119,17 @@ class Watch:
             self._paths[known.id].append((event.position, data["path"]))
         if data["decision"] != right:
             self._tell("answer", event.id, f"{event.id} was answered {data['decision']}, and is {right}")
+
+    def _check_rescue(self, name: str, event: StoredEvent) -> None:
+        """S3: a cycle is given up for its lease only once that has passed, as it was renewed last."""
+        data = msgspec.json.decode(bytes(event.data))
+        lease = self._rows[name].lease if name in self._rows else None
+        if data["reason"] != "lease_expired" or lease is None or lease.cycle != data["cycle"]:
+            return
+        early_us = microseconds(lease.until) - parse_instant(event.recorded_at)
+        if early_us > 0:
+            text = f"{lease.cycle} is abandoned, and its lease was renewed: it had {early_us / SECOND:g} s left"
+            self._tell("S3", f"rescue of {lease.cycle}", text)
 
     def _check_files(self, name: str, event: StoredEvent) -> None:
         """S5: the count of files is that of the range."""
