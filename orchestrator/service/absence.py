@@ -17,18 +17,20 @@ _GONE_AFTER = timedelta(seconds=3)
 def note_absences(store: CoreStore, ids: Ids, *, tick: timedelta) -> bool:
     """Record what has become unserved, and what is served again; return whether anything is away.
 
-    Two ticks at once are harmless: what is away is read again under the append lock, and nothing is said twice.
+    Two ticks at once are harmless: what is away is read again under the append lock, and nothing is said twice. Who
+    stood still for a tick in between says nothing: whoever it saw away may be back, and the next tick reads anew.
     Raises ``StorageUnavailable``.
     """
     patience = Patience(waits=PATIENCE_TICKS * tick, gone_after=max(PATIENCE_TICKS * tick, _GONE_AFTER))
     with store.read() as reader:
         waiting, away = reader.waiting_for(), reader.away()
         workers = reader.workers() if waiting or away else []
-        if not absences(waiting, workers, away, reader.now(), patience):
+        read_at = reader.now()
+        if not absences(waiting, workers, away, read_at, patience):
             return bool(away)
     with store.write() as tx:
         away = tx.away()
-        found = absences(waiting, workers, away, tx.now, patience)
+        found = absences(waiting, workers, away, read_at, patience) if tx.now - read_at <= tick else []
         events = [NewEvent(id=ids.new("evt"), workspace=None, version=None, data=data, actor=SYSTEM) for data in found]
         recorded = append_all(tx, events, ids) if events else []
         came = [

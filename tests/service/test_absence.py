@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from orchestrator.crash_points import watch
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.serving import Serving
@@ -109,3 +110,25 @@ def test_a_worker_that_was_seen_just_now_is_there(history: History) -> None:
     history.store.note_worker("w", "host-2", Serving(executors=SIMULATED, pools=frozenset({"host-2"})), 4)
     assert look(history) is False
     assert said(history.store) == []
+
+
+def test_who_stood_still_between_its_look_and_its_transaction_says_nothing(
+    sqlite_store: EventStore, clock: TestClock
+) -> None:
+    """Seen by the simulator: a tick that was frozen for a minute called away who had been there all the while."""
+    history = History(sqlite_store, clock)
+    queued(history)
+    history.at(18)
+
+    def stand_still(name: str, events: object) -> None:
+        if name == "write.begin":
+            clock.at += timedelta(minutes=1)
+
+    watch(stand_still)
+    try:
+        assert look(history) is False
+    finally:
+        watch(None)
+    assert said(sqlite_store) == []
+    assert look(history) is True
+    assert [type(data) for data in said(sqlite_store)] == [ev.ExecutorAway]

@@ -83,11 +83,11 @@ def simulate(plan: Plan, *, story: bool = False) -> Outcome:
 
 
 def _heal(world: World, healing: Healing) -> None:
-    """End all faults, let the clients come to an end, release what is held, and wait until nothing waits."""
+    """End all faults, let clients and stops come to an end, release what is held, and wait until nothing waits."""
     hub = world.hub
     world.heal()
     ends = hub.now + _CLIENTS_END
-    while world.clients.process.threads and hub.now < ends:
+    while (world.clients.process.threads or world.stops) and hub.now < ends:
         hub.run(hub.now + SECOND)
     healing.unanswered = len(world.clients.process.threads)
     for name in _held(world):

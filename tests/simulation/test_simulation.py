@@ -35,6 +35,8 @@ KEPT = {
     560033420126: "a tick that was delayed for longer than the faults lasted made a calm restart late",
     1085708: "executors that heard no stop kept slots for seconds after the healing, while the other worker stopped",
     2017400: "a write whose client had given up was committed after the faults had ended, between two restarts",
+    3013025: "who had stood still between reading who is there and its commit called the living away",
+    3016652: "the only worker was asked to stop, and had not been replaced, when the faults had ended",
     1057273: "a cycle that hung was given the shorter cycle_timeout of a policy that had changed meanwhile",
 }
 """Seeds that once broke a promise, and what was wrong."""

@@ -91,6 +91,11 @@ class Worker:
         finally:
             self._busy -= 1
 
+    @property
+    def stops(self) -> bool:
+        """True once it was asked to stop."""
+        return self._stopping
+
     def stop(self) -> None:
         """SIGTERM: claim nothing more, give what runs its grace, then end."""
         if not self._stopping and self._drainer is not None:

@@ -131,6 +131,11 @@ class World:
         worker.stop()
         self.hub.call_at(self.hub.now + 16 * SECOND, lambda: self._replace(worker.process))
 
+    @property
+    def stops(self) -> bool:
+        """True while a worker that was asked to stop is not replaced: it claims nothing more, and may be the only one."""
+        return any(worker.stops for worker in self.workers)
+
     def log_length(self) -> int:
         with self.store.memory.read() as reader:
             return reader.last_position()
