@@ -133,7 +133,7 @@ class World:
 
     @property
     def stops(self) -> bool:
-        """True while a worker that was asked to stop is not replaced: it claims nothing more, and may be the only one."""
+        """True while a worker that was asked to stop is not replaced: it claims nothing, and may be the only one."""
         return any(worker.stops for worker in self.workers)
 
     def log_length(self) -> int:
