@@ -165,9 +165,9 @@ class VirtualLog:
         )
         self.count += 1
         self.position += 1 if self._random.randrange(_GAP_EVERY) else 3  # a rolled-back append leaves a gap
-        sourced = rows.sourced(new)
-        self._sink.event(self.position, rows.event_row(sourced, recorded_at=self.now))
-        return rows.recorded(sourced, position=self.position, recorded_at=self.now)
+        recorded = rows.recorded(rows.sourced(new), position=self.position, recorded_at=self.now)
+        self._sink.event(self.position, rows.event_row(recorded))
+        return recorded
 
     def _fold(self, after: WorkspaceState, event: ev.Recorded) -> None:
         """Keep what follows from an event besides the workspace's state."""

@@ -24,6 +24,7 @@ KILLED = 137
 POINTS: Mapping[str, str] = {
     "write.begin": "a transaction is about to begin",
     "write.locked": "it holds its rows and the append lock; nothing is appended",
+    "write.step": "a unit of several that share a commit is about to be carried out",
     "write.appended": "events are appended; the rows may not be saved",
     "write.commit": "everything is written, nothing is committed",
     "write.committed": "it is committed; nobody has been told",

@@ -15,6 +15,8 @@
     +-- Unreadable                   the database holds what this version cannot read: 503
     +-- Unavailable                  try again later: 503
     |   +-- StorageUnavailable       the database is unreachable, busy or read-only
+    |   |   +-- RolledBack           it answered, and refused this one: nothing of it is stored
+    |   +-- Overloaded               more waits to be committed than may wait; nothing was stored
     |   +-- MigrationsPending        the database is reachable but behind (or ahead)
     |   |   +-- BeyondMigration      too far ahead, or not this product's: no `migrate` of this version helps
     |   +-- BrokerUnavailable        the broker did not take a wake-up
@@ -93,6 +95,14 @@ class Unavailable(OrchestratorError):
 
 class StorageUnavailable(Unavailable):
     """The database is unreachable, locked for too long, full or read-only."""
+
+
+class RolledBack(StorageUnavailable):
+    """The database answered and refused a transaction, a lock's wait that was over, say: nothing of it is stored."""
+
+
+class Overloaded(Unavailable):
+    """More units wait for a commit than may wait. Nothing was stored; trying again in a moment may help."""
 
 
 class MigrationsPending(Unavailable):

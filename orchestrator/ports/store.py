@@ -9,17 +9,19 @@ from datetime import datetime
 from typing import Protocol
 
 from orchestrator.domain.canonical_line import StoredEvent
-from orchestrator.domain.events import Cause, NewEvent, Recorded, Waiver
-from orchestrator.domain.policy import Policies, PolicyLayer
+from orchestrator.domain.events import Cause, Recorded, Waiver
+from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.domain.serving import Serving
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase
 from orchestrator.ports.inquiries import FileWrites, Inquiries
-from orchestrator.ports.presence import Presence, PresenceChange, PresenceStore
+from orchestrator.ports.presence import Presence, PresenceStore
 from orchestrator.ports.sealing import Seals, SealStore
+from orchestrator.ports.transaction import Transaction
+from orchestrator.ports.unit import AnswerT, Asked, Unit
 from orchestrator.ports.verification import Verifications, VerificationStore
-from orchestrator.ports.workspaces import KeptRow, Lease, OpenCycle, StoredWorkspace, WorkspaceFilter
+from orchestrator.ports.workspaces import KeptRow, OpenCycle, StoredWorkspace, WorkspaceFilter
 
 
 class Clock(Protocol):
@@ -43,102 +45,6 @@ class Doorbell(Protocol):
 
     def ring(self, workspace: str) -> None:
         """Tell some worker that ``workspace`` may be startable. Raises ``BrokerUnavailable``."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredAnswer:
-    """What was answered to an idempotency key, and to what body (its fingerprint)."""
-
-    fingerprint: str
-    answer: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Running:
-    """How many cycles are open: in all, and in one fleet."""
-
-    total: int
-    in_fleet: int
-
-
-class Transaction(PresenceChange, Protocol):
-    """One writing transaction, open between its locks and its commit.
-
-    Lock order, always (DESIGN section 3): workspace rows in id order, then the append lock, then one
-    instant is read. All of that has happened when the transaction is handed out.
-    """
-
-    now: datetime
-    """max(the database's clock, the last ``recorded_at``): the ``recorded_at`` of all its events."""
-    clock_behind_ms: int
-    """How far the clock stands behind the last ``recorded_at``; 0 unless it stepped back."""
-
-    def workspace(self, workspace: str) -> StoredWorkspace | None:
-        """Return a locked workspace; None if it has no row, or if another holds it (``skip_locked``)."""
-        ...
-
-    def locked(self) -> Sequence[str]:
-        """Return the ids of the rows this transaction holds, in order."""
-        ...
-
-    def leases(self, workspaces: Collection[str]) -> Mapping[str, Lease]:
-        """Return the leases of those of these locked workspaces whose cycle is open, and lock them."""
-        ...
-
-    def policies(self) -> Policies:
-        """Return the stored policy layers, as they are at this instant."""
-        ...
-
-    def append(self, events: Sequence[NewEvent]) -> list[Recorded]:
-        """Append in the order given. Raises ``Conflict`` where (workspace, version) is taken."""
-        ...
-
-    def save(self, workspaces: Sequence[StoredWorkspace]) -> None:
-        """Write the rows of locked workspaces; a workspace without a row gets one.
-
-        A lease is written with a cycle that starts, and goes with one that ends; in between it is left alone.
-        """
-        ...
-
-    def restart(self, restart: str) -> RestartProjection | None:
-        """Return a restart's read model."""
-        ...
-
-    def save_restarts(self, records: Sequence[RestartProjection]) -> None:
-        """Insert or replace read models."""
-        ...
-
-    def save_snapshots(self, snapshots: Sequence[Snapshot]) -> None:
-        """Keep states as they were right after events of this transaction; none costs nothing."""
-        ...
-
-    def save_policy(self, layer: PolicyLayer) -> None:
-        """Insert or replace a policy layer."""
-        ...
-
-    def count_paths(self, workspace: str, from_position: int, to_position: int) -> int:
-        """Count the distinct paths of the range's writes whose action is not ``record``."""
-        ...
-
-    def running(self, fleet: str) -> Running:
-        """Count the open cycles; exact, since every start holds the append lock."""
-        ...
-
-    def by_source(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Recorded]:
-        """Return the events that were recorded for these (source, source_id)."""
-        ...
-
-    def answer(self, actor: str, key: str) -> StoredAnswer | None:
-        """Return what was answered to this actor's idempotency key, if it came before."""
-        ...
-
-    def remember(self, actor: str, key: str, answer: StoredAnswer) -> None:
-        """Keep the answer to an idempotency key; it is committed with what it answers."""
-        ...
-
-    def last_clock_regression_at(self) -> datetime | None:
-        """Return ``recorded_at`` of the newest ``ClockRegressed``."""
         ...
 
 
@@ -312,14 +218,27 @@ class CoreReader(Presence, Protocol):
 class CoreStore(PresenceStore, Protocol):
     """The log, the workspaces' rows and the read models: what the service needs of them."""
 
+    def commit(self, unit: Unit[AnswerT]) -> AnswerT:
+        """Carry out a unit and return its answer once it is committed, alone or together with others that wait.
+
+        Raises what its step raised (nothing of it is stored then), ``Overloaded`` where too many wait, and
+        ``StorageUnavailable`` when the database does not answer in time, also where the commit's outcome is unknown.
+        """
+        ...
+
     def write(
-        self, workspaces: Collection[str] = (), *, skip_locked: bool = False
+        self,
+        workspaces: Collection[str] = (),
+        *,
+        skip_locked: bool = False,
+        asked: Collection[Asked] = (),
+        deciding: Collection[str] = (),
     ) -> AbstractContextManager[Transaction]:
         """Open a writing transaction that holds these workspaces' rows, existing or not yet.
 
-        Commits when the block ends, rolls back when it raises. With ``skip_locked`` a row that
-        another transaction holds is left out instead of waited for. Raises ``StorageUnavailable``
-        when the database does not answer in time, also where the commit's outcome is unknown.
+        What a committer stands on; the service hands units to ``commit``. Commits when the block ends, rolls back when
+        it raises. With ``skip_locked`` a row that another transaction holds is left out instead of waited for.
+        ``asked`` and ``deciding`` (workspaces) is what the steps will ask for. Raises ``StorageUnavailable``.
         """
         ...
 

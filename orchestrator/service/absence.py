@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from orchestrator.domain.events import ExecutorAway, ExecutorBack, NewEvent
+from orchestrator.domain.events import ExecutorAway, ExecutorBack, NewEvent, Recorded
 from orchestrator.domain.serving import PATIENCE_TICKS, Patience, absences
 from orchestrator.ports.store import CoreStore, Ids
+from orchestrator.ports.transaction import Transaction
+from orchestrator.ports.unit import Unit
 from orchestrator.service.announce import announce
 from orchestrator.service.append import SYSTEM, append_all
 
@@ -28,7 +30,8 @@ def note_absences(store: CoreStore, ids: Ids, *, tick: timedelta) -> bool:
         read_at = reader.now()
         if not absences(waiting, workers, away, read_at, patience):
             return bool(away)
-    with store.write() as tx:
+
+    def step(tx: Transaction) -> tuple[list[Recorded], int]:
         away = tx.away()
         found = absences(waiting, workers, away, read_at, patience) if tx.now - read_at <= tick else []
         events = [NewEvent(id=ids.new("evt"), workspace=None, version=None, data=data, actor=SYSTEM) for data in found]
@@ -40,5 +43,8 @@ def note_absences(store: CoreStore, ids: Ids, *, tick: timedelta) -> bool:
         ]
         went = [(one.executor, one.pool) for one in found if isinstance(one, ExecutorBack)]
         tx.save_away(came, went)
+        return recorded, len(away) + len(came) - len(went)
+
+    recorded, left = store.commit(Unit(name="absences", workspaces=(), step=step))
     announce(recorded)
-    return len(away) + len(came) > len(went)
+    return left > 0

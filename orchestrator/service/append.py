@@ -16,7 +16,8 @@ from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import RestartProjection, project, restart_of
 from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.ports.store import Ids, Transaction
+from orchestrator.ports.store import Ids
+from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.workspaces import Lease, StoredWorkspace
 from orchestrator.service.announce import announce
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from orchestrator.domain.events import NewEvent, PolicyChanged, Recorded
 from orchestrator.domain.policy import SETTINGS_SCOPE, Policies, Policy, PolicyLayer, PolicyPatch, fleet_scope
 from orchestrator.errors import PreconditionFailed
-from orchestrator.ports.store import CoreStore, Ids, Transaction
+from orchestrator.ports.store import CoreStore, Ids
+from orchestrator.ports.transaction import Transaction
 from orchestrator.service.announce import announce
 from orchestrator.service.append import SYSTEM, append_all, save
 

@@ -17,7 +17,9 @@ from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Unavailable
 from orchestrator.ports.executor import Executor
-from orchestrator.ports.store import CoreStore, Ids, Transaction
+from orchestrator.ports.store import CoreStore, Ids
+from orchestrator.ports.transaction import Transaction
+from orchestrator.ports.unit import DECIDES, Unit
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
 
@@ -127,27 +129,44 @@ class Claimer:
             return Refusal.DEFECT, ""
 
     def _start(self, workspace: str, iteration: int, *, skip_locked: bool) -> Claim | tuple[Refusal, str]:
-        with self._store.write([workspace], skip_locked=skip_locked) as tx:
-            stored = tx.workspace(workspace)
-            if stored is None:
-                return Refusal.BUSY, ""
-            state, registration = stored.state, stored.state.registration
-            policies = tx.policies()
-            policy = policy_in_force(state, policies)
-            if registration is None or not is_served(state, self._serving):
-                return Refusal.NOT_SERVED, ""
-            if not may_start(state, policy, tx.now, cmd.Capacity()):
-                return Refusal.NOT_READY, ""
-            capacity = self._capacity(tx, registration, policy)
-            if not may_start(state, policy, tx.now, capacity):
-                return self._full(registration, policies, capacity), registration.fleet
-            command = self._start_command(tx, state, registration, iteration, capacity)
-            after, recorded = carry_out(tx, state, command, BY_ITSELF, self._ids, policies)
+
+        def step(tx: Transaction) -> tuple[Claim | tuple[Refusal, str], list[ev.Recorded]]:
+            return self._start_held(tx, workspace, iteration)
+
+        unit = Unit(
+            name="claim",
+            workspaces=(workspace,),
+            step=step,
+            asked=DECIDES,
+            passes_over=skip_locked,
+            hurried=True,
+        )
+        found, recorded = self._store.commit(unit)
         announce(recorded)
+        return found
+
+    def _start_held(
+        self, tx: Transaction, workspace: str, iteration: int
+    ) -> tuple[Claim | tuple[Refusal, str], list[ev.Recorded]]:
+        stored = tx.workspace(workspace)
+        if stored is None:
+            return (Refusal.BUSY, ""), []
+        state, registration = stored.state, stored.state.registration
+        policies = tx.policies()
+        policy = policy_in_force(state, policies)
+        if registration is None or not is_served(state, self._serving):
+            return (Refusal.NOT_SERVED, ""), []
+        if not may_start(state, policy, tx.now, cmd.Capacity()):
+            return (Refusal.NOT_READY, ""), []
+        capacity = self._capacity(tx, registration, policy)
+        if not may_start(state, policy, tx.now, capacity):
+            return (self._full(registration, policies, capacity), registration.fleet), []
+        command = self._start_command(tx, state, registration, iteration, capacity)
+        after, recorded = carry_out(tx, state, command, BY_ITSELF, self._ids, policies)
         started = recorded[0].data if recorded else None
         if not isinstance(started, ev.CycleStarted):
-            return Refusal.NOT_READY, ""
-        return Claim(state=after, started=started, policy=policy)
+            return (Refusal.NOT_READY, ""), recorded
+        return Claim(state=after, started=started, policy=policy), recorded
 
     def _capacity(self, tx: Transaction, registration: Registration, policy: Policy) -> cmd.Capacity:
         if self._running_most is None and policy.max_concurrent is None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import structlog
 
 from orchestrator.domain import commands as cmd
+from orchestrator.domain.events import Recorded
 from orchestrator.ports.store import CoreStore, Ids
+from orchestrator.ports.transaction import Transaction
+from orchestrator.ports.unit import DECIDES, Unit
 from orchestrator.ports.workspaces import OpenCycle
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
@@ -39,12 +42,15 @@ def _cycles_of(store: CoreStore, worker: str) -> list[OpenCycle]:
 
 
 def _abandon(store: CoreStore, ids: Ids, cycle: OpenCycle) -> None:
-    with store.write([cycle.workspace]) as tx:
+
+    def step(tx: Transaction) -> list[Recorded]:
         stored = tx.workspace(cycle.workspace)
         if stored is None:
-            return
+            return []
         policies = tx.policies()
         command = cmd.AbandonDead(cycle=cycle.cycle, fence=cycle.fence)
         state, ended = carry_out(tx, stored.state, command, BY_ITSELF, ids, policies)
         _, folded = fold_if_due(tx, state, ids, policies, lease=None)
-    announce([*ended, *folded])
+        return [*ended, *folded]
+
+    announce(store.commit(Unit(name="bury", workspaces=(cycle.workspace,), step=step, asked=DECIDES, hurried=True)))

@@ -16,6 +16,8 @@ from orchestrator.domain.state import Registration
 from orchestrator.errors import Unavailable
 from orchestrator.ports.executor import Executor, Order
 from orchestrator.ports.store import CoreStore, EventFilter, Ids
+from orchestrator.ports.transaction import Transaction
+from orchestrator.ports.unit import DECIDES, Unit
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
 from orchestrator.service.claim import Claim, Claimer
@@ -224,15 +226,19 @@ class Drainer:
             command = cmd.ShutDownCycle(restart=started.restart, cycle=started.cycle, fence=started.fence)
         else:
             command = cmd.FinishCycle(restart=started.restart, cycle=started.cycle, fence=started.fence, result=result)
-        with self._store.write([workspace]) as tx:
+
+        def step(tx: Transaction) -> list[ev.Recorded]:
             stored = tx.workspace(workspace)
             if stored is None:
-                return
+                return []
             policies = tx.policies()
             state, ended = carry_out(tx, stored.state, command, BY_ITSELF, self._ids, policies)
             lease = tx.leases([workspace]).get(workspace)
             _, folded = fold_if_due(tx, state, self._ids, policies, lease=lease)
-        announce([*ended, *folded])
+            return [*ended, *folded]
+
+        unit = Unit(name="finish", workspaces=(workspace,), step=step, asked=DECIDES, hurried=True)
+        announce(self._store.commit(unit))
 
 
 def _target_of(registration: Registration | None) -> dict[str, Any]:

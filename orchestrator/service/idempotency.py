@@ -10,7 +10,7 @@ import msgspec
 
 from orchestrator.domain.encoding import canonical_json
 from orchestrator.errors import KeyReused
-from orchestrator.ports.store import StoredAnswer, Transaction
+from orchestrator.ports.transaction import StoredAnswer, Transaction
 
 AnswerT = TypeVar("AnswerT")
 
@@ -21,6 +21,11 @@ class RequestKey:
 
     key: str
     fingerprint: str
+
+
+def keys_of(actor: str, request: RequestKey | None) -> list[tuple[str, str]]:
+    """Return what ``once`` will look up."""
+    return [] if request is None else [(actor, request.key)]
 
 
 def _always(answer: object) -> bool:

@@ -12,11 +12,13 @@ from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import SETTLED, RestartProjection
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Conflict, NotFound
-from orchestrator.ports.store import CoreStore, Ids, Transaction
+from orchestrator.ports.store import CoreStore, Ids
+from orchestrator.ports.transaction import Transaction
+from orchestrator.ports.unit import Asked, Unit
 from orchestrator.ports.workspaces import StoredWorkspace
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, Author, append, carry_out, expected_at
-from orchestrator.service.idempotency import AnswerT, RequestKey, once
+from orchestrator.service.idempotency import AnswerT, RequestKey, keys_of, once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,18 +64,20 @@ class Operator:
 
         Raises ``Conflict`` with ``create_only`` if it exists already.
         """
-        with self._store.write([workspace]) as tx:
-            stored = tx.workspace(workspace)
-            state = stored.state if stored else WorkspaceState(workspace=workspace)
+
+        def step(tx: Transaction) -> tuple[StoredWorkspace | None, bool, list[ev.Recorded]]:
+            state = _state_of(tx, workspace)
             if create_only and state.registered:
                 raise Conflict(f"workspace {workspace!r} is registered already")
             command = cmd.Register(registration=registration)
-            after, recorded = carry_out(tx, state, command, author, self._ids, tx.policies())
-            now_stored = tx.workspace(workspace)
+            _, recorded = carry_out(tx, state, command, author, self._ids, tx.policies())
+            return tx.workspace(workspace), not state.registered, recorded
+
+        stored, is_new, recorded = self._store.commit(Unit(name="register", workspaces=(workspace,), step=step))
         announce(recorded)
-        if now_stored is None:
+        if stored is None:
             raise NotFound(f"workspace {workspace!r} vanished")
-        return StoredWorkspace(state=after, due_at=now_stored.due_at), not state.registered
+        return StoredWorkspace(state=stored.state, due_at=stored.due_at), is_new
 
     def request_restart(
         self, workspace: str, command: cmd.RequestRestart, author: Author, request: RequestKey | None = None
@@ -135,12 +139,14 @@ class Operator:
 
     def report_exit(self, workspace: str, exited: ev.ProcessExited) -> None:
         """Record that a supervised child ended by itself."""
-        with self._store.write([workspace]) as tx:
-            stored = tx.workspace(workspace)
-            if stored is None or not stored.state.registered:
-                return
-            _, recorded = append(tx, stored.state, [exited], BY_ITSELF, self._ids, tx.policies())
-        announce(recorded)
+
+        def step(tx: Transaction) -> list[ev.Recorded]:
+            state = _state_of(tx, workspace)
+            if not state.registered:
+                return []
+            return append(tx, state, [exited], BY_ITSELF, self._ids, tx.policies())[1]
+
+        announce(self._store.commit(Unit(name="exit", workspaces=(workspace,), step=step)))
 
     def _carry_out(
         self,
@@ -151,16 +157,25 @@ class Operator:
         kind: type[AnswerT],
         answer: Callable[[Transaction, WorkspaceState, list[ev.Recorded]], AnswerT],
     ) -> tuple[AnswerT, bool]:
-        events: list[ev.Recorded] = []
-        with self._store.write([workspace]) as tx:
+
+        def step(tx: Transaction) -> tuple[tuple[AnswerT, bool], list[ev.Recorded]]:
+            events: list[ev.Recorded] = []
 
             def compute() -> AnswerT:
-                stored = tx.workspace(workspace)
-                state = stored.state if stored else WorkspaceState(workspace=workspace)
+                state = _state_of(tx, workspace)
                 after, recorded = carry_out(tx, state, command, author, self._ids, tx.policies())
                 events.extend(recorded)
                 return answer(tx, after, recorded)
 
-            answered = once(tx, author.actor, request, kind, compute)
+            return once(tx, author.actor, request, kind, compute), events
+
+        asked = Asked(answers=keys_of(author.actor, request), decides=True)
+        unit = Unit(name="command", workspaces=(workspace,), step=step, asked=asked, hurried=True)
+        answered, events = self._store.commit(unit)
         announce(events)
         return answered
+
+
+def _state_of(tx: Transaction, workspace: str) -> WorkspaceState:
+    stored = tx.workspace(workspace)
+    return stored.state if stored else WorkspaceState(workspace=workspace)

@@ -23,10 +23,12 @@ from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import KeyReused, NotFound, OrchestratorError
 from orchestrator.ports.executor import Target
-from orchestrator.ports.store import CoreStore, Ids, Transaction
+from orchestrator.ports.store import CoreStore, Ids
+from orchestrator.ports.transaction import Transaction
+from orchestrator.ports.unit import Asked, Unit
 from orchestrator.service.announce import announce, announce_writes
 from orchestrator.service.append import append_all, expected_at, save
-from orchestrator.service.idempotency import RequestKey, once
+from orchestrator.service.idempotency import RequestKey, keys_of, once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,38 +240,68 @@ def record_writes(
 
     Raises ``StorageUnavailable`` (nothing may be assumed), ``KeyReused`` for the request's key.
     """
-    recorded: list[Recorded] = []
-    batches: list[_Batch] = []
+    return told(store.commit(record_unit(writes, actor=actor, ids=ids, auto=auto, request=request)))
 
-    with store.write(sorted({write.workspace for write in writes})) as tx:
+
+@dataclass(frozen=True)
+class Recording:
+    """What one request led to: its answer, whether that is an earlier one's, what was recorded and what it made."""
+
+    answer: RecordedBatch
+    is_replayed: bool
+    recorded: Sequence[Recorded]
+    states: Mapping[str, WorkspaceState]
+
+
+def record_unit(
+    writes: Sequence[Write], *, actor: str, ids: Ids, auto: AutoRegistration, request: RequestKey | None = None
+) -> Unit[Recording]:
+    """Return the unit that stores the good ones of ``writes``; what it answers is for ``told``."""
+    sources = [(write.source or actor, write.source_id) for write in writes if write.source_id is not None]
+
+    def step(tx: Transaction) -> Recording:
+        batch = _Batch(tx, writes, actor, auto, ids)
+        recorded: list[Recorded] = []
 
         def compute() -> RecordedBatch:
-            batch = _Batch(tx, writes, actor, auto, ids)
             batch.prepare()
             answer, events = batch.commit()
             recorded.extend(events)
-            batches.append(batch)
             return answer
 
         # A request of which nothing was stored may come again once its cause is gone: an unknown workspace, say.
-        answer, replayed = once(tx, actor, request, RecordedBatch, compute, keep=lambda batch: bool(batch.accepted))
-    _announce(recorded, answer, batches)
-    if replayed:
+        answer, is_replayed = once(tx, actor, request, RecordedBatch, compute, keep=lambda batch: bool(batch.accepted))
+        return Recording(answer, is_replayed, recorded, batch.states)
+
+    return Unit(
+        name="record",
+        workspaces=tuple(sorted({write.workspace for write in writes})),
+        step=step,
+        asked=Asked(sources=sources, answers=keys_of(actor, request)),
+        weight=len(writes),
+    )
+
+
+def told(recording: Recording) -> tuple[RecordedBatch, bool]:
+    """Write the lines of what was recorded and committed; return what ``record_writes`` does."""
+    _announce(recording)
+    answer = recording.answer
+    if recording.is_replayed:
         answer = replace(
             answer, accepted={index: replace(write, replayed=True) for index, write in answer.accepted.items()}
         )
-    return answer, replayed
+    return answer, recording.is_replayed
 
 
-def _announce(recorded: Sequence[Recorded], answer: RecordedBatch, batches: Sequence[_Batch]) -> None:
-    by_id = {write.id: write for write in answer.accepted.values()}
-    announce(event for event in recorded if event.id not in by_id)
+def _announce(recording: Recording) -> None:
+    by_id = {write.id: write for write in recording.answer.accepted.values()}
+    announce(event for event in recording.recorded if event.id not in by_id)
     alike: dict[tuple[str, WriteDecision], list[Recorded]] = {}
-    for event in recorded:
+    for event in recording.recorded:
         if event.id in by_id:
             alike.setdefault((by_id[event.id].workspace, by_id[event.id].decision), []).append(event)
     for (workspace, decision), events in alike.items():
-        announce_writes(events, decision.value, by_id[events[-1].id].due_at, batches[0].states[workspace])
+        announce_writes(events, decision.value, by_id[events[-1].id].due_at, recording.states[workspace])
 
 
 def _fact(write: Write, policy: Policy) -> FileWritten:

@@ -16,7 +16,9 @@ from orchestrator.domain.policy import Policies
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import BrokerUnavailable, Unavailable
-from orchestrator.ports.store import CoreStore, Doorbell, Ids, Transaction
+from orchestrator.ports.store import CoreStore, Doorbell, Ids
+from orchestrator.ports.transaction import Transaction
+from orchestrator.ports.unit import DECIDES, Unit
 from orchestrator.ports.workspaces import Lease
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
@@ -89,20 +91,37 @@ def look_at(store: CoreStore, ids: Ids, workspaces: Sequence[str], *, skip_locke
 
     Without ``skip_locked`` rows that another transaction holds are waited for. Raises ``StorageUnavailable``.
     """
-    seen: dict[str, Seen] = {}
-    announced: list[Recorded] = []
-    with store.write(workspaces, skip_locked=skip_locked) as tx:
-        policies, leases = tx.policies(), tx.leases(workspaces)
-        for workspace in workspaces:
-            stored = tx.workspace(workspace)
-            if stored is None:
-                seen[workspace] = Seen.BUSY
-                continue
-            _, recorded = fold_if_due(tx, stored.state, ids, policies, lease=leases.get(workspace))
-            seen[workspace] = Seen.CHANGED if recorded else Seen.NOTHING
-            announced += recorded
-    announce(announced)
+
+    def step(tx: Transaction) -> tuple[dict[str, Seen], list[Recorded]]:
+        return _look_at_held(tx, ids, workspaces)
+
+    unit = Unit(
+        name="look",
+        workspaces=tuple(workspaces),
+        step=step,
+        asked=DECIDES,
+        passes_over=skip_locked,
+        hurried=True,
+        weight=len(workspaces),
+    )
+    seen, recorded = store.commit(unit)
+    announce(recorded)
     return seen
+
+
+def _look_at_held(tx: Transaction, ids: Ids, workspaces: Sequence[str]) -> tuple[dict[str, Seen], list[Recorded]]:
+    seen: dict[str, Seen] = {}
+    recorded: list[Recorded] = []
+    policies, leases = tx.policies(), tx.leases(workspaces)
+    for workspace in workspaces:
+        stored = tx.workspace(workspace)
+        if stored is None:
+            seen[workspace] = Seen.BUSY
+            continue
+        _, folded = fold_if_due(tx, stored.state, ids, policies, lease=leases.get(workspace))
+        seen[workspace] = Seen.CHANGED if folded else Seen.NOTHING
+        recorded += folded
+    return seen, recorded
 
 
 def fold_if_due(

@@ -18,12 +18,15 @@ from msgspec.structs import replace
 from orchestrator.crash_points import crash_point
 from orchestrator.domain.encoding import canonical_json
 from orchestrator.domain.serving import SeenWorker, Serving
-from orchestrator.errors import StorageUnavailable
+from orchestrator.errors import RolledBack, StorageUnavailable
 from orchestrator.ports.inquiries import FILE_COUNTS, FileWrites
 from orchestrator.ports.sealing import StoredCheckpoint, Tile
-from orchestrator.ports.store import LOG_SUMS, Counters, Reader, Transaction
+from orchestrator.ports.store import LOG_SUMS, Counters, Reader
+from orchestrator.ports.transaction import Transaction
+from orchestrator.ports.unit import AnswerT, Asked, Unit
 from orchestrator.ports.verification import StoredVerification
 from orchestrator.storage import migrate
+from orchestrator.storage.committing import Committing, OneByOne
 from orchestrator.storage.sql import checkpoints, file_writes, presence
 from orchestrator.storage.sql.database_time import LAST_RECORDED_AT, DatabaseTime
 from orchestrator.storage.sql.reader import TICK, SqlReader
@@ -38,6 +41,7 @@ from orchestrator.storage.sql.schema import (
     workspaces,
 )
 from orchestrator.storage.sql.statements import Statements
+from orchestrator.storage.sql.told import Told, tell
 from orchestrator.storage.sql.transaction import Instants, SqlTransaction
 from orchestrator.storage.sql.verification import save_verification
 from orchestrator.storage.sql.workspace_rows import Found, RegistrationMoved, found_of, to_lock, unreadable
@@ -58,6 +62,8 @@ class SqlEventStore(ABC):
         """``reserve`` has a connection for leases alone: slow readers that hold all others must not cost one."""
         self._engine, self._reserve = engine, reserve
         self._time = time
+        self.committing: Committing = OneByOne(self)
+        """How units are committed: one by one, until a process that has many at a time says otherwise."""
 
     @abstractmethod
     def _writing(self, *, reserved: bool = False) -> AbstractContextManager[Statements]:
@@ -71,6 +77,11 @@ class SqlEventStore(ABC):
     def _take_append_lock(self, sql: Statements) -> None:
         """Wait until no other transaction is appending."""
 
+    @property
+    @abstractmethod
+    def _last_position(self) -> sa.ColumnElement[int]:
+        """Return the last position that was drawn, committed or not: the next event's is one more."""
+
     @abstractmethod
     def _check_settings(self, sql: Statements) -> None:
         """Raise ``StorageUnavailable`` where the database would not keep what it promised."""
@@ -79,12 +90,25 @@ class SqlEventStore(ABC):
     def _check_writable(self, sql: Statements) -> None:
         """Raise ``StorageUnavailable`` where the database takes no writes at all."""
 
+    def commit(self, unit: Unit[AnswerT]) -> AnswerT:
+        """Carry out a unit and return its answer once it is committed, alone or together with others that wait."""
+        return self.committing.commit(unit)
+
     def write(
-        self, workspaces: Collection[str] = (), *, skip_locked: bool = False
+        self,
+        workspaces: Collection[str] = (),
+        *,
+        skip_locked: bool = False,
+        asked: Collection[Asked] = (),
+        deciding: Collection[str] = (),
     ) -> AbstractContextManager[Transaction]:
-        """Open a writing transaction that holds these workspaces' rows, existing or not yet."""
+        """Open a writing transaction that holds these workspaces' rows, existing or not yet.
+
+        What its steps will ask for, and ``deciding`` the rows about which they will decide, is read before the append
+        lock is taken.
+        """
         wanted = sorted(set(workspaces))
-        return self._transaction(lambda sql: self._hold_named(sql, wanted, skip_locked))
+        return self._transaction(lambda sql: self._hold_named(sql, wanted, skip_locked, asked, deciding))
 
     def write_open_windows(self, fleet: str | None) -> AbstractContextManager[Transaction]:
         """Open a writing transaction that holds every workspace of the fleet (None: all) with an open window."""
@@ -108,20 +132,29 @@ class SqlEventStore(ABC):
                 if transaction is not None:
                     crash_point("write.locked")
                     yield transaction
+                    transaction.flush()
                     if sql.failure is not None:
-                        raise StorageUnavailable("the transaction had failed and was rolled back") from sql.failure
+                        raise RolledBack("the transaction had failed and was rolled back") from sql.failure
                     crash_point("write.commit", transaction.appended)
             if transaction is not None:
                 crash_point("write.committed", transaction.appended)
                 return
         raise StorageUnavailable("other transactions keep adding rows to those that are to be locked; try again")
 
-    def _hold_named(self, sql: Statements, wanted: list[str], skip_locked: bool) -> SqlTransaction | None:
+    def _hold_named(
+        self,
+        sql: Statements,
+        wanted: list[str],
+        skip_locked: bool,
+        asked: Collection[Asked],
+        deciding: Collection[str],
+    ) -> SqlTransaction | None:
         """Lock rows, or return None if a missing one was added before the append lock was ours."""
         held: Held = {}
         for start in range(0, len(wanted), _IDS_AT_ONCE):
             some = workspaces.c.id.in_(wanted[start : start + _IDS_AT_ONCE])
             held |= self._lock(sql, to_lock.where(some), skip_locked=skip_locked)
+        told = tell(sql, held, asked, deciding)
         self._take_append_lock(sql)
         self._place_old(sql, held)
         missing = [workspace for workspace in wanted if workspace not in held]
@@ -131,7 +164,7 @@ class SqlEventStore(ABC):
             existing.update(sql.run(sa.select(workspaces.c.id).where(some)).scalars())
         if existing and not skip_locked:
             return None
-        return SqlTransaction(sql, held, set(missing) - existing, self._instants(sql))
+        return SqlTransaction(sql, held, set(missing) - existing, self._instants(sql), told)
 
     def _hold_open_windows(self, sql: Statements, fleet: str | None) -> SqlTransaction | None:
         """Lock rows, or return None if another window was opened before the append lock was ours."""
@@ -142,7 +175,7 @@ class SqlEventStore(ABC):
         self._place_old(sql, held)
         if not set(sql.run(sa.select(workspaces.c.id).where(open_ones)).scalars()) <= held.keys():
             return None
-        return SqlTransaction(sql, held, (), self._instants(sql))
+        return SqlTransaction(sql, held, (), self._instants(sql), Told())
 
     def _lock(self, sql: Statements, wanted: sa.Select[*tuple[Any, ...]], *, skip_locked: bool) -> Held:
         locked = wanted.order_by(workspaces.c.id).with_for_update(skip_locked=skip_locked, of=workspaces)
@@ -180,12 +213,12 @@ class SqlEventStore(ABC):
             held[workspace] = dataclasses.replace(held[workspace], stored=replace(stored, state=state))
 
     def _instants(self, sql: Statements) -> Instants:
-        """Read the clock and the last ``recorded_at`` in one statement, after the last lock."""
+        """Read the clock, the last ``recorded_at`` and the last position in one statement, after the last lock."""
         latest = sa.type_coerce(LAST_RECORDED_AT, Instant())
-        clock, last = sql.run(sa.select(self._time.clock(), latest)).one()
-        if last is None or last <= clock:
-            return Instants(now=clock, clock_behind_ms=0)
-        return Instants(now=last, clock_behind_ms=(last - clock) // timedelta(milliseconds=1))
+        clock, last, position = sql.run(sa.select(self._time.clock(), latest, self._last_position)).one()
+        behind = timedelta() if last is None or last <= clock else last - clock
+        behind_ms = behind // timedelta(milliseconds=1)
+        return Instants(now=clock + behind, clock_behind_ms=behind_ms, last_position=position or 0)
 
     @contextmanager
     def read(self) -> Iterator[Reader]:
@@ -274,7 +307,8 @@ class SqlEventStore(ABC):
             migrate.check_current(sql.connection)
 
     def close(self) -> None:
-        """Release connections and files."""
+        """Commit what waits, then release connections and files."""
+        self.committing.close()
         self._engine.dispose()
         self._reserve.dispose()
 

@@ -22,6 +22,11 @@ from orchestrator.storage.urls import database_url
 APPEND_LOCK = 7_311_423_940_867_843
 """Key of the advisory lock; the first migration's trigger names it too."""
 
+# Not the sequence's own row: that takes SELECT on it, while this function is content with what an INSERT needs.
+_LAST_POSITION: sa.ColumnElement[int] = sa.literal_column(
+    "pg_sequence_last_value(CAST(pg_get_serial_sequence('events', 'position') AS regclass))", sa.BigInteger()
+)
+
 
 class PostgresEventStore(SqlEventStore):
     """``EventStore`` in a PostgreSQL database, given as ``postgresql://...``. Time is the server's.
@@ -45,6 +50,10 @@ class PostgresEventStore(SqlEventStore):
     def _reading(self) -> Iterator[Statements]:
         with own_errors(), self._snapshots.connect() as connection:
             yield Statements(connection)
+
+    @property
+    def _last_position(self) -> sa.ColumnElement[int]:
+        return _LAST_POSITION
 
     def _take_append_lock(self, sql: Statements) -> None:
         """Take the lock in a statement of its own: the next one must see what was committed while waiting."""

@@ -117,16 +117,23 @@ def grant(connection: sa.Connection, roles: Roles) -> None:
     for name, app in ((roles.app, True), (roles.reader, False)):
         if name is None:
             continue
-        _Role(connection, name, {table: one.app if app else one.reader for table, one in PRIVILEGES.items()}).settle()
+        wanted = {table: one.app if app else one.reader for table, one in PRIVILEGES.items()}
+        _Role(connection, name, wanted, foretells=app).settle()
 
 
 class _Role:
     """One role and what it shall be able to do, table by table."""
 
     def __init__(
-        self, connection: sa.Connection, name: str, wanted: Mapping[str, Mapping[str, tuple[str, ...]]]
+        self,
+        connection: sa.Connection,
+        name: str,
+        wanted: Mapping[str, Mapping[str, tuple[str, ...]]],
+        *,
+        foretells: bool,
     ) -> None:
-        self._connection, self._name, self._wanted = connection, name, wanted
+        """``foretells``: it may see the last position that was drawn. To draw one takes no privilege but INSERT."""
+        self._connection, self._name, self._wanted, self._foretells = connection, name, wanted, foretells
 
     def settle(self) -> None:
         """Make the role if it is missing, grant, and look whether that is all."""
@@ -136,7 +143,10 @@ class _Role:
         self._open_doors()
         for table, wanted in self._wanted.items():
             self._grant(table, wanted)
-        self._change(f"REVOKE ALL ON SEQUENCE {self._ask(_SEQUENCE)}", "FROM")  # positions are drawn without
+        positions = f"ON SEQUENCE {self._ask(_SEQUENCE)}"
+        self._change(f"REVOKE ALL {positions}", "FROM")
+        if self._foretells:
+            self._change(f"GRANT SELECT {positions}", "TO")
         self._refuse_more()
 
     def _exists(self) -> bool:

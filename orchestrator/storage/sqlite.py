@@ -22,6 +22,9 @@ from orchestrator.storage.sql.statements import Statements, own_errors
 from orchestrator.storage.urls import database_url
 
 _WRITER_WAITS_S = 5.0
+_LAST_POSITION: sa.ColumnElement[int] = sa.literal_column(
+    "(SELECT seq FROM sqlite_sequence WHERE name = 'events')", sa.Integer()
+)
 
 
 class SqliteEventStore(SqlEventStore):
@@ -56,6 +59,10 @@ class SqliteEventStore(SqlEventStore):
     def _reading(self) -> Iterator[Statements]:
         with own_errors(), self._engine.connect() as connection:
             yield Statements(connection)
+
+    @property
+    def _last_position(self) -> sa.ColumnElement[int]:
+        return _LAST_POSITION
 
     def _take_append_lock(self, sql: Statements) -> None:
         """Do nothing: BEGIN IMMEDIATE keeps every other writer out already."""

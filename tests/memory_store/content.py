@@ -12,7 +12,7 @@ from orchestrator.domain.policy import PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need, SeenWorker
 from orchestrator.domain.snapshot import Snapshot
-from orchestrator.ports.store import StoredAnswer
+from orchestrator.ports.transaction import StoredAnswer
 from orchestrator.ports.workspaces import StoredWorkspace
 
 

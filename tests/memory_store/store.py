@@ -14,8 +14,11 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from orchestrator.domain.serving import SeenWorker, Serving
-from orchestrator.errors import StorageUnavailable
-from orchestrator.ports.store import Clock, CoreReader, Transaction
+from orchestrator.errors import RolledBack, StorageUnavailable
+from orchestrator.ports.store import Clock, CoreReader
+from orchestrator.ports.transaction import Transaction
+from orchestrator.ports.unit import AnswerT, Asked, Unit
+from orchestrator.storage.committing import OneByOne
 from orchestrator.storage.sql.database_time import HostClock
 from orchestrator.storage.sql.workspace_rows import fleet_of
 from tests.memory_store.content import Content
@@ -51,8 +54,17 @@ class MemoryEventStore:
         """Who is there, where a test says it and nobody notes it."""
         self._writing = _OneWriter()
 
+    def commit(self, unit: Unit[AnswerT]) -> AnswerT:
+        """Carry out a unit in a transaction of its own."""
+        return OneByOne(self).commit(unit)
+
     def write(
-        self, workspaces: Collection[str] = (), *, skip_locked: bool = False
+        self,
+        workspaces: Collection[str] = (),
+        *,
+        skip_locked: bool = False,
+        asked: Collection[Asked] = (),
+        deciding: Collection[str] = (),
     ) -> AbstractContextManager[Transaction]:
         """Open a writing transaction. One lock is everybody's, so ``skip_locked`` finds nothing to skip."""
         return self._transaction(lambda content: set(workspaces))
@@ -74,7 +86,7 @@ class MemoryEventStore:
                 transaction = MemoryTransaction(self._log, self._content, wanted(self._content), self._clock.now())
                 yield transaction
                 if transaction.failure is not None:
-                    raise StorageUnavailable("the transaction had failed and was rolled back") from transaction.failure
+                    raise RolledBack("the transaction had failed and was rolled back") from transaction.failure
                 self._content = transaction.committed()
             finally:
                 self._log.truncate(self._content.length)

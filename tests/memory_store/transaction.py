@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -14,7 +15,7 @@ from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.errors import Conflict
-from orchestrator.ports.store import Running, StoredAnswer
+from orchestrator.ports.transaction import Running, StoredAnswer
 from orchestrator.ports.workspaces import Lease, StoredWorkspace
 from orchestrator.storage.sql.rows import recorded, sourced, stored_event_of
 from orchestrator.storage.sql.transaction import check_held
@@ -40,6 +41,21 @@ class MemoryTransaction:
         if length == self._base.length:
             return self._draft
         return replace(self._draft, length=length, last_recorded_at=self.now)
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """Carry out one step of several: where it raises, its changes are forgotten."""
+        draft, length = self._draft, len(self._log)
+        try:
+            yield
+        except BaseException:
+            self._draft, self.failure = draft, None
+            self._log.truncate(length)
+            raise
+
+    def is_busy(self, names: Collection[str]) -> bool:
+        """Return whether another transaction holds one of these rows."""
+        return not self._named.issuperset(names)
 
     def workspace(self, workspace: str) -> StoredWorkspace | None:
         """Return a locked workspace, as it was last saved."""

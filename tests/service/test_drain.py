@@ -17,7 +17,8 @@ from orchestrator.domain import events as ev
 from orchestrator.domain.policy import PolicyPatch
 from orchestrator.errors import InvalidTarget, PermanentError, StorageUnavailable, TransientError, UnknownOutcome
 from orchestrator.ports.executor import Order, Readiness, Receipt
-from orchestrator.ports.store import CoreStore, Transaction
+from orchestrator.ports.store import CoreStore
+from orchestrator.ports.transaction import Transaction
 from orchestrator.service import execute
 from orchestrator.service.change_policy import change_policy
 from tests.history import START, History, TestClock

@@ -16,7 +16,8 @@ from typing import Protocol, TypeVar
 
 from orchestrator.domain.serving import Serving
 from orchestrator.errors import StorageUnavailable
-from orchestrator.ports.store import CoreReader, Transaction
+from orchestrator.ports.store import CoreReader
+from orchestrator.ports.transaction import Transaction
 from tests.memory_store.store import MemoryEventStore
 from tests.simulation.boundaries import Boundary, boundaries_of
 from tests.simulation.faults import Fault

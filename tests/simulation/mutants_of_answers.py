@@ -15,7 +15,8 @@ from orchestrator.domain import restart_projection
 from orchestrator.domain.policy import Action, Policies, Policy
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.ports.store import Ids, Running, StoredAnswer, Transaction
+from orchestrator.ports.store import Ids
+from orchestrator.ports.transaction import Running, StoredAnswer, Transaction
 from orchestrator.ports.workspaces import Lease
 from orchestrator.service import append, drain, lease, record
 from orchestrator.service.claim import Claim

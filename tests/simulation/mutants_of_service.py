@@ -19,7 +19,8 @@ from orchestrator.domain.serving import Need, Patience, SeenWorker, Serving, abs
 from orchestrator.domain.state import UnsettledRestart, WorkspaceState
 from orchestrator.errors import Unavailable
 from orchestrator.ports.executor import Executor, Order, Receipt
-from orchestrator.ports.store import CoreStore, Ids, Running, StoredAnswer, Transaction
+from orchestrator.ports.store import CoreStore, Ids
+from orchestrator.ports.transaction import Running, StoredAnswer, Transaction
 from orchestrator.ports.workspaces import OpenCycle, WorkspaceFilter
 from orchestrator.service import absence, append, change_policy, claim, dead_worker, drain, execute, lease, tick
 from orchestrator.service.append import Author

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action, PolicyLayer, PolicyPatch
 from orchestrator.errors import Conflict, StorageUnavailable
-from orchestrator.ports.store import CoreStore, EventFilter, StoredAnswer
+from orchestrator.ports.store import CoreStore, EventFilter
+from orchestrator.ports.transaction import StoredAnswer
 from orchestrator.ports.workspaces import StoredWorkspace
 from tests.storage.conftest import SetClock
 from tests.storage.samples import (

@@ -10,7 +10,8 @@ from msgspec import structs
 
 from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import Hold, Phase, WorkspaceState
-from orchestrator.ports.store import Backlog, CoreStore, Counters, EventStore, Running
+from orchestrator.ports.store import Backlog, CoreStore, Counters, EventStore
+from orchestrator.ports.transaction import Running
 from orchestrator.ports.workspaces import StoredWorkspace
 from tests.storage.conftest import SetClock
 from tests.storage.samples import (

@@ -156,7 +156,7 @@ async def _own(request: Request, error: Exception) -> JSONResponse:
 
 def respond_to(request: Request, error: errors.OrchestratorError) -> JSONResponse:
     """Return the response to an error of this product; one of the database's closes the gate before it."""
-    if isinstance(error, errors.Unavailable):
+    if isinstance(error, errors.Unavailable) and not isinstance(error, errors.Overloaded):
         request.app.state.gate.close()
     return respond(request, problem_of(error))
 

@@ -77,8 +77,8 @@ def subject_of(data: ev.EventData) -> str | None:
     return restart_of(data)
 
 
-def event_row(event: ev.NewEvent, *, recorded_at: datetime) -> Row:
-    """Return the columns of an event; the database adds its position."""
+def event_row(event: ev.Recorded) -> Row:
+    """Return the columns of an event but its position, which the database may draw by itself."""
     return {
         "id": event.id,
         "workspace": event.workspace,
@@ -93,7 +93,7 @@ def event_row(event: ev.NewEvent, *, recorded_at: datetime) -> Row:
         "correlation_id": event.correlation_id,
         "causation_id": event.causation_id,
         "occurred_at": event.occurred_at,
-        "recorded_at": recorded_at,
+        "recorded_at": event.recorded_at,
         "traceparent": event.traceparent,
     }
 

@@ -61,6 +61,20 @@ class Found:
     lease_until: datetime | None
 
 
+def same_cycle(before: Found, after: StoredWorkspace) -> bool:
+    """Return whether one cycle was open before and still is."""
+    earlier, now = before.stored.state.cycle, after.state.cycle
+    return earlier is not None and now is not None and earlier.id == now.id
+
+
+def is_registered_anew(before: Found | None, after: Found) -> bool:
+    """Return whether the row of a workspace's registration is to be written."""
+    if before is not None and before.is_old:
+        return True
+    position = before.stored.state.registration_position if before else 0
+    return after.stored.state.registration_position != position
+
+
 class RegistrationMoved(Exception):
     """The row of a registration is not the one that its workspace's row names: one was read before it changed."""
 

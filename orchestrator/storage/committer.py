@@ -1,0 +1,201 @@
+"""The committer of a process: one thread that commits whatever units wait, together.
+
+An idle one commits at once; while it does, others come, and share the next commit. So nobody waits for company, and the
+more there is to do the less each costs. A unit whose row another process holds is passed over and stays first in line;
+the longest of them is waited for by a thread of its own, so that neither it nor anybody else starves.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import structlog
+
+from orchestrator.errors import Overloaded, StorageUnavailable
+from orchestrator.ports.unit import AnswerT, Unit
+from orchestrator.storage.committing import Answered, AnyUnit, Busy, Outcome, Refused, Writing, commit_group
+
+_log = structlog.get_logger("orchestrator")
+
+WAITING_MOST = 20_000
+"""How many units may wait; whoever comes after them is told to come again."""
+_TOGETHER_MOST = 256
+_WEIGHT_MOST = 2_000
+_PASSED_OVER_S = 0.005
+_WAITED_FOR_AFTER_S = 0.02
+_BUSY_MOST_S = 5.0
+
+Told = Callable[[Answered | Refused], None]
+
+
+@dataclass
+class _Waiting:
+    """A unit in line, and whom to tell. ``busy_since_s``: since when it is passed over, on ``time.monotonic()``."""
+
+    unit: AnyUnit
+    tell: Told
+    busy_since_s: float | None = None
+
+
+@dataclass
+class _Line:
+    """Who waits: those in a hurry before the others, in each in the order in which they came."""
+
+    hurried: deque[_Waiting] = field(default_factory=deque)
+    others: deque[_Waiting] = field(default_factory=deque)
+    busy: deque[_Waiting] = field(default_factory=deque)
+
+    def __len__(self) -> int:
+        return len(self.hurried) + len(self.others) + len(self.busy)
+
+    def add(self, waiting: _Waiting) -> None:
+        (self.hurried if waiting.unit.hurried else self.others).append(waiting)
+
+    def take(self) -> list[_Waiting]:
+        """Take the next group: those that were passed over, those in a hurry, then the others."""
+        taken: list[_Waiting] = []
+        weight = 0
+        for line in (self.busy, self.hurried, self.others):
+            while line and len(taken) < _TOGETHER_MOST and weight < _WEIGHT_MOST:
+                taken.append(line.popleft())
+                weight += taken[-1].unit.weight
+        return taken
+
+
+class Committer:
+    """Carries units out for one store, from any number of threads. Its own threads begin with the first unit."""
+
+    def __init__(self, store: Writing, *, waiting_most: int = WAITING_MOST, company_s: float = 0.0) -> None:
+        """``company_s``: how long a unit that finds nobody else waits for company; only worth it on slow disks."""
+        self._store, self._waiting_most, self._company_s = store, waiting_most, company_s
+        self._line = _Line()
+        self._awaited: _Waiting | None = None
+        self._changed = threading.Condition()
+        self._closing = False
+        self._threads: list[threading.Thread] = []
+
+    def commit(self, unit: Unit[AnswerT]) -> AnswerT:
+        """Wait for a unit's commit and return its answer. Raises what its step raised, or ``Unavailable``."""
+        future: Future[AnswerT] = Future()
+
+        def tell(outcome: Answered | Refused) -> None:
+            if isinstance(outcome, Answered):
+                future.set_result(outcome.answer)
+            else:
+                future.set_exception(outcome.error)
+
+        self.submit(unit, tell)
+        return future.result()
+
+    def submit(self, unit: AnyUnit, tell: Told) -> None:
+        """Put a unit in line; ``tell`` is called by the committer's thread and must return at once, and not raise.
+
+        Raises ``Overloaded`` where too many wait, ``StorageUnavailable`` at the process' end.
+        """
+        with self._changed:
+            if self._closing:
+                raise StorageUnavailable("this process is stopping; nothing was stored")
+            if len(self._line) >= self._waiting_most:
+                raise Overloaded(f"{self._waiting_most} others wait to be stored; nothing was stored, try again soon")
+            self._line.add(_Waiting(unit, tell))
+            if not self._threads:
+                self._begin()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Commit what waits, and end; what comes later is refused."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _begin(self) -> None:
+        works = {"committer": self._commit_groups, "committer-waits": self._wait_for_rows}
+        self._threads = [threading.Thread(target=work, name=name, daemon=True) for name, work in works.items()]
+        for thread in self._threads:
+            thread.start()
+
+    def _commit_groups(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._has_work() or self._is_over())
+                if self._is_over():
+                    return
+                if self._company_s and len(self._line) == 1 and not self._closing:
+                    self._changed.wait(self._company_s)
+                group = self._line.take()
+            if group:
+                self._carry_out(group, skip_locked=True)
+                self._pause_for(group)
+
+    def _has_work(self) -> bool:
+        return bool(self._line.hurried or self._line.others or self._line.busy)
+
+    def _is_over(self) -> bool:
+        return self._closing and not self._has_work() and self._awaited is None
+
+    def _pause_for(self, group: list[_Waiting]) -> None:
+        """Leave the rows of others alone for a moment, where nothing else is left to do."""
+        with self._changed:
+            only_busy = self._line.busy and not self._line.hurried and not self._line.others
+            if only_busy and all(waiting.busy_since_s is not None for waiting in group):
+                self._changed.wait(_PASSED_OVER_S)
+
+    def _wait_for_rows(self) -> None:
+        """Wait for the rows of the unit that was passed over the longest, one after the other."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._take_awaited() or self._is_over(),
+                    timeout=_WAITED_FOR_AFTER_S if self._line.busy else None,
+                )
+                awaited = self._awaited
+                if awaited is None:
+                    if self._is_over():
+                        return
+                    continue
+            self._carry_out([awaited], skip_locked=False)
+            with self._changed:
+                self._awaited = None
+                self._changed.notify_all()
+
+    def _take_awaited(self) -> bool:
+        first = self._line.busy[0] if self._line.busy else None
+        if first is None or first.busy_since_s is None:
+            return False
+        if time.monotonic() - first.busy_since_s < _WAITED_FOR_AFTER_S:
+            return False
+        self._awaited = self._line.busy.popleft()
+        return True
+
+    def _carry_out(self, group: list[_Waiting], *, skip_locked: bool) -> None:
+        try:
+            outcomes = commit_group(self._store, [waiting.unit for waiting in group], skip_locked=skip_locked)
+        except BaseException as error:
+            self._answer(group, [Refused(StorageUnavailable(f"the committer ended: {error!r}"))] * len(group))
+            raise
+        self._answer(group, outcomes)
+
+    def _answer(self, group: list[_Waiting], outcomes: list[Outcome]) -> None:
+        passed_over = []
+        for waiting, outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, Busy):
+                passed_over.append(waiting)
+            else:
+                waiting.tell(outcome)
+        if passed_over:
+            self._put_back(passed_over)
+
+    def _put_back(self, passed_over: list[_Waiting]) -> None:
+        now_s = time.monotonic()
+        with self._changed:
+            for waiting in reversed(passed_over):
+                waiting.busy_since_s = waiting.busy_since_s or now_s
+                self._line.busy.appendleft(waiting)
+            self._changed.notify_all()

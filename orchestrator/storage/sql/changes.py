@@ -1,0 +1,46 @@
+"""What the steps of a transaction have changed and what is not written yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from orchestrator.domain.events import Recorded
+from orchestrator.domain.policy import PolicyLayer
+from orchestrator.domain.restart_projection import RestartProjection
+from orchestrator.domain.serving import Need
+from orchestrator.domain.snapshot import Snapshot
+from orchestrator.ports.transaction import StoredAnswer
+from orchestrator.ports.workspaces import Lease
+from orchestrator.storage.sql.workspace_rows import Found
+
+Came = tuple[Need, datetime, int]
+
+
+@dataclass
+class Changes:
+    """In the order of the steps; where two changed the same, the later one counts."""
+
+    events: list[Recorded] = field(default_factory=list)
+    by_source: dict[tuple[str, str], Recorded] = field(default_factory=dict)
+    workspaces: dict[str, Found] = field(default_factory=dict)
+    leases: dict[str, Lease] = field(default_factory=dict)
+    """Of the cycles that start."""
+    restarts: dict[str, RestartProjection] = field(default_factory=dict)
+    snapshots: list[Snapshot] = field(default_factory=list)
+    layers: dict[str, PolicyLayer] = field(default_factory=dict)
+    answers: dict[tuple[str, str], StoredAnswer] = field(default_factory=dict)
+    away: list[tuple[Sequence[Came], Sequence[Need]]] = field(default_factory=list)
+
+    def absorb(self, later: Changes) -> None:
+        """Take up what a later step has changed."""
+        self.events += later.events
+        self.by_source |= later.by_source
+        self.workspaces |= later.workspaces
+        self.leases |= later.leases
+        self.restarts |= later.restarts
+        self.snapshots += later.snapshots
+        self.layers |= later.layers
+        self.answers |= later.answers
+        self.away += later.away
