@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
@@ -18,7 +17,7 @@ from orchestrator.domain.policy import PolicyPatch
 from orchestrator.errors import InvalidTarget, PermanentError, StorageUnavailable, TransientError, UnknownOutcome
 from orchestrator.ports.executor import Order, Readiness, Receipt
 from orchestrator.ports.store import CoreStore
-from orchestrator.ports.transaction import Transaction
+from orchestrator.ports.unit import AnswerT, Unit
 from orchestrator.service import execute
 from orchestrator.service.change_policy import change_policy
 from tests.history import START, History, TestClock
@@ -52,13 +51,12 @@ class AnswerLost:
     inner: CoreStore
     armed: bool = False
 
-    @contextmanager
-    def write(self, workspaces: Collection[str], *, skip_locked: bool = False) -> Iterator[Transaction]:
-        with self.inner.write(workspaces, skip_locked=skip_locked) as tx:
-            yield tx
+    def commit(self, unit: Unit[AnswerT]) -> AnswerT:
+        answer = self.inner.commit(unit)
         if self.armed:
             self.armed = False
             raise StorageUnavailable("the connection was cut")
+        return answer
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.inner, name)

@@ -10,7 +10,7 @@ from types import CodeType
 from typing import NamedTuple
 
 STAGES: dict[str, tuple[str, ...]] = {
-    "write": ("begin", "commit", "committed"),
+    "commit": ("begin", "step", "commit", "committed"),
     "write_open_windows": ("begin", "commit", "committed"),
     "read": ("begin",),
     "renew_leases": ("begin", "committed"),
@@ -25,29 +25,29 @@ STAGES: dict[str, tuple[str, ...]] = {
 
 SITES: tuple[tuple[str, str], ...] = (
     ("absence.note_absences", "read"),
-    ("absence.note_absences", "write"),
+    ("absence.note_absences", "commit"),
     ("change_policy.change_policy", "write_open_windows"),
     ("claim.Claimer._ready", "read"),
-    ("claim.Claimer._start", "write"),
-    ("dead_worker._abandon", "write"),
+    ("claim.Claimer._start", "commit"),
+    ("dead_worker._abandon", "commit"),
     ("dead_worker._cycles_of", "read"),
-    ("drain.Drainer._finish", "write"),
+    ("drain.Drainer._finish", "commit"),
     ("drain.Drainer._is_recorded", "read"),
     ("execute._act", "restart"),
     ("execute._await_ready", "probe"),
     ("execute.execute", "inspect"),
     ("lease.LeaseBook.renew", "renew_leases"),
-    ("operate.Operator._carry_out", "write"),
-    ("operate.Operator.register", "write"),
-    ("operate.Operator.report_exit", "write"),
-    ("record.record_writes", "write"),
+    ("operate.Operator._carry_out", "commit"),
+    ("operate.Operator.register", "commit"),
+    ("operate.Operator.report_exit", "commit"),
+    ("record.record_writes", "commit"),
     ("tasks.Ticker.forget_answers", "forget_answers"),
     ("tasks.Ticker.forget_answers", "read"),
     ("tick._Bells.ring", "read"),
     ("tick._Bells.ring", "ring"),
     ("tick.look", "read"),
     ("tick.look", "ticked"),
-    ("tick.look_at", "write"),
+    ("tick.look_at", "commit"),
 )
 """Every call of the world in ``orchestrator/service`` and in the workers' threads: function, operation."""
 

@@ -13,15 +13,19 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 from orchestrator.domain.serving import Serving
-from orchestrator.errors import StorageUnavailable
+from orchestrator.errors import RolledBack, StorageUnavailable
 from orchestrator.ports.store import CoreReader
 from orchestrator.ports.transaction import Transaction
+from orchestrator.ports.unit import AnswerT, Asked, Unit
+from orchestrator.storage.committing import answer_of
 from tests.memory_store.store import MemoryEventStore
 from tests.simulation.boundaries import Boundary, boundaries_of
+from tests.simulation.committer import Entry, SimulatedCommitter
 from tests.simulation.faults import Fault
-from tests.simulation.hub import SECOND, Hub, Killed, Thread
+from tests.simulation.hub import SECOND, Hub, Killed, Process, Thread
 
 ResultT = TypeVar("ResultT")
 
@@ -102,6 +106,8 @@ class SimulatedStore:
     """``CoreStore`` of all simulated processes."""
 
     def __init__(self, hub: Hub, world: Striking, committed: Callable[[Collection[str] | None], None]) -> None:
+        self._hub = hub
+        self._committers: WeakKeyDictionary[Process, SimulatedCommitter] = WeakKeyDictionary()
         self.clock = DatabaseClock(hub)
         self.memory = MemoryEventStore(self.clock)
         self.locks = Locks(hub)
@@ -112,13 +118,44 @@ class SimulatedStore:
         """Told of the leases that were to be renewed, and of those that were."""
         self.away = False
 
-    def write(
-        self, workspaces: Collection[str] = (), *, skip_locked: bool = False
+    def commit(self, unit: Unit[AnswerT]) -> AnswerT:
+        """Carry out a unit together with those of the same process that wait: see ``SimulatedCommitter``."""
+        begin, step, commit, committed = boundaries_of(sys._getframe(1).f_code, "commit")
+        self.cross(begin)
+        thread = self._hub.current
+        if thread is None:
+            raise RuntimeError("only a simulated thread can commit")
+        committer = self._committers.setdefault(
+            thread.process, SimulatedCommitter(self._hub, self._write_together, self.stepped)
+        )
+        outcome = committer.carry_out(Entry(unit=unit, thread=thread, step=step, commit=commit))
+        self.answer(committed)
+        answer: AnswerT = answer_of(outcome)
+        return answer
+
+    def _write_together(
+        self, entries: Sequence[Entry], workspaces: Collection[str], skip_locked: bool
     ) -> AbstractContextManager[Transaction]:
-        return _Write(self, "write", tuple(sorted(workspaces)), skip_locked, self.memory.write)
+        commits = [entry.commit for entry in entries if set(entry.unit.workspaces) <= set(workspaces)]
+        return _Write(self, tuple(sorted(workspaces)), skip_locked, commits, self.memory.write)
+
+    def stepped(self, boundary: Boundary) -> None:
+        """Come to a unit's step. Raises ``StorageUnavailable`` where a statement of it fails."""
+        if self.world.cross(boundary) is not None:
+            raise StorageUnavailable("a statement failed")
+
+    def write(
+        self,
+        workspaces: Collection[str] = (),
+        *,
+        skip_locked: bool = False,
+        asked: Collection[Asked] = (),
+        deciding: Collection[str] = (),
+    ) -> AbstractContextManager[Transaction]:
+        raise NotImplementedError("what is simulated hands units to commit")
 
     def write_open_windows(self, fleet: str | None) -> AbstractContextManager[Transaction]:
-        return _Write(self, "write_open_windows", (), False, lambda names: self.memory.write_open_windows(fleet))
+        return _WholeWrite(self, fleet)
 
     def read(self) -> AbstractContextManager[CoreReader]:
         return _Read(self)
@@ -192,24 +229,22 @@ class _Read(AbstractContextManager[CoreReader]):
 
 
 class _Write(AbstractContextManager[Transaction]):
-    """One writing transaction, from the wish for its locks to the answer of its commit."""
+    """One writing transaction, from the wish for its locks to its commit."""
 
     def __init__(
         self,
         store: SimulatedStore,
-        operation: str,
         names: tuple[str, ...],
         skip_locked: bool,
+        commits: Sequence[Boundary],
         begin: Callable[[Collection[str]], AbstractContextManager[Transaction]],
     ) -> None:
-        self._store, self._operation, self._names, self._skip_locked = store, operation, names, skip_locked
+        self._store, self._names, self._skip_locked, self._commits = store, names, skip_locked, commits
         self._begin_inner = begin
         self._held: list[str] = []
-        self._whole = operation == "write_open_windows"
 
     def __enter__(self) -> Transaction:
-        begin, self._commit, self._committed = boundaries_of(sys._getframe(1).f_code, self._operation)
-        self._store.cross(begin)
+        self._store.check()
         try:
             self._lock()
             self._inner = self._begin_inner(self._held[:-1])
@@ -241,17 +276,40 @@ class _Write(AbstractContextManager[Transaction]):
             self._commit_or_roll_back()
         finally:
             self._release()
-        self._store.committed(None if self._whole else names)
-        self._store.answer(self._committed)
+        self._store.committed(names)
         return None
 
     def _commit_or_roll_back(self) -> None:
         store = self._store
         try:
-            struck = store.world.cross(self._commit)
-            if struck is not None or store.away:
+            struck = [boundary for boundary in self._commits if store.world.cross(boundary) is not None]
+            if store.away:
                 raise StorageUnavailable("the transaction was rolled back")
+            if struck:
+                raise RolledBack("the transaction was refused")
         except (Killed, StorageUnavailable) as error:
             self._inner.__exit__(type(error), error, error.__traceback__)
             raise
         self._inner.__exit__(None, None, None)
+
+
+class _WholeWrite(_Write):
+    """One that locks whatever has an open window, and is begun and answered by itself."""
+
+    def __init__(self, store: SimulatedStore, fleet: str | None) -> None:
+        super().__init__(store, (), False, (), lambda names: store.memory.write_open_windows(fleet))
+
+    def __enter__(self) -> Transaction:
+        begin, commit, self._committed = boundaries_of(sys._getframe(1).f_code, "write_open_windows")
+        self._store.cross(begin)
+        self._commits = (commit,)
+        return super().__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> bool | None:
+        swallowed = super().__exit__(kind, error, at)
+        if error is None:
+            self._store.committed(None)
+            self._store.answer(self._committed)
+        return swallowed
