@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from orchestrator.api.commits import Commits
 from orchestrator.api.protocol import hosts
 from orchestrator.api.protocol.gate import Gate, need_database
 from orchestrator.api.protocol.openapi import install_openapi
@@ -70,6 +71,7 @@ def create_app(services: Services) -> Api:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # it reads the environment at every request
     )
     app.state.services = services
+    app.state.commits = Commits(services.store)
     app.state.gate = Gate(services.store)
     app.state.tail = LogTail(services.store)
     app.state.streams = stream.OpenStreams()

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.domain.events import Cause, Recorded, Waiver
@@ -19,7 +19,7 @@ from orchestrator.ports.inquiries import FileWrites, Inquiries
 from orchestrator.ports.presence import Presence, PresenceStore
 from orchestrator.ports.sealing import Seals, SealStore
 from orchestrator.ports.transaction import Transaction
-from orchestrator.ports.unit import AnswerT, Asked, Unit
+from orchestrator.ports.unit import AnswerT, Asked, Tell, Unit
 from orchestrator.ports.verification import Verifications, VerificationStore
 from orchestrator.ports.workspaces import KeptRow, OpenCycle, StoredWorkspace, WorkspaceFilter
 
@@ -296,6 +296,10 @@ class Reader(CoreReader, Inquiries, Verifications, Protocol):
 
 class EventStore(CoreStore, SealStore, VerificationStore, Protocol):
     """The whole store, in one database: the core's, and what is counted, sealed and verified."""
+
+    def submit(self, unit: Unit[Any], tell: Tell) -> None:
+        """Do what ``commit`` does without waiting for it. Raises ``Unavailable`` where the unit is not even taken."""
+        ...
 
     def read(self) -> AbstractContextManager[Reader]:
         """Open a reading transaction."""

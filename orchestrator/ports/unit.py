@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from orchestrator.ports.transaction import Transaction
 
@@ -26,6 +26,24 @@ class Asked:
 
 NOTHING_ASKED = Asked()
 DECIDES = Asked(decides=True)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A unit that is committed, and its step's answer."""
+
+    answer: Any
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A unit of which nothing is stored; or, with ``StorageUnavailable`` at the commit, of which nobody knows yet."""
+
+    error: BaseException
+
+
+Tell = Callable[[Answered | Refused], None]
+"""Told a unit's outcome, by the thread that committed it: returns at once and does not raise."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,15 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import structlog
 
 from orchestrator.errors import Overloaded, StorageUnavailable
-from orchestrator.ports.unit import AnswerT, Unit
-from orchestrator.storage.committing import Answered, AnyUnit, Busy, Outcome, Refused, Writing, commit_group
+from orchestrator.ports.unit import Answered, AnswerT, Refused, Tell, Unit
+from orchestrator.storage.committing import AnyUnit, Busy, Outcome, Writing, commit_group
 
 _log = structlog.get_logger("orchestrator")
 
@@ -30,15 +29,13 @@ _PASSED_OVER_S = 0.005
 _WAITED_FOR_AFTER_S = 0.02
 _BUSY_MOST_S = 5.0
 
-Told = Callable[[Answered | Refused], None]
-
 
 @dataclass
 class _Waiting:
     """A unit in line, and whom to tell. ``busy_since_s``: since when it is passed over, on ``time.monotonic()``."""
 
     unit: AnyUnit
-    tell: Told
+    tell: Tell
     busy_since_s: float | None = None
 
 
@@ -92,7 +89,7 @@ class Committer:
         self.submit(unit, tell)
         return future.result()
 
-    def submit(self, unit: AnyUnit, tell: Told) -> None:
+    def submit(self, unit: AnyUnit, tell: Tell) -> None:
         """Put a unit in line; ``tell`` is called by the committer's thread and must return at once, and not raise.
 
         Raises ``Overloaded`` where too many wait, ``StorageUnavailable`` at the process' end.

@@ -10,23 +10,9 @@ from typing import Any, Protocol
 from orchestrator.crash_points import crash_point
 from orchestrator.errors import Conflict, OrchestratorError, RolledBack, Unavailable
 from orchestrator.ports.transaction import Transaction
-from orchestrator.ports.unit import AnswerT, Asked, Unit
+from orchestrator.ports.unit import Answered, AnswerT, Asked, Refused, Tell, Unit
 
 AnyUnit = Unit[Any]
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A unit that is committed, and its step's answer."""
-
-    answer: Any
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A unit of which nothing is stored; or, with ``StorageUnavailable`` at the commit, of which nobody knows yet."""
-
-    error: BaseException
 
 
 @dataclass(frozen=True)
@@ -59,6 +45,10 @@ class Committing(Protocol):
         """Carry a unit out, commit it and return its answer. Raises what its step raised, or ``Unavailable``."""
         ...
 
+    def submit(self, unit: AnyUnit, tell: Tell) -> None:
+        """Carry a unit out and have its outcome told. Raises ``Unavailable`` where it is not even taken."""
+        ...
+
     def close(self) -> None:
         """Carry out what waits, take nothing more."""
         ...
@@ -75,6 +65,12 @@ class OneByOne:
         (outcome,) = commit_group(self._store, [unit], skip_locked=unit.passes_over)
         answer: AnswerT = answer_of(outcome)
         return answer
+
+    def submit(self, unit: AnyUnit, tell: Tell) -> None:
+        """Carry a unit out at once, and tell its outcome."""
+        (outcome,) = commit_group(self._store, [unit], skip_locked=unit.passes_over)
+        if not isinstance(outcome, Busy):  # none is: without skipping, rows are waited for
+            tell(outcome)
 
     def close(self) -> None:
         """Do nothing: nothing waits."""

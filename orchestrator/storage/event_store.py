@@ -23,7 +23,7 @@ from orchestrator.ports.inquiries import FILE_COUNTS, FileWrites
 from orchestrator.ports.sealing import StoredCheckpoint, Tile
 from orchestrator.ports.store import LOG_SUMS, Counters, Reader
 from orchestrator.ports.transaction import Transaction
-from orchestrator.ports.unit import AnswerT, Asked, Unit
+from orchestrator.ports.unit import AnswerT, Asked, Tell, Unit
 from orchestrator.ports.verification import StoredVerification
 from orchestrator.storage import migrate
 from orchestrator.storage.committing import Committing, OneByOne
@@ -93,6 +93,10 @@ class SqlEventStore(ABC):
     def commit(self, unit: Unit[AnswerT]) -> AnswerT:
         """Carry out a unit and return its answer once it is committed, alone or together with others that wait."""
         return self.committing.commit(unit)
+
+    def submit(self, unit: Unit[Any], tell: Tell) -> None:
+        """Do what ``commit`` does without waiting for it."""
+        self.committing.submit(unit, tell)
 
     def write(
         self,

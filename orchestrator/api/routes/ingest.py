@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from orchestrator.api.commits import Commits
 from orchestrator.api.protocol.bodies import JSON, checked_key, key_for, media_type_of, receive_body
 from orchestrator.api.protocol.gate import Gate
 from orchestrator.api.protocol.names import NAME_PATTERN, is_name
@@ -29,7 +30,7 @@ from orchestrator.domain.events import WriteDecision
 from orchestrator.domain.policy import Action
 from orchestrator.errors import OrchestratorError
 from orchestrator.service.idempotency import RequestKey
-from orchestrator.service.record import AcceptedWrite, RecordedBatch, Write, record_writes
+from orchestrator.service.record import AcceptedWrite, RecordedBatch, Write, record_unit, told
 
 _LARGE_BODY_BYTES = 64 * 1024
 """A body from here on is decoded, and its answer made, beside the event loop: 1 MiB takes tens of milliseconds."""
@@ -80,11 +81,12 @@ class BatchAnswer(msgspec.Struct, frozen=True):
 class Asked:
     """A request for one of the two ways in. What it says is refused in the order of these methods."""
 
-    __slots__ = ("_head", "_key", "_receive", "body", "scope", "services")
+    __slots__ = ("_head", "_key", "_receive", "body", "commits", "scope", "services")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope, self._receive, self._head = scope, receive, head_of(scope)
         self.services: Services = scope["app"].state.services
+        self.commits: Commits = scope["app"].state.commits
         self._key: str | None = None
         self.body = b""
 
@@ -108,17 +110,11 @@ class Asked:
         return None if found is None else found.decode("latin-1")
 
 
-async def record(services: Services, writes: Sequence[Write], key: RequestKey | None) -> tuple[RecordedBatch, bool]:
+async def record(asked: Asked, writes: Sequence[Write], key: RequestKey | None) -> tuple[RecordedBatch, bool]:
     """Hand writes to the service: what became of each, after the commit, and whether that was answered before."""
-    return await run_in_threadpool(
-        record_writes,
-        services.store,
-        writes,
-        actor=services.actor,
-        ids=services.ids,
-        auto=services.auto,
-        request=key,
-    )
+    services, commits = asked.services, asked.commits
+    unit = record_unit(writes, actor=services.actor, ids=services.ids, auto=services.auto, request=key)
+    return told(await commits.commit(unit))
 
 
 class _WayIn:
@@ -152,7 +148,7 @@ class OneWrite(_WayIn):
         if not is_name(workspace):
             raise RequestRefused(_NO_NAME)
         write = read_write(asked.body, workspace, asked.traceparent())
-        recorded, replayed = await record(asked.services, [write], asked.key_at(ONE, workspace=workspace))
+        recorded, replayed = await record(asked, [write], asked.key_at(ONE, workspace=workspace))
         for refusal in recorded.refused:
             raise RequestRefused(refused_write(refusal))
         accepted = recorded.accepted[0]
@@ -170,7 +166,7 @@ class ManyWrites(_WayIn):
         found = await run_in_threadpool(sort_batch, *wanted) if is_large else sort_batch(*wanted)
         recorded, replayed = RecordedBatch(), False
         if found.writes:
-            recorded, replayed = await record(asked.services, found.writes, asked.key_at(MANY))
+            recorded, replayed = await record(asked, found.writes, asked.key_at(MANY))
         told = (found, recorded, replayed)
         return await run_in_threadpool(_batch_answer, *told) if is_large else _batch_answer(*told), []
 
