@@ -21,6 +21,7 @@ from orchestrator.domain.serving import Serving
 from orchestrator.errors import InvalidInput
 from orchestrator.ports.sealing import StoredCheckpoint
 from orchestrator.ports.store import Counters, EventStore
+from orchestrator.ports.unit import Unit
 from orchestrator.ports.verification import StoredVerification
 from orchestrator.storage.opening import open_store
 from tests.storage.samples import file_written, log
@@ -40,6 +41,7 @@ CHECKPOINT = StoredCheckpoint(
 VERIFICATION = StoredVerification(
     position=1, violations={}, imbalance=0, verified_at=datetime(2026, 1, 1, tzinfo=UTC), state=b""
 )
+WRITES = Unit(name="test", workspaces=("ws",), step=lambda tx: tx.append([file_written()]))
 READS = {"read", "check", "close"}
 """The store's methods that change nothing."""
 
@@ -80,6 +82,8 @@ def change_open_windows(store: EventStore) -> None:
 
 CHANGES: dict[str, Callable[[EventStore], object]] = {
     "write": lambda store: log(store, file_written()),
+    "commit": lambda store: store.commit(WRITES),
+    "submit": lambda store: store.submit(WRITES, lambda outcome: None),
     "write_open_windows": change_open_windows,
     "renew_leases": lambda store: store.renew_leases({"ws": (1, 1000)}),
     "ticked": lambda store: store.ticked(),
@@ -107,11 +111,11 @@ def test_a_change_has_a_crash_point_on_each_side_of_its_commit(
     CHANGES[change](store)
     store.close()
 
-    kind = "write" if change.startswith("write") else "change"
+    kind = "write" if change.startswith(("write", "commit", "submit")) else "change"
     names = [name for name, _ in reached]
     assert names[0] == f"{kind}.begin"
     assert names[-2:] == [f"{kind}.commit", f"{kind}.committed"]
-    assert change != "write" or reached[-1] == ("write.committed", ["FileWritten"])
+    assert change not in ("write", "commit") or reached[-1] == ("write.committed", ["FileWritten"])
 
 
 @pytest.mark.parametrize("wanted", ["", "nowhere", "act.begin:0", "act.begin:x", "act.begin:1:go", "act.begin/:1"])

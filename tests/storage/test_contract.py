@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, timedelta
 from threading import Event
 
@@ -11,9 +12,9 @@ from msgspec.structs import replace
 
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action, PolicyLayer, PolicyPatch
-from orchestrator.errors import Conflict, StorageUnavailable
+from orchestrator.errors import Conflict, RolledBack, StorageUnavailable
 from orchestrator.ports.store import CoreStore, EventFilter
-from orchestrator.ports.transaction import StoredAnswer
+from orchestrator.ports.transaction import StoredAnswer, Transaction
 from orchestrator.ports.workspaces import StoredWorkspace
 from tests.storage.conftest import SetClock
 from tests.storage.samples import (
@@ -96,19 +97,40 @@ def test_a_taken_version_is_a_conflict_and_rolls_back(store: CoreStore) -> None:
         assert reader.workspace("ws") is None
 
 
-def test_a_conflict_that_is_swallowed_does_not_pass_for_a_commit(store: CoreStore) -> None:
+def test_a_taken_version_refuses_everything_that_came_with_it(store: CoreStore) -> None:
     log(store, requested(version=1))
 
     def decide_and_go_on() -> None:
         with store.write(["ws"]) as transaction:
             transaction.append([file_written()])
-            with pytest.raises(Conflict):
+            with suppress(Conflict):  # some stores know at once, some at the end
                 transaction.append([requested(version=1)])
 
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises((Conflict, RolledBack)):
         decide_and_go_on()
     with store.read() as reader:
         assert len(reader.events(EventFilter())) == 1
+
+
+def test_a_part_that_raises_is_forgotten_and_those_around_it_stay(store: CoreStore) -> None:
+    def fail(transaction: Transaction) -> None:
+        with transaction.part():
+            transaction.append([file_written(path="lost")])
+            transaction.save([StoredWorkspace(state=state("lost"), due_at=None)])
+            raise KeyError
+
+    with store.write(["ws", "lost"]) as transaction:
+        with transaction.part():
+            (first,) = transaction.append([file_written(path="first")])
+        with pytest.raises(KeyError):
+            fail(transaction)
+        assert transaction.workspace("lost") is None
+        with transaction.part():
+            (second,) = transaction.append([file_written(path="second")])
+    with store.read() as reader:
+        assert [one.position for one in reader.events(EventFilter())] == [first.position, second.position]
+        assert second.position == first.position + 1
+        assert reader.workspace("lost") is None
 
 
 def test_facts_and_events_of_no_workspace_have_no_version_to_collide(store: CoreStore) -> None:
