@@ -7,17 +7,27 @@ between encoders (measured: 1e22).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import asdict
 
-from orchestrator.domain.events import EVENT_TYPES, EventData, UnknownEvent
+from orchestrator.domain.events import (
+    EVENT_TYPES,
+    CycleStarted,
+    CycleSucceeded,
+    EventData,
+    FileWritten,
+    RestartQueued,
+    UnknownEvent,
+)
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.domain.state_of_0002 import OldState, old_of, today_of
@@ -25,6 +35,11 @@ from orchestrator.domain.upcast import upcast
 from orchestrator.errors import Unreadable
 
 _encoder = msgspec.json.Encoder(order="deterministic")
+_direct_encoder = msgspec.json.Encoder(order="sorted")
+_DIRECT = frozenset({FileWritten, RestartQueued, CycleStarted, CycleSucceeded})
+"""Nearly all events, and of types that hold no mapping of anybody's: only their instants can be spelled otherwise."""
+_OTHERWISE_SPELLED = re.compile(r':\d\d(Z|(\.\d{6})?[+-]\d\d:\d\d)"')
+"""A whole second, which msgspec spells without digits after it, or an instant that is not in UTC."""
 _DECODERS: dict[str, tuple[int, msgspec.json.Decoder[EventData]]] = {
     name: (kind.SCHEMA, msgspec.json.Decoder(kind)) for name, kind in EVENT_TYPES.items()
 }
@@ -38,6 +53,7 @@ class InstantOutOfRange(ValueError):
     """An instant that its offset puts before the year 1 or after 9999."""
 
 
+@lru_cache(maxsize=256)
 def format_instant(at: datetime) -> str:
     """Return RFC 3339 in UTC, always with six digits of a second."""
     # Not strftime: its %Y is not padded, and a caller's occurred_at may lie in any year.
@@ -68,7 +84,8 @@ def canonical_json(value: Any) -> str:
 
 def encode_data(data: EventData) -> str:
     """Return the canonical JSON of an event's data."""
-    return canonical_json(data)
+    kind = type(data)
+    return _directly(data, kind.OMITTED) if kind in _DIRECT else canonical_json(data)
 
 
 def decode_data(type_name: str, schema: int, text: str | bytes, *, of_nobody: bool = False) -> EventData:
@@ -110,9 +127,7 @@ def unreadable_event(position: int, event: str, why: object) -> Unreadable:
 
 def encode_state(state: WorkspaceState) -> str:
     """Return the canonical JSON of a workspace's state; of its registration only where it stands in the log."""
-    plain = to_plain(msgspec.structs.replace(state, registration=None))
-    del plain["registration"]
-    return _encoder.encode(plain).decode()
+    return _directly(msgspec.structs.replace(state, registration=None), ("registration",))
 
 
 def decode_state(text: str | bytes, registration: Registration | None) -> WorkspaceState:
@@ -153,6 +168,23 @@ _LISTED_PROJECTION = msgspec.json.Decoder(
 def decode_listed_projection(text: str) -> RestartProjection:
     """Return a restart's read model from a JSON list of its fields' values, in their order."""
     return msgspec.convert(_LISTED_PROJECTION.decode(text), RestartProjection, from_attributes=True)
+
+
+def _directly(value: msgspec.Struct, omitted: Iterable[str]) -> str:
+    """Return what ``canonical_json`` does, ten times as fast, of a struct that holds no mapping.
+
+    Where an instant, or a text that looks like one, would be spelled otherwise, that is asked.
+    """
+    text = _direct_encoder.encode(value).decode()
+    if _OTHERWISE_SPELLED.search(text) is not None:
+        plain = to_plain(value)
+        for name in omitted:
+            if plain.get(name, "") is None:
+                del plain[name]
+        return _encoder.encode(plain).decode()
+    for name in omitted:  # none of them sorts last; in a text of the value's own a quote would follow a backslash
+        text = text.replace(f'"{name}":null,', "", 1)
+    return text
 
 
 def to_plain(value: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import sqlite3
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -12,7 +11,6 @@ from contextlib import closing, contextmanager
 import httpx2
 import psycopg
 import pytest
-import sqlalchemy as sa
 
 from orchestrator import bootstrap
 from orchestrator.api.app import create_app
@@ -22,7 +20,6 @@ from orchestrator.cli import http_server
 from orchestrator.cli.http_server import HttpServer
 from orchestrator.settings import load_settings
 from orchestrator.storage.engines import POSTGRES_CONNECTIONS
-from orchestrator.storage.postgres import PostgresEventStore
 from orchestrator.storage.sqlite import SqliteEventStore
 from orchestrator.storage.urls import database_url
 from tests.api.conftest import served

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from orchestrator.domain import encoding
 from orchestrator.domain import events as ev
 from orchestrator.domain.encoding import (
     canonical_json,
@@ -27,6 +28,7 @@ from orchestrator.domain.encoding import (
     to_plain,
 )
 from orchestrator.domain.policy import Action, Edge, Mode, PolicyPatch, Rule
+from orchestrator.domain.state import Hold
 from orchestrator.domain.state_of_0002 import OldState
 from orchestrator.errors import Unreadable
 from tests.domain.given_when_then import scenario
@@ -312,3 +314,55 @@ def test_an_unknown_type_of_no_workspace_is_kept_as_it_is_stored() -> None:
         decode_data("KeyCreated", 7, "[]", of_nobody=True)
     with pytest.raises(Unreadable, match="'KeyCreated' is not one that this version knows"):
         decode_data("KeyCreated", 7, stored)
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(
+    ['","decision":null,', "12:00:00Z", '"rule":null,', "at 23:59:59+02:00", '\\"', "é\n\u2028"]
+)
+INSTANTS = st.datetimes(timezones=st.just(UTC)) | st.datetimes(timezones=st.just(UTC)).map(
+    lambda at: at.replace(microsecond=0)
+)
+NUMBERS = st.integers(min_value=0, max_value=2**53)
+
+
+DIRECT: list[type[ev.EventData]] = [kind for kind in ev.EVENT_TYPES.values() if kind in encoding._DIRECT]
+
+
+def built(kind: type[ev.EventData]) -> st.SearchStrategy[ev.EventData]:
+    """Return random data of a type, from what its fields may hold."""
+    values = {
+        str: TEXTS,
+        int: NUMBERS,
+        bool: st.booleans(),
+        datetime: INSTANTS,
+    }
+
+    def strategy(annotation: Any) -> st.SearchStrategy[Any]:
+        if annotation in values:
+            return values[annotation]
+        if arguments := get_args(annotation):
+            return st.one_of(*(st.none() if one is type(None) else strategy(one) for one in arguments))
+        return st.sampled_from(list(annotation))
+
+    fields = {name: strategy(found) for name, found in get_type_hints(kind).items() if name in kind.__struct_fields__}
+    return st.builds(kind, **fields)
+
+
+@given(st.one_of(*(built(kind) for kind in DIRECT)))
+def test_what_is_spelled_directly_is_spelled_as_everything_else(data: ev.EventData) -> None:
+    assert encode_data(data) == canonical_json(data)
+
+
+@given(at=INSTANTS, path=TEXTS)
+def test_a_state_is_spelled_as_everything_else(at: datetime, path: str) -> None:
+    state = scenario().write(path or "a").state
+    writes = state.window.writes
+    assert writes is not None
+    moved = replace(
+        state,
+        hold=Hold(reason=path, until=at),
+        window=replace(state.window, writes=replace(writes, all=replace(writes.all, first_at=at))),
+    )
+    plain = to_plain(replace(moved, registration=None))
+    del plain["registration"]
+    assert encode_state(moved) == canonical_json(plain)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action, PolicyLayer, PolicyPatch
-from orchestrator.errors import Conflict, RolledBack, StorageUnavailable
+from orchestrator.errors import Conflict, RolledBack
 from orchestrator.ports.store import CoreStore, EventFilter
 from orchestrator.ports.transaction import StoredAnswer, Transaction
 from orchestrator.ports.workspaces import StoredWorkspace

@@ -39,8 +39,10 @@ LEASED = [column.label(f"leased_{column.name}") for column in leases.c]
 WITH_REGISTRATION = workspaces.outerjoin(registrations, registrations.c.workspace == workspaces.c.id)
 WITH_ALL = WITH_REGISTRATION.outerjoin(leases, leases.c.workspace == workspaces.c.id)
 
-to_lock: sa.Select[*tuple[Any, ...]] = sa.select(workspaces, *REGISTERED).select_from(WITH_REGISTRATION)
-"""What a transaction reads of a workspace: not its lease, which ingest never waits for."""
+_KEPT = (workspaces.c.id, workspaces.c.state, workspaces.c.folded_state, workspaces.c.due_at, workspaces.c.lease_until)
+to_lock: sa.Select[*tuple[Any, ...]] = sa.select(*_KEPT, *REGISTERED).select_from(WITH_REGISTRATION)
+"""What a transaction reads of a workspace: its state, not what follows from it, nor its lease, which ingest never
+waits for."""
 to_read: sa.Select[*tuple[Any, ...]] = sa.select(
     workspaces, *REGISTERED, *LEASED, executors_away.c.since.label("unserved_since")
 ).select_from(WITH_ALL.outerjoin(executors_away, IS_AWAY))
