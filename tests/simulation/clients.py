@@ -33,6 +33,8 @@ from tests.simulation.work import PATHS, Action
 AnswerT = TypeVar("AnswerT")
 AUTO = AutoRegistration(executor="simulated", target={"delay": "0s"})
 ACTOR = "key:ci"
+_CROWDED = 0.15
+"""So many writes come with those of others."""
 _REFUSALS = (NotFound, Conflict, InvalidInput)
 """Answers that are final though nothing was done."""
 
@@ -109,9 +111,36 @@ class Clients:
             self.kinds[action.kind](action, Random(action.draw))
 
         self.hub.spawn(self.process, work, action.kind)
+        company = Random(f"{action.draw} company")
+        if action.kind == "write" and company.random() < _CROWDED:
+            self._crowd(action, late, company)
 
-    def ask(self, work: Callable[[], AnswerT], *, patient: bool = True) -> AnswerT | None:
-        """Ask until there is an answer. None: it was refused, or an impatient caller went away not knowing."""
+    def _crowd(self, action: Action, late: int, rng: Random) -> None:
+        """Let others write and ask for what is refused at the same instant, so that they share commits."""
+
+        def write() -> None:
+            self.hub.wait(late)
+            self.write(action.workspace, [rng.choice(PATHS)], patient=rng.random() < 0.5)
+
+        def be_refused() -> None:
+            self.hub.wait(late)
+            author, what = (
+                Author(actor=ACTOR),
+                Registration(fleet=FLEETS[0], labels={}, executor="simulated", target={}),
+            )
+            self.ask(lambda: self._operator.register(action.workspace, what, author, create_only=True))
+
+        for _ in range(rng.choice((2, 5))):
+            self.hub.spawn(self.process, write, "crowd")
+        self.hub.spawn(self.process, be_refused, "crowd")
+
+    def ask(
+        self, work: Callable[[], AnswerT], *, patient: bool = True, refusals: tuple[type[Exception], ...] = _REFUSALS
+    ) -> AnswerT | None:
+        """Ask until there is an answer. None: it was refused, or an impatient caller went away not knowing.
+
+        A refusal that is none of ``refusals`` ends the client, which is a finding.
+        """
         while True:
             self.sent += 1
             try:
@@ -121,7 +150,7 @@ class Clients:
                     self.unknown += 1
                     return None
                 self.asked_again += 1
-            except _REFUSALS:
+            except refusals:
                 return None
             self.hub.wait(self.rng.randrange(SECOND // 2, 5 * SECOND))
 
@@ -137,7 +166,7 @@ class Clients:
         def work() -> RecordedBatch:
             return record_writes(self.store, writes, actor=ACTOR, ids=self.ids, auto=AUTO, request=request)[0]
 
-        batch = self.ask(work, patient=patient)
+        batch = self.ask(work, patient=patient, refusals=())
         for index, accepted in (batch.accepted if batch else {}).items():
             self.acks.append(Ack(workspace, accepted.id, accepted.position, writes[index].source_id))
 

@@ -51,10 +51,12 @@ class _Group:
 
 
 class SimulatedCommitter:
-    """``cross`` lets a fault strike a unit's step."""
+    """``cross`` lets a fault strike a unit's step; ``gathers`` draws how many microseconds a group gathers."""
 
-    def __init__(self, hub: Hub, together: WriteTogether, cross: Callable[[Boundary], None]) -> None:
-        self._hub, self._together, self._cross = hub, together, cross
+    def __init__(
+        self, hub: Hub, together: WriteTogether, cross: Callable[[Boundary], None], gathers: Callable[[], int]
+    ) -> None:
+        self._hub, self._together, self._cross, self._gathers = hub, together, cross, gathers
         self._waiting: list[Entry] = []
         self._led = False
 
@@ -71,8 +73,8 @@ class SimulatedCommitter:
         return entry.outcome
 
     def _lead(self) -> None:
+        self._gather()
         group, self._waiting = sorted(self._waiting, key=lambda entry: not entry.unit.hurried), []
-        self._led = True
         try:
             outcomes = self._commit(group, skip_locked=True)
         finally:
@@ -82,6 +84,15 @@ class SimulatedCommitter:
         for entry in (*group, *self._waiting[:1]):  # one of those that came meanwhile leads next
             if entry.thread is not self._hub.current:
                 self._hub.wake(entry.thread)
+
+    def _gather(self) -> None:
+        self._led = True
+        if wait := self._gathers():
+            try:
+                self._hub.wait(wait)
+            except BaseException:
+                self._led = False
+                raise
 
     def _commit(self, group: Sequence[Entry], *, skip_locked: bool) -> list[Outcome]:
         units = [self._struck(entry) for entry in group]

@@ -116,6 +116,8 @@ class SimulatedStore:
         """Told which workspaces a commit may have changed; None: any."""
         self.renewed: Callable[[Mapping[str, tuple[int, int]], Collection[str]], None] = lambda held, kept: None
         """Told of the leases that were to be renewed, and of those that were."""
+        self.gathers: Callable[[], int] = lambda: 0
+        """Draws how long the next group of a process gathers, in microseconds."""
         self.away = False
 
     def commit(self, unit: Unit[AnswerT]) -> AnswerT:
@@ -126,7 +128,7 @@ class SimulatedStore:
         if thread is None:
             raise RuntimeError("only a simulated thread can commit")
         committer = self._committers.setdefault(
-            thread.process, SimulatedCommitter(self._hub, self._write_together, self.stepped)
+            thread.process, SimulatedCommitter(self._hub, self._write_together, self.stepped, self.gathers)
         )
         outcome = committer.carry_out(Entry(unit=unit, thread=thread, step=step, commit=commit))
         self.answer(committed)

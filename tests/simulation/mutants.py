@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.simulation import mutants_of_answers as answers
+from tests.simulation import mutants_of_commits as commits
 from tests.simulation import mutants_of_decisions as decisions
 from tests.simulation import mutants_of_numbers as numbers
 from tests.simulation import mutants_of_service as service
@@ -197,6 +198,16 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "end-recorded-twice": Mutant(
         plant=service.end_recorded_twice, breaks="an end whose commit was not answered is recorded again, as a late one"
+    ),
+    "answered-before-commit": Mutant(
+        plant=commits.answered_before_commit, breaks="an answer is given for a commit that is then refused"
+    ),
+    "failing-unit-takes-others-along": Mutant(
+        plant=commits.failing_unit_takes_others_along, breaks="one unit's failure refuses those that share its commit"
+    ),
+    "stale-states": Mutant(plant=commits.stale_states, breaks="a step sees the state from before the steps before it"),
+    "split-commits-twice": Mutant(
+        plant=commits.split_commits_twice, breaks="where a refused group is split, a unit is committed twice"
     ),
     "no-check-before-act": Mutant(
         plant=service.no_check_before_act,

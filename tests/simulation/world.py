@@ -31,6 +31,7 @@ from tests.simulation.watch import Away, Watch
 from tests.simulation.work import Action
 from tests.simulation.worker import Wiring, Worker
 
+_GATHERS = 0.4
 _SERVERS = 2
 OTHER_POOL = "other"
 """The last worker does not serve it, where there are several."""
@@ -67,6 +68,8 @@ class World:
         self._draws = Random(f"{plan.seed} world")
         self.store = SimulatedStore(hub, self.fate, self._committed)
         self.store.renewed = self.watch.renewed
+        pace = Random(f"{plan.seed} commits")
+        self.store.gathers = lambda: pace.randrange(20_000) if pace.random() < _GATHERS else 0
         self._instants: dict[str, datetime | None] = {}
         self._earliest: datetime | None = None
         self.outside = Outside()
