@@ -119,17 +119,20 @@ class Committer:
             thread.start()
 
     def _commit_groups(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._has_work() or self._is_over())
-                if self._is_over():
-                    return
-                if self._company_s and len(self._line) == 1 and not self._closing:
-                    self._changed.wait(self._company_s)
-                group = self._line.take()
-            if group:
-                self._carry_out(group, skip_locked=True)
-                self._pause_for(group)
+        while group := self._next_group():
+            self._carry_out(group, skip_locked=True)
+            self._pause_for(group)
+
+    def _next_group(self) -> list[_Waiting]:
+        """Wait for something to do and take it; empty once everything is done and nothing more may come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_work() or self._is_over())
+            if self._company_s and len(self._line) == 1 and not self._line.busy and not self._closing:
+                self._changed.wait(self._company_s)
+            group = self._line.take()
+            if not group:
+                self._changed.notify_all()  # the other thread waits for this end
+            return group
 
     def _has_work(self) -> bool:
         return bool(self._line.hurried or self._line.others or self._line.busy)
