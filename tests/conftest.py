@@ -19,6 +19,7 @@ from tests.servers.brokers import why_no_rabbitmq
 from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, PostgresServer, as_login, new_postgres
 from tests.servers.programs import find_postgres, find_redis, runnable
 from tests.servers.redis import RedisServer
+from tests.system.fork_server import ForkServer
 
 NOT_RUN = "not run"
 FOREIGN = ("ORCHESTRATOR_", "PG", "CELERY")
@@ -65,6 +66,14 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
             patch.delenv(name)
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(scope="session")
+def forks(clean_environment: None) -> Iterator[ForkServer]:
+    """Where the product's processes come from wherever their own imports are not what is tried."""
+    server = ForkServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

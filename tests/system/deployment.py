@@ -90,14 +90,16 @@ class Deployment(ABC):
         common = {"ORCHESTRATOR_TICK": f"{TICK_S * 1000:.0f}ms", "ORCHESTRATOR_LOG_FORMAT": "json"}
         return {**os.environ, **policy, **common, **self.settings()}
 
-    def run(self, name: str, *args: str, **settings: str) -> OrchestratorProcess:
+    def run(self, name: str, *args: str, imports: bool = False, **settings: str) -> OrchestratorProcess:
         """Start a process of the product; one of the same name before it is forgotten.
 
-        ``settings`` are environment variables of this process alone.
+        ``imports``: everything by itself, as in production, also where the others are forked. ``settings`` are
+        environment variables of this process alone.
         """
         self._runs[name] += 1
         log = self.folder / f"{name}-{self._runs[name]}.log"
-        process = OrchestratorProcess(name, args, env=self.environment() | settings, log=log, forks=self._forks)
+        forks = None if imports else self._forks
+        process = OrchestratorProcess(name, args, env=self.environment() | settings, log=log, forks=forks)
         self.processes[name] = process
         return process
 
@@ -267,15 +269,19 @@ class Production(Deployment):
         return self.folder
 
     def start(self) -> None:
+        self.prepare()
+        for name in ("worker-1", "worker-2"):
+            self.run(name, "worker")
+        self.run("beat", "beat")
+        self.start_api()
+
+    def prepare(self) -> None:
+        """Make what must be there before any process is: tables, privileges, the key that seals."""
         self.store = open_store(as_login(self._database_url, READER))
         make_key_file(self.sealing / "seal.key", "tests.example.com")
         roles = ("--app-role", APP_ROLE, "--reader-role", READER_ROLE)
         migrate = self.run("migrate", "migrate", *roles, ORCHESTRATOR_DATABASE_URL=self._database_url)
         assert migrate.wait(30) == 0, migrate.tail()
-        for name in ("worker-1", "worker-2"):
-            self.run(name, "worker")
-        self.run("beat", "beat")
-        self.start_api()
 
     def start_api(self) -> None:
         """Start the API on a free port and wait until it serves."""
