@@ -14,6 +14,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import Scheduling
 
+from tests.files_in_memory import keep_files_in_memory
 from tests.scheduling import SharedDeploymentScheduling
 from tests.servers.brokers import why_no_rabbitmq
 from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, PostgresServer, as_login, new_postgres
@@ -23,6 +24,8 @@ from tests.system.fork_server import ForkServer
 
 NOT_RUN = "not run"
 FOREIGN = ("ORCHESTRATOR_", "PG", "CELERY")
+
+keep_files_in_memory()  # here and not in a fixture: pytest asks for its own folders before the first one
 
 
 @pytest.hookimpl(optionalhook=True)
