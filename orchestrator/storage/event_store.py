@@ -23,7 +23,7 @@ from orchestrator.ports.inquiries import FILE_COUNTS, FileWrites
 from orchestrator.ports.sealing import StoredCheckpoint, Tile
 from orchestrator.ports.store import LOG_SUMS, Counters, Reader, Transaction
 from orchestrator.ports.verification import StoredVerification
-from orchestrator.storage import migrate
+from orchestrator.storage.revisions import check_current
 from orchestrator.storage.sql import checkpoints, file_writes, presence
 from orchestrator.storage.sql.database_time import LAST_RECORDED_AT, DatabaseTime
 from orchestrator.storage.sql.reader import TICK, SqlReader
@@ -271,7 +271,7 @@ class SqlEventStore(ABC):
             self._check_settings(sql)
             if not reads_only:
                 self._check_writable(sql)
-            migrate.check_current(sql.connection)
+            check_current(sql.connection)
 
     def close(self) -> None:
         """Release connections and files."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
@@ -90,16 +90,23 @@ class Deployment(ABC):
         common = {"ORCHESTRATOR_TICK": f"{TICK_S * 1000:.0f}ms", "ORCHESTRATOR_LOG_FORMAT": "json"}
         return {**os.environ, **policy, **common, **self.settings()}
 
-    def run(self, name: str, *args: str, imports: bool = False, **settings: str) -> OrchestratorProcess:
+    def run(self, name: str, *args: str, **settings: str) -> OrchestratorProcess:
         """Start a process of the product; one of the same name before it is forgotten.
 
-        ``imports``: everything by itself, as in production, also where the others are forked. ``settings`` are
-        environment variables of this process alone.
+        ``settings`` are environment variables of this process alone.
         """
+        return self._run(name, args, settings, self._forks)
+
+    def run_unforked(self, name: str, *args: str) -> OrchestratorProcess:
+        """Start one that imports everything by itself, as in production, also where the others are forked."""
+        return self._run(name, args, {}, None)
+
+    def _run(
+        self, name: str, args: Sequence[str], settings: Mapping[str, str], forks: ForkServer | None
+    ) -> OrchestratorProcess:
         self._runs[name] += 1
         log = self.folder / f"{name}-{self._runs[name]}.log"
-        forks = None if imports else self._forks
-        process = OrchestratorProcess(name, args, env=self.environment() | settings, log=log, forks=forks)
+        process = OrchestratorProcess(name, args, env={**self.environment(), **settings}, log=log, forks=forks)
         self.processes[name] = process
         return process
 

@@ -138,9 +138,9 @@ class _OneWorker(Production):
         return super().settings() | {"ORCHESTRATOR_COMMANDS_DIR": str(self.folder / "commands")}
 
     @contextmanager
-    def worker(self, *, imports: bool = False) -> Iterator[OrchestratorProcess]:
+    def worker(self, *, forked: bool = True) -> Iterator[OrchestratorProcess]:
         """Run it until the test's end; then it, or who came after it, stops in order."""
-        first = self.run("worker-1", "worker", imports=imports)
+        first = self.run("worker-1", "worker") if forked else self.run_unforked("worker-1", "worker")
         first.await_output(re.compile("worker.started"))
         yield first
         last = self.processes["worker-1"]
@@ -165,7 +165,7 @@ def one_worker(
 
 
 def test_the_worker_is_killed_and_its_parent_sees_it(tmp_path: Path, one_worker: _OneWorker) -> None:
-    with one_worker.worker(imports=True) as parent:
+    with one_worker.worker(forked=False) as parent:
         begun = begin(one_worker, tmp_path, *KINDS)
         child_of(parent).kill()
         for one in begun:
