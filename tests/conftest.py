@@ -21,10 +21,12 @@ from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, PostgresS
 from tests.servers.programs import find_postgres, find_redis, runnable
 from tests.servers.redis import RedisServer
 from tests.system.fork_server import ForkServer
+from tests.thorough import try_many_examples
 
 NOT_RUN = "not run"
 FOREIGN = ("ORCHESTRATOR_", "PG", "CELERY")
 
+try_many_examples()
 keep_files_in_memory()  # here and not in a fixture: pytest asks for its own folders before the first one
 
 

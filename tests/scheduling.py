@@ -9,7 +9,13 @@ from __future__ import annotations
 from xdist.scheduler import LoadScopeScheduling
 
 _SYSTEM = "tests/system/"
-_WHOLE = ("tests/chaos/", "tests/rabbitmq/")
+_WHOLE = (
+    "tests/chaos/",
+    "tests/rabbitmq/",
+    "tests/cli/test_acting.py",
+    "tests/fuzz/test_api.py",
+    "tests/storage/test_plans.py",
+)
 _DEPLOYMENTS = ("embedded", "production")
 
 
@@ -21,10 +27,10 @@ class SharedDeploymentScheduling(LoadScopeScheduling):  # type: ignore[misc]  # 
 
 
 def group_of(nodeid: str) -> str:
-    """All of chaos, all of RabbitMQ; the system tests' deployment, of any file, or else their file; else the test."""
-    for folder in _WHOLE:
-        if nodeid.startswith(folder):
-            return folder
+    """A folder or file that shares one thing; the system tests' deployment, or else their file; else the test."""
+    for whole in _WHOLE:
+        if nodeid.startswith(whole):
+            return whole
     if not nodeid.startswith(_SYSTEM):
         return nodeid
     file, _, test = nodeid.partition("::")
