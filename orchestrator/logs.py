@@ -7,9 +7,6 @@ import sys
 from typing import TextIO, cast
 
 import structlog
-from kombu.exceptions import ChannelError, KombuError
-from kombu.exceptions import ConnectionError as AmqpConnectionError
-from redis.exceptions import RedisError
 
 
 def configure_logs(*, form: str = "auto", level: str = "info") -> None:
@@ -64,6 +61,10 @@ def _first_line(record: logging.LogRecord) -> bool:
 
 def _is_broker_away(error: BaseException | None) -> bool:
     """Return whether trouble with a connection is behind ``error``; beat wraps it in an error of its own."""
+    from kombu.exceptions import ChannelError, KombuError  # here: a command that has no broker has no trouble with one
+    from kombu.exceptions import ConnectionError as AmqpConnectionError
+    from redis.exceptions import RedisError
+
     while error is not None:
         if isinstance(error, OSError | KombuError | RedisError | AmqpConnectionError | ChannelError):
             return True

@@ -14,14 +14,20 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import Scheduling
 
+from tests.files_in_memory import keep_files_in_memory
 from tests.scheduling import SharedDeploymentScheduling
 from tests.servers.brokers import why_no_rabbitmq
 from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, PostgresServer, as_login, new_postgres
 from tests.servers.programs import find_postgres, find_redis, runnable
 from tests.servers.redis import RedisServer
+from tests.system.fork_server import ForkServer
+from tests.thorough import try_many_examples
 
 NOT_RUN = "not run"
 FOREIGN = ("ORCHESTRATOR_", "PG", "CELERY")
+
+try_many_examples()
+keep_files_in_memory()  # here and not in a fixture: pytest asks for its own folders before the first one
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -65,6 +71,14 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
             patch.delenv(name)
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(scope="session")
+def forks(clean_environment: None) -> Iterator[ForkServer]:
+    """Where the product's processes come from wherever their own imports are not what is tried."""
+    server = ForkServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -25,8 +25,8 @@ from orchestrator.ports.store import LOG_SUMS, Counters, Reader
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import AnswerT, Asked, Tell, Unit
 from orchestrator.ports.verification import StoredVerification
-from orchestrator.storage import migrate
 from orchestrator.storage.committing import Committing, OneByOne
+from orchestrator.storage.revisions import check_current
 from orchestrator.storage.sql import checkpoints, file_writes, presence
 from orchestrator.storage.sql.database_time import LAST_RECORDED_AT, DatabaseTime
 from orchestrator.storage.sql.reader import TICK, SqlReader
@@ -308,7 +308,7 @@ class SqlEventStore(ABC):
             self._check_settings(sql)
             if not reads_only:
                 self._check_writable(sql)
-            migrate.check_current(sql.connection)
+            check_current(sql.connection)
 
     def close(self) -> None:
         """Commit what waits, then release connections and files."""

@@ -1,36 +1,29 @@
-"""Bringing a database to the schema of this version, and saying whether it is there."""
+"""Bringing a database to the schema of this version. What only asks where it is: ``revisions``."""
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from io import StringIO
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import exc
 
 import migrations
-from orchestrator.errors import BeyondMigration, MigrationsPending
+from orchestrator.errors import BeyondMigration
 from orchestrator.storage.engines import migration_engine
 from orchestrator.storage.privileges import NO_ROLES, Roles, check_roles, grant
+from orchestrator.storage.revisions import FOREIGN, current_revision, newest_revision, revisions_ahead, too_new
 from orchestrator.storage.sql.schema import events, workspaces
-from orchestrator.storage.sql.statements import own_error, own_errors
+from orchestrator.storage.sql.statements import own_errors
 from orchestrator.storage.urls import POSTGRESQL, database_url
 
 _ONE_AT_A_TIME = 0x726F_6D69_6772
 """Key of PostgreSQL's advisory lock: two upgrades at once wait for each other."""
 
-_NUMBER = re.compile(r"\d{4}", re.ASCII)
 _OUR_TABLES = {events.name, workspaces.name}
-_FOREIGN = "it is not this product's, or was damaged; nothing was changed; name another database, or restore this one"
 
 
 def upgrade(url: str, roles: Roles = NO_ROLES) -> str | None:
@@ -42,17 +35,15 @@ def upgrade(url: str, roles: Roles = NO_ROLES) -> str | None:
     """
     check_roles(roles, database_url(url).get_backend_name())
     with _changing(url) as connection:
-        ahead = _ahead(connection)
+        ahead = revisions_ahead(connection)
         if ahead > 1:
-            raise _too_new(connection)
+            raise too_new(connection)
         if ahead == 1:
-            return f"The database is at revision {_current(connection)}, one ahead of this version's {_head()}"
+            current, newest = current_revision(connection), newest_revision()
+            return f"The database is at revision {current}, one ahead of this version's {newest}"
         _require_own_tables(connection)
-        try:
-            command.upgrade(_config(connection), "head")
-        except exc.ProgrammingError as error:
-            said = str(error.orig).strip().splitlines()[0]
-            raise BeyondMigration(f"the database has not what its revision promises ({said}): {_FOREIGN}") from error
+        if ahead < 0:
+            _bring_to_newest(connection)
         grant(connection, roles)
     return None
 
@@ -60,7 +51,7 @@ def upgrade(url: str, roles: Roles = NO_ROLES) -> str | None:
 def downgrade(url: str, revision: str = "base") -> None:
     """Take the schema back to ``revision``; ``base`` drops everything. Raises ``StorageUnavailable``."""
     with _changing(url) as connection:
-        command.downgrade(_config(connection), revision)
+        _alembic("downgrade", connection, revision)
 
 
 def check_schema(url: str) -> None:
@@ -69,7 +60,7 @@ def check_schema(url: str) -> None:
         # An index over an expression cannot be read back from SQLite; SQLAlchemy and Alembic each say so.
         warnings.filterwarnings("ignore", r"(Skipped unsupported|autogenerate skipping).*expression-based index")
         with _changing(url) as connection:
-            command.check(_config(connection))
+            _alembic("check", connection)
 
 
 def is_pending(url: str) -> bool:
@@ -77,25 +68,9 @@ def is_pending(url: str) -> bool:
     engine = migration_engine(database_url(url))
     try:
         with own_errors(), engine.connect() as connection:
-            return _current(connection) != _head()
+            return current_revision(connection) != newest_revision()
     finally:
         engine.dispose()
-
-
-def check_current(connection: sa.Connection) -> None:
-    """Raise ``MigrationsPending`` unless the database is at the revision of this version, or one ahead.
-
-    Migrations only add (CONTRIBUTING): the version before the newest one goes on while an upgrade rolls.
-    ``BeyondMigration`` is the one of them for a database that no migration of this version makes fit.
-    """
-    with own_errors():
-        current, ahead = _current(connection), _ahead(connection)
-    if ahead > 1:
-        raise _too_new(connection)
-    if ahead < 0:
-        raise MigrationsPending(
-            f"the database is at revision {current or 'none'}, this version needs {_head()}; run `orchestrator migrate`"
-        )
 
 
 @contextmanager
@@ -111,66 +86,36 @@ def _changing(url: str) -> Iterator[sa.Connection]:
         engine.dispose()
 
 
-def _config(connection: sa.Connection | None = None) -> Config:
-    """Return Alembic's configuration, wherever this package is installed and whatever folder the process is in."""
+def _bring_to_newest(connection: sa.Connection) -> None:
+    try:
+        _alembic("upgrade", connection, "head")
+    except exc.ProgrammingError as error:
+        said = str(error.orig).strip().splitlines()[0]
+        raise BeyondMigration(f"the database has not what its revision promises ({said}): {FOREIGN}") from error
+
+
+def _alembic(verb: str, connection: sa.Connection, *arguments: str) -> None:
+    """Run one of Alembic's commands, wherever this package is installed and whatever folder the process is in.
+
+    Imported only here: that takes a sixth of a process's start, and a database that is not behind needs none of it.
+    """
+    from alembic import command
+    from alembic.config import Config
+
     config = Config(stdout=StringIO())  # `check` would say that all is well
     folder = str(Path(migrations.__path__[0]))
     config.set_main_option("script_location", folder.replace("%", "%%"))
     config.attributes["connection"] = connection
-    return config
-
-
-@cache
-def _revisions() -> tuple[str, ...]:
-    """Return this version's revisions, oldest first: 0001, 0002, ..."""
-    return tuple(sorted(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()))
-
-
-def _head() -> str:
-    return _revisions()[-1]
-
-
-def _ahead(connection: sa.Connection) -> int:
-    """Return how many revisions the database is ahead of this version; below 0: it is behind.
-
-    Raises ``BeyondMigration`` for a revision that no version of this product can have written.
-    """
-    current, known = _current(connection), _revisions()
-    if current is None:
-        return -len(known)
-    if current in known:
-        return known.index(current) + 1 - len(known)
-    if _NUMBER.fullmatch(current) is None or int(current) < int(known[-1]):
-        raise BeyondMigration(f"the database is at revision {current[:60]!r}, which this product never had: {_FOREIGN}")
-    return int(current) - int(known[-1])
-
-
-def _current(connection: sa.Connection) -> str | None:
-    """Return the database's revision; None where it has none. Raises ``BeyondMigration`` where it cannot be told."""
-    try:
-        heads: tuple[str | None, ...] = MigrationContext.configure(connection).get_current_heads()
-    except (exc.OperationalError, exc.ProgrammingError) as error:
-        if isinstance(own_error(error), MigrationsPending):  # the table is there, its column is not
-            raise BeyondMigration(f"the database's alembic_version has other columns: {_FOREIGN}") from error
-        raise
-    if len(heads) > 1 or None in heads:
-        listed = ", ".join(sorted(str(head)[:60] for head in heads))
-        raise BeyondMigration(f"the database's alembic_version holds {listed}, not one revision: {_FOREIGN}")
-    return heads[0] if heads else None
-
-
-def _too_new(connection: sa.Connection) -> BeyondMigration:
-    current = _current(connection)
-    return BeyondMigration(f"the database is at revision {current}, this version knows {_head()}; upgrade this process")
+    getattr(command, verb)(config, *arguments)
 
 
 def _require_own_tables(connection: sa.Connection) -> None:
     """Raise ``BeyondMigration`` where tables and revision contradict each other."""
-    current = _current(connection)
+    current = current_revision(connection)
     there = _OUR_TABLES & set(sa.inspect(connection).get_table_names())
     if there and current is None:
         listed = " and ".join(sorted(there))
-        raise BeyondMigration(f"the database has a table {listed}, but no revision in alembic_version: {_FOREIGN}")
+        raise BeyondMigration(f"the database has a table {listed}, but no revision in alembic_version: {FOREIGN}")
     if current is not None and there != _OUR_TABLES:
         missing = " and ".join(sorted(_OUR_TABLES - there))
-        raise BeyondMigration(f"the database is at revision {current}, but has no table {missing}: {_FOREIGN}")
+        raise BeyondMigration(f"the database is at revision {current}, but has no table {missing}: {FOREIGN}")

@@ -29,6 +29,7 @@ from orchestrator.ports.workspaces import StoredWorkspace, WorkspaceFilter
 from orchestrator.service.change_policy import change_policy
 from orchestrator.storage.opening import open_store
 from tests.history import START, AuditedHistory, TestClock
+from tests.thorough import examples
 
 NAMES = ("a", "b")
 STEPS = ("write", "write", "record", "request", "hold", "release", "cancel", "remove", "register", "tick", "start")
@@ -116,7 +117,7 @@ STEP = st.tuples(st.sampled_from(STEPS + ENDS), st.sampled_from(NAMES), st.integ
 
 
 @settings(
-    max_examples=40,
+    max_examples=examples(12),
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
@@ -132,7 +133,7 @@ def test_the_state_at_every_instant_is_what_was_stored_then(
             assert then(history.store, at) == stored
 
 
-@settings(max_examples=20, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=examples(8), deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(steps=st.lists(STEP, min_size=20, max_size=60))
 def test_the_state_at_the_instant_of_every_event_is_the_log_folded_up_to_it(
     sqlite_template: Path, steps: list[tuple[str, str, int]]

@@ -19,14 +19,6 @@ __all__ = ["pytest_runtest_makereport"]
 
 
 @pytest.fixture(scope="session")
-def forks() -> Iterator[ForkServer]:
-    """Where the processes come from."""
-    server = ForkServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="session")
 def chaos(forks: ForkServer) -> Iterator[ChaosProduction]:
     """The processes of production behind proxies."""
     with ExitStack() as stack:

@@ -20,10 +20,11 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.servers.process import free_port
+from tests.system.fork_server import ForkServer
+from tests.system.processes import OrchestratorProcess
 from tests.waiting import wait_until
 
 ORCHESTRATOR = [sys.executable, "-m", "orchestrator"]
-pytestmark = pytest.mark.xdist_group("up")
 
 SLOW = ("quiet=10m", "max_wait=1h")
 """A policy under which nothing is restarted while a test looks."""
@@ -37,29 +38,23 @@ class Server:
     data: Path
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("up")) as server:
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, forks: ForkServer) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("up"), forks) as server:
         yield server
 
 
 @contextmanager
-def running(data: Path, port: int = 0) -> Iterator[Server]:
-    with (data / "up.log").open("w") as log:
-        command = [*ORCHESTRATOR, "up", "--data", str(data), "--port", str(port)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    assert process.stdout is not None
-    banner = ""
-    while not re.search(r"http://\S+\n", banner):
-        line = process.stdout.readline()
-        assert line, (data / "up.log").read_text()
-        banner += line
-    found = re.search(r"http://\S+", banner)
-    assert found is not None
-    yield Server(found.group(), data)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
-    assert process.returncode == 0
+def running(data: Path, forks: ForkServer, port: int = 0) -> Iterator[Server]:
+    args = ("up", "--data", str(data), "--port", str(port))
+    process = OrchestratorProcess("up", args, env=os.environ, log=data / "up.log", forks=forks)
+    try:
+        yield Server(process.url(), data)
+        process.signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        if process.alive:
+            process.kill()
 
 
 def act(run: Run, server: Server, *arguments: str) -> Any:
@@ -233,7 +228,7 @@ def test_watch_drops_what_is_refused_for_good(server: Server, tmp_path: Path) ->
         assert "dropped" in process.stderr.readline()
 
 
-def test_watch_keeps_writes_until_the_server_is_there(tmp_path: Path) -> None:
+def test_watch_keeps_writes_until_the_server_is_there(tmp_path: Path, forks: ForkServer) -> None:
     folder, data, port = tmp_path / "watched", tmp_path / "data", free_port()
     folder.mkdir()
     data.mkdir()
@@ -242,7 +237,7 @@ def test_watch_keeps_writes_until_the_server_is_there(tmp_path: Path) -> None:
         assert process.stderr is not None
         assert process.stdout is not None
         assert "no server answers" in process.stderr.readline()
-        with running(data, port):
+        with running(data, forks, port):
             assert json.loads(process.stdout.readline())["paths"] == ["a.py"]
 
 

@@ -12,12 +12,13 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.storage.engines import migration_engine
-from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.urls import database_url
 from tests.cli.conftest import Run
 from tests.cli.test_reading import one_error
 from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, PostgresServer, as_login
+from tests.system.fork_server import ForkServer
+from tests.system.processes import OrchestratorProcess
 
 
 @pytest.mark.parametrize("told", ["options", "settings"])
@@ -72,11 +73,12 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     server.drop_database(name)
 
 
-@pytest.fixture
-def url(empty_url: str) -> str:
-    """A database of this version."""
-    upgrade(empty_url)
-    return empty_url
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database of this version, and the one that the settings name."""
+    found: str = request.getfixturevalue(f"{request.param}_url")
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", found)
+    return found
 
 
 def carry_out(url: str, *statements: str) -> None:
@@ -132,11 +134,11 @@ def test_two_revisions_ahead_is_one_line(command: str, run: Run, url: str, monke
     assert "; upgrade this process" in ran.err
 
 
-def test_a_worker_two_revisions_ahead_is_one_line(url: str) -> None:
+def test_a_worker_two_revisions_ahead_is_one_line(sqlite_url: str) -> None:
     """Its child finds it, and its parent ends as the child did. Not in this process: a worker's parent forks."""
-    revision = move_ahead(url, 2)
+    revision = move_ahead(sqlite_url, 2)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
-    environment |= {"ORCHESTRATOR_DATABASE_URL": url, "ORCHESTRATOR_BROKER_URL": "redis://127.0.0.1:1/0"}
+    environment |= {"ORCHESTRATOR_DATABASE_URL": sqlite_url, "ORCHESTRATOR_BROKER_URL": "redis://127.0.0.1:1/0"}
     worker = [sys.executable, "-m", "orchestrator", "worker"]
     ran = subprocess.run(worker, env=environment, capture_output=True, check=False, text=True, timeout=60)
     assert (ran.returncode, ran.stdout) == (2, "")
@@ -148,15 +150,15 @@ def test_a_worker_two_revisions_ahead_is_one_line(url: str) -> None:
 @pytest.mark.parametrize(
     ("revision", "words"), [("9999", "upgrade this process"), ("abc", "which this product never had")]
 )
-def test_up_on_what_it_cannot_serve_is_one_line(revision: str, words: str, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'orchestrator.db'}"
-    upgrade(url)
-    carry_out(url, f"UPDATE alembic_version SET version_num = '{revision}'")
-    up = [sys.executable, "-m", "orchestrator", "up", "--data", str(tmp_path), "--port", "0"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
-    ran = subprocess.run(up, env=environment, capture_output=True, check=False, text=True, timeout=60)
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert words in one_error(ran.stderr)
+def test_up_on_what_it_cannot_serve_is_one_line(
+    revision: str, words: str, sqlite_url: str, tmp_path: Path, forks: ForkServer
+) -> None:
+    carry_out(sqlite_url, f"UPDATE alembic_version SET version_num = '{revision}'")
+    data = Path(sqlite_url.removeprefix("sqlite:///")).parent
+    args = ("up", "--data", str(data), "--port", "0")
+    up = OrchestratorProcess("up", args, env=os.environ, log=tmp_path / "up.log", forks=forks)
+    assert up.wait(60) == 2
+    assert words in one_error(up.output)
 
 
 @pytest.mark.parametrize(

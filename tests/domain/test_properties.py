@@ -6,7 +6,6 @@ many worlds and shrinks what it finds, which takes minutes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,14 +22,14 @@ from orchestrator.errors import Conflict, NotFound
 from tests.domain.given_when_then import Scenario, policy, seconds
 from tests.domain.promises import assert_safe, inside
 from tests.domain.virtual_time import Cycle, End, World
+from tests.thorough import THOROUGH, examples
 
-THOROUGH = os.environ.get("TEST_PROPERTIES") == "thorough"
 pytestmark = pytest.mark.timeout(3_600 if THOROUGH else 120)
 
 
 def worlds(count: int) -> settings:
     return settings(
-        max_examples=count * 20 if THOROUGH else count,
+        max_examples=examples(count),
         phases=[Phase.explicit, Phase.reuse, Phase.generate, *([Phase.shrink] if THOROUGH else [])],
         deadline=None,
         print_blob=True,
@@ -195,7 +194,7 @@ def healed(world: World, within: float) -> None:
     assert not run.state.pending
 
 
-@worlds(300)
+@worlds(150)
 @given(
     given_policy=POLICIES,
     steps=st.lists(st.one_of(WRITES, WRITES, REQUESTS, REQUESTS, MEDDLING), min_size=3, max_size=25),
@@ -214,7 +213,7 @@ def test_every_promise_of_safety_holds_and_nothing_gets_stuck(
     assert_safe(run)
 
 
-@worlds(50)
+@worlds(25)
 @given(
     given_policy=POLICIES,
     steps=st.lists(WRITES, min_size=3, max_size=30),
@@ -247,7 +246,7 @@ def _rest(run: Scenario, index: int) -> float:
     return seconds(next(ends)) - seconds(run.log[index].recorded_at) if opened else 0
 
 
-@worlds(40)
+@worlds(25)
 @given(
     given_policy=POLICIES,
     steps=st.lists(st.one_of(WRITES, WRITES, REQUESTS), min_size=1, max_size=25),
@@ -265,7 +264,7 @@ def test_l4_when_writes_stop_at_most_one_restart_follows_the_running_one(
     assert not run.state.pending
 
 
-@worlds(50)
+@worlds(25)
 @given(
     given_policy=POLICIES,
     min_interval=spans(60, 600),
@@ -288,7 +287,7 @@ def test_the_recorded_incident_never_gives_more_than_two_restarts_if_min_interva
     run.then_pending()
 
 
-@worlds(30)
+@worlds(20)
 @given(given_policy=POLICIES, steps=st.lists(WRITES, min_size=1, max_size=15), late=st.integers(0, 20))
 def test_two_workers_may_claim_at_any_moment_and_only_one_gets_the_cycle(
     given_policy: dict[str, Any], steps: list[Step], late: int

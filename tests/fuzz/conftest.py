@@ -14,9 +14,8 @@ from tests.system.fork_server import ForkServer
 
 
 @pytest.fixture(scope="module")
-def attacked() -> Iterator[Embedded]:
+def attacked(forks: ForkServer) -> Iterator[Embedded]:
     """``orchestrator up`` with a workspace ``ws`` in it."""
-    forks = ForkServer()
     with TemporaryDirectory(prefix="test-fuzz-") as folder:
         deployment = Embedded(Path(folder), forks=forks)
         try:
@@ -26,7 +25,6 @@ def attacked() -> Iterator[Embedded]:
             deployment.stop()
         finally:
             deployment.abort()
-            forks.close()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.damage import inputs
 from tests.fuzz.targets import TARGETS
+from tests.thorough import examples
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -18,7 +19,7 @@ def test_good_input_is_taken_or_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_bad_input_is_refused_in_the_decoders_own_words(name: str, data: st.DataObject) -> None:
     TARGETS[name].try_(data.draw(inputs(TARGETS[name].seeds)))

@@ -44,12 +44,10 @@ def rabbit(shared_rabbit: RabbitServer) -> Iterator[RabbitServer]:
 
 
 @pytest.fixture(scope="session")
-def shared_production() -> Iterator[ChaosProduction]:
+def shared_production(forks: ForkServer) -> Iterator[ChaosProduction]:
     """Api, beat and two workers on PostgreSQL and RabbitMQ, behind proxies."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="test-rabbitmq-")))
-        forks = ForkServer()
-        stack.callback(forks.close)
         servers = stack.enter_context(own_servers(broker=RabbitServer.name))
         yield stack.enter_context(running(ChaosProduction(folder, servers, forks=forks)))
 

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from orchestrator.errors import InvalidInput, MigrationsPending, StorageUnavailable
 from orchestrator.ports.store import EventFilter
 from orchestrator.storage import migrate
 from orchestrator.storage.opening import open_store
+from orchestrator.storage.revisions import known_revisions
 from orchestrator.storage.sql.schema import metadata
 from orchestrator.storage.urls import database_url
 from tests.servers.postgres import PostgresServer
@@ -133,6 +136,21 @@ def test_alembic_itself_finds_the_migrations_in_the_project(tmp_path: Path) -> N
     for words in (["upgrade", "head"], ["check"]):
         ran = subprocess.run([*alembic, *words], cwd=PROJECT, capture_output=True, check=False, text=True)
         assert ran.returncode == 0, ran.stderr
+
+
+def test_the_revisions_that_are_read_from_file_names_are_those_of_alembic() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(PROJECT / "migrations"))
+    scripts = ScriptDirectory.from_config(config).walk_revisions()
+    assert list(known_revisions()) == sorted(script.revision for script in scripts)
+
+
+def test_a_process_on_a_database_of_this_version_does_not_import_alembic(sqlite_url: str) -> None:
+    words = (
+        "import sys; from orchestrator.storage import migrate, opening; migrate.upgrade(sys.argv[1]);"
+        "opening.open_store(sys.argv[1]).check(); sys.exit('alembic' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", words, sqlite_url], check=True)
 
 
 def test_a_database_that_cannot_be_reached(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from orchestrator.storage.opening import open_store
 from orchestrator.storage.urls import database_url
 from tests.servers.postgres import PostgresServer
 
-EVENTS = 20_000
+EVENTS = 8_000
 SUBJECTS = 5
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
@@ -95,9 +95,18 @@ class Deployment(ABC):
 
         ``settings`` are environment variables of this process alone.
         """
+        return self._run(name, args, settings, self._forks)
+
+    def run_unforked(self, name: str, *args: str) -> OrchestratorProcess:
+        """Start one that imports everything by itself, as in production, also where the others are forked."""
+        return self._run(name, args, {}, None)
+
+    def _run(
+        self, name: str, args: Sequence[str], settings: Mapping[str, str], forks: ForkServer | None
+    ) -> OrchestratorProcess:
         self._runs[name] += 1
         log = self.folder / f"{name}-{self._runs[name]}.log"
-        process = OrchestratorProcess(name, args, env=self.environment() | settings, log=log, forks=self._forks)
+        process = OrchestratorProcess(name, args, env={**self.environment(), **settings}, log=log, forks=forks)
         self.processes[name] = process
         return process
 
@@ -267,15 +276,19 @@ class Production(Deployment):
         return self.folder
 
     def start(self) -> None:
+        self.prepare()
+        for name in ("worker-1", "worker-2"):
+            self.run(name, "worker")
+        self.run("beat", "beat")
+        self.start_api()
+
+    def prepare(self) -> None:
+        """Make what must be there before any process is: tables, privileges, the key that seals."""
         self.store = open_store(as_login(self._database_url, READER))
         make_key_file(self.sealing / "seal.key", "tests.example.com")
         roles = ("--app-role", APP_ROLE, "--reader-role", READER_ROLE)
         migrate = self.run("migrate", "migrate", *roles, ORCHESTRATOR_DATABASE_URL=self._database_url)
         assert migrate.wait(30) == 0, migrate.tail()
-        for name in ("worker-1", "worker-2"):
-            self.run(name, "worker")
-        self.run("beat", "beat")
-        self.start_api()
 
     def start_api(self) -> None:
         """Start the API on a free port and wait until it serves."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
 from orchestrator.domain import events as ev
-from orchestrator.sealing.keys import make_key_file
-from orchestrator.storage.opening import open_store
-from tests.servers.postgres import APP_ROLE, READER, READER_ROLE, PostgresServer, as_login
+from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
-from tests.system.deployment import Deployment, Embedded, Production
+from tests.system.deployment import STOPS_WITHIN_S, Deployment, Embedded, Production, running
+from tests.system.fork_server import ForkServer
 from tests.system.history import History
 from tests.system.processes import OrchestratorProcess
 from tests.waiting import wait_until
@@ -48,26 +51,37 @@ say("end")
 KINDS = ("plain", "deaf", "grandchild", "moved")
 
 
-def begin(deployment: Deployment, tmp_path: Path, kind: str, *, lease: str = "20s") -> tuple[str, Path]:
-    """Let a workspace's command be in the middle of its act."""
-    acts, script = tmp_path / "acts", tmp_path / "act.py"
+@dataclass(frozen=True)
+class Begun:
+    """A workspace whose command is in the middle of its first act, and the file in which the command says so."""
+
+    workspace: str
+    acts: Path
+
+
+def begin(deployment: Deployment, folder: Path, *kinds: str, lease: str = "20s") -> list[Begun]:
+    """Let a workspace of each kind be in the middle of its act, all at once."""
+    script = folder / "act.py"
     script.write_text(ACT)
-    workspace = f"ws-{kind}-{tmp_path.name[-12:]}"
-    target = {"argv": [sys.executable, str(script), str(acts), kind], "grace": "500ms"}
-    deployment.client.register(workspace, {"executor": "command", "target": target, "policy": {"lease": lease}})
-    deployment.write(workspace, "a")
-    wait_until(acts.exists, what="the command has begun")
-    return workspace, acts
+    begun = [Begun(f"ws-{kind}-{folder.name}", folder / f"acts-{kind}") for kind in kinds]
+    for one, kind in zip(begun, kinds, strict=True):
+        target = {"argv": [sys.executable, str(script), str(one.acts), kind], "grace": "500ms"}
+        policy = {"lease": lease}
+        deployment.client.register(one.workspace, {"executor": "command", "target": target, "policy": policy})
+        deployment.write(one.workspace, "a")
+    for one in begun:
+        wait_until(one.acts.exists, what=f"the command of {one.workspace} has begun")
+    return begun
 
 
-def await_the_next(deployment: Deployment, workspace: str, acts: Path, *, within_s: float) -> History:
+def await_the_next(deployment: Deployment, begun: Begun, *, within_s: float) -> History:
     wait_until(
-        lambda: any(line.split()[:2] == ["end", "2"] for line in acts.read_text().splitlines()),
-        what="the next attempt has ended",
+        lambda: any(line.split()[:2] == ["end", "2"] for line in begun.acts.read_text().splitlines()),
+        what=f"the next attempt of {begun.workspace} has ended",
         timeout_s=within_s,
     )
-    assert_one_at_a_time(acts)
-    return deployment.history(workspace)
+    assert_one_at_a_time(begun.acts)
+    return deployment.history(begun.workspace)
 
 
 def runs(pid: int) -> bool:
@@ -94,107 +108,106 @@ def reasons(history: History) -> list[str]:
     return [cycle.end.reason.value for cycle in history.cycles if isinstance(cycle.end, ev.CycleAbandoned)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_up_is_killed(tmp_path: Path, kind: str) -> None:
-    deployment = Embedded(tmp_path)
-    try:
-        deployment.start()
-        workspace, acts = begin(deployment, tmp_path, kind)
+class _UpForAll(Embedded):
+    """With a slot for a workspace of each kind."""
+
+    def settings(self) -> dict[str, str]:
+        return super().settings() | {"ORCHESTRATOR_SLOTS": str(len(KINDS))}
+
+
+def test_up_is_killed(tmp_path: Path, forks: ForkServer) -> None:
+    with running(_UpForAll(tmp_path, forks=forks)) as deployment:
+        begun = begin(deployment, tmp_path, *KINDS)
         deployment.processes["up"].kill()
         deployment.start_up()
-        history = await_the_next(deployment, workspace, acts, within_s=5)
-        assert reasons(history) == ["worker_died"]
-        deployment.stop()
-    finally:
-        deployment.abort()
-
-
-@pytest.fixture
-def one_worker(
-    tmp_path: Path, postgres_server: PostgresServer, postgres_template: str, shared_redis: RedisServer
-) -> Production:
-    url = postgres_server.url(postgres_server.create_database(postgres_template))
-    return _OneWorker(tmp_path, database_url=url, broker_url=f"{shared_redis.url.rpartition('/')[0]}/3")
+        for one in begun:
+            assert reasons(await_the_next(deployment, one, within_s=5)) == ["worker_died"], one
 
 
 class _OneWorker(Production):
-    """With nobody else to go on, what goes on is what the parent started."""
+    """With nobody else to go on, what goes on is what the parent started. Each test starts the worker for itself."""
+
+    SLOTS = len(KINDS)
 
     def start(self) -> None:
-        self.store = open_store(as_login(self._database_url, READER))
-        make_key_file(self.sealing / "seal.key", "tests.example.com")
-        roles = ("--app-role", APP_ROLE, "--reader-role", READER_ROLE)
-        migrate = self.run("migrate", "migrate", *roles, ORCHESTRATOR_DATABASE_URL=self._database_url)
-        assert migrate.wait(30) == 0, migrate.tail()
-        self.run("worker-1", "worker")
+        self.prepare()
         self.run("beat", "beat")
         self.start_api()
 
     def settings(self) -> dict[str, str]:
         return super().settings() | {"ORCHESTRATOR_COMMANDS_DIR": str(self.folder / "commands")}
 
+    @contextmanager
+    def worker(self, *, forked: bool = True) -> Iterator[OrchestratorProcess]:
+        """Run it until the test's end; then it, or who came after it, stops in order."""
+        first = self.run("worker-1", "worker") if forked else self.run_unforked("worker-1", "worker")
+        first.await_output(re.compile("worker.started"))
+        yield first
+        last = self.processes["worker-1"]
+        last.signal(signal.SIGTERM)
+        assert last.wait(STOPS_WITHIN_S) == 0, last.tail()
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_worker_is_killed_and_its_parent_sees_it(tmp_path: Path, one_worker: Production, kind: str) -> None:
-    try:
-        one_worker.start()
-        workspace, acts = begin(one_worker, tmp_path, kind)
-        child_of(one_worker.processes["worker-1"]).kill()
-        history = await_the_next(one_worker, workspace, acts, within_s=8)
-        assert reasons(history) == ["worker_died"]
-        first, second = history.starts
-        assert first.worker != second.worker
-        assert one_worker.processes["worker-1"].alive
-        one_worker.stop()
-    finally:
-        one_worker.abort()
+
+@pytest.fixture(scope="module")
+def one_worker(
+    system_folder: Path,
+    postgres_server: PostgresServer,
+    postgres_template: str,
+    shared_redis: RedisServer,
+    forks: ForkServer,
+) -> Iterator[_OneWorker]:
+    url = postgres_server.url(postgres_server.create_database(postgres_template))
+    folder = system_folder / "one_worker"
+    folder.mkdir()
+    broker = f"{shared_redis.url.rpartition('/')[0]}/3"
+    with running(_OneWorker(folder, database_url=url, broker_url=broker, forks=forks)) as deployment:
+        yield deployment
+
+
+def test_the_worker_is_killed_and_its_parent_sees_it(tmp_path: Path, one_worker: _OneWorker) -> None:
+    with one_worker.worker(forked=False) as parent:
+        begun = begin(one_worker, tmp_path, *KINDS)
+        child_of(parent).kill()
+        for one in begun:
+            history = await_the_next(one_worker, one, within_s=8)
+            assert reasons(history) == ["worker_died"], one
+            first, second = history.starts
+            assert first.worker != second.worker
+        assert parent.alive
 
 
 def test_parent_and_worker_are_killed_and_the_next_parent_ends_the_command(
-    tmp_path: Path, one_worker: Production
+    tmp_path: Path, one_worker: _OneWorker
 ) -> None:
-    try:
-        one_worker.start()
-        workspace, acts = begin(one_worker, tmp_path, "plain", lease="2s")
-        child = child_of(one_worker.processes["worker-1"])
-        one_worker.processes["worker-1"].signal(signal.SIGSTOP)
+    with one_worker.worker() as parent:
+        (begun,) = begin(one_worker, tmp_path, "plain", lease="2s")
+        child = child_of(parent)
+        parent.signal(signal.SIGSTOP)
         child.kill()
-        one_worker.processes["worker-1"].kill()
+        parent.kill()
         one_worker.run("worker-1", "worker")
-        history = await_the_next(one_worker, workspace, acts, within_s=12)
+        history = await_the_next(one_worker, begun, within_s=12)
         assert reasons(history) == ["lease_expired"]  # nobody may say that it died
-        one_worker.stop()
-    finally:
-        one_worker.abort()
 
 
-def test_the_parent_is_killed_and_its_worker_stops(tmp_path: Path, one_worker: Production) -> None:
-    try:
-        one_worker.start()
-        workspace, acts = begin(one_worker, tmp_path, "plain")
-        child = child_of(one_worker.processes["worker-1"])
-        parent = one_worker.processes["worker-1"]
+def test_the_parent_is_killed_and_its_worker_stops(tmp_path: Path, one_worker: _OneWorker) -> None:
+    with one_worker.worker() as parent:
+        (begun,) = begin(one_worker, tmp_path, "plain")
+        child = child_of(parent)
         parent.signal(signal.SIGKILL)
         parent.wait(10)
         one_worker.run("worker-1", "worker")
         wait_until(lambda: not child.is_running(), what="the worker without a parent has stopped", timeout_s=20)
-        history = await_the_next(one_worker, workspace, acts, within_s=20)
+        history = await_the_next(one_worker, begun, within_s=20)
         assert reasons(history) == ["shutdown"]
-        one_worker.stop()
-    finally:
-        one_worker.abort()
 
 
-def test_a_worker_that_is_frozen_is_not_called_dead(tmp_path: Path, one_worker: Production) -> None:
-    try:
-        one_worker.start()
-        child = child_of(one_worker.processes["worker-1"])
+def test_a_worker_that_is_frozen_is_not_called_dead(one_worker: _OneWorker) -> None:
+    with one_worker.worker() as parent:
+        child = child_of(parent)
         child.suspend()
         workspace = one_worker.register()
         one_worker.write(workspace, "a")
         child.resume()
         one_worker.settled(workspace, restarts=1)
-        assert "worker.died" not in one_worker.processes["worker-1"].output
-        one_worker.stop()
-    finally:
-        one_worker.abort()
+        assert "worker.died" not in parent.output

@@ -5,12 +5,9 @@ from __future__ import annotations
 import gc
 import logging
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import pytest
 import structlog
 
 from orchestrator.bootstrap import Services, build_drainer, open_services
@@ -23,10 +20,8 @@ from orchestrator.service.change_policy import note_floor
 from orchestrator.service.record import Write, record_writes
 from orchestrator.service.tick import look
 from orchestrator.settings import load_settings
-from orchestrator.storage.migrate import upgrade
 
 AUTHOR = Author(actor="test")
-IN_MEMORY = Path("/dev/shm")  # noqa: S108 (the folder made inside it is ours alone)
 WORKSPACES = 10_000
 RESTARTED_OF_A_HUNDRED = 5
 """The others are removed while they wait: a restart costs four commits."""
@@ -83,18 +78,9 @@ class Process:
             services.operator.change(workspace, cmd.Remove(reason="gone"), AUTHOR)
 
 
-@pytest.fixture
-def fast_url() -> Iterator[str]:
-    """A database in memory where there is a folder for that: what is looked at is the process, not the disk."""
-    with TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as folder:
-        url = f"sqlite:///{folder}/orchestrator.db"
-        upgrade(url)
-        yield url
-
-
-def test_ten_thousand_workspaces_created_and_removed_leave_nothing_behind_in_a_process(fast_url: str) -> None:
+def test_ten_thousand_workspaces_created_and_removed_leave_nothing_behind_in_a_process(sqlite_url: str) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    settings = load_settings({}, database_url=fast_url, policy={"quiet": "1h", "max_wait": "2h"})
+    settings = load_settings({}, database_url=sqlite_url, policy={"quiet": "1h", "max_wait": "2h"})
     services = open_services(settings, embedded=True)
     note_floor(services.store, services.ids, settings.floor)
     process = Process(services)

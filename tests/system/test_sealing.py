@@ -20,6 +20,7 @@ from tests.audit.sealing import write
 from tests.audit.test_checkpoint_sinks import Auditor, listening
 from tests.servers.process import LOOPBACK
 from tests.system.deployment import Deployment, Embedded, running
+from tests.system.fork_server import ForkServer
 from tests.system.processes import ORCHESTRATOR, OrchestratorProcess
 from tests.waiting import wait_until
 
@@ -86,8 +87,8 @@ def sealing(data: Path, webhook: str) -> OrchestratorProcess:
     return OrchestratorProcess("sealer", args, env=env, log=data / "sealer.log")
 
 
-def test_a_stopped_up_leaves_nothing_unsealed(tmp_path: Path) -> None:
-    with running(Embedded(tmp_path)) as up:
+def test_a_stopped_up_leaves_nothing_unsealed(tmp_path: Path, forks: ForkServer) -> None:
+    with running(Embedded(tmp_path, forks=forks)) as up:
         workspace = up.register()
         up.write(workspace, "app.py")
         up.settled(workspace, restarts=1)

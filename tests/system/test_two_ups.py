@@ -12,6 +12,7 @@ from orchestrator.domain.state import Phase
 from orchestrator.ports.workspaces import WorkspaceFilter
 from orchestrator.storage.opening import open_store
 from tests.servers.postgres import PostgresServer
+from tests.system.fork_server import ForkServer
 from tests.system.history import History, check_sound
 from tests.system.processes import OrchestratorProcess
 from tests.system.watching import WORKSPACE, Watching
@@ -23,9 +24,9 @@ SHARED = "shared"
 class Sharing(Watching):
     """On a database that is not its own. ``workspace``: the one that it names; none: that of its folder's name."""
 
-    def __init__(self, folder: Path, database_url: str, workspace: str = "") -> None:
+    def __init__(self, folder: Path, database_url: str, workspace: str = "", *, forks: ForkServer) -> None:
         folder.mkdir()
-        super().__init__(folder)
+        super().__init__(folder, forks=forks)
         self._database_url, self._named = database_url, workspace
 
     def settings(self) -> dict[str, str]:
@@ -67,9 +68,9 @@ class Sharing(Watching):
 
 
 @contextmanager
-def both(folder: Path, url: str, workspace: str = "") -> Iterator[tuple[Sharing, Sharing]]:
+def both(folder: Path, url: str, workspace: str = "", *, forks: ForkServer) -> Iterator[tuple[Sharing, Sharing]]:
     """Run two of them; at their end both must stop in order and leave no program behind."""
-    first, second = (Sharing(folder / name, url, workspace) for name in ("first", "second"))
+    first, second = (Sharing(folder / name, url, workspace, forks=forks) for name in ("first", "second"))
     with ExitStack() as stack:
         for deployment in (first, second):
             stack.callback(deployment.abort)
@@ -85,8 +86,10 @@ def url(postgres_server: PostgresServer, postgres_template: str) -> str:
     return postgres_server.url(postgres_server.create_database(postgres_template))
 
 
-def test_two_folders_of_one_name_are_two_workspaces_each_with_its_own_program(tmp_path: Path, url: str) -> None:
-    with both(tmp_path, url) as (first, second):
+def test_two_folders_of_one_name_are_two_workspaces_each_with_its_own_program(
+    tmp_path: Path, url: str, forks: ForkServer
+) -> None:
+    with both(tmp_path, url, forks=forks) as (first, second):
         assert first.workspace == WORKSPACE
         assert second.workspace.startswith(f"{WORKSPACE}-")
         begun = first.await_server(), second.await_server()
@@ -106,8 +109,10 @@ def test_two_folders_of_one_name_are_two_workspaces_each_with_its_own_program(tm
         assert (len(first.pids), len(second.pids)) == (3, 2)
 
 
-def test_of_two_with_one_workspace_only_the_one_that_came_last_restarts_its_program(tmp_path: Path, url: str) -> None:
-    with both(tmp_path, url, SHARED) as (first, second):
+def test_of_two_with_one_workspace_only_the_one_that_came_last_restarts_its_program(
+    tmp_path: Path, url: str, forks: ForkServer
+) -> None:
+    with both(tmp_path, url, SHARED, forks=forks) as (first, second):
         begun = first.await_server(), second.await_server()
 
         first.save("a.html")

@@ -16,6 +16,7 @@ import pytest
 from orchestrator.domain import events as ev
 from orchestrator.domain.state import Phase
 from tests.system.deployment import STOPS_WITHIN_S, Embedded, running
+from tests.system.fork_server import ForkServer
 from tests.system.processes import ORCHESTRATOR
 from tests.system.watching import WORKSPACE, Watching, alive
 from tests.waiting import wait_until
@@ -29,11 +30,11 @@ def _one_line(output: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def interrupted(system_folder: Path) -> Iterator[tuple[Embedded, str, Future[float]]]:
+def interrupted(system_folder: Path, forks: ForkServer) -> Iterator[tuple[Embedded, str, Future[float]]]:
     """An ``up`` that got Ctrl-C during a restart of 300 s, while the tests of this file run; how long it took."""
     folder = system_folder / "interrupted"
     folder.mkdir()
-    with running(Embedded(folder)) as deployment, ThreadPoolExecutor(1) as watch:
+    with running(Embedded(folder, forks=forks)) as deployment, ThreadPoolExecutor(1) as watch:
         workspace = deployment.register(delay="300s")
         deployment.write(workspace, "a")
         deployment.await_running(workspace)
@@ -50,11 +51,11 @@ def interrupted(system_folder: Path) -> Iterator[tuple[Embedded, str, Future[flo
 
 
 @pytest.fixture(scope="module")
-def watching(system_folder: Path, interrupted: object) -> Iterator[Watching]:
+def watching(system_folder: Path, interrupted: object, forks: ForkServer) -> Iterator[Watching]:
     """One ``up --watch`` for the tests of this file; each leaves it running."""
     folder = system_folder / "watching"
     folder.mkdir()
-    deployment = Watching(folder)
+    deployment = Watching(folder, forks=forks)
     with running(deployment):
         yield deployment
     assert deployment.living == [], "a supervised process outlived up"
@@ -105,10 +106,10 @@ def test_up_killed_and_started_again_loses_nothing_leaves_no_orphan_and_the_port
     assert watching.living == [watching.await_server()]
 
 
-def test_a_plain_up_starts_no_program_that_an_earlier_one_left(system_folder: Path) -> None:
+def test_a_plain_up_starts_no_program_that_an_earlier_one_left(system_folder: Path, forks: ForkServer) -> None:
     folder = system_folder / "plain"
     folder.mkdir()
-    with running(Watching(folder)) as watching:
+    with running(Watching(folder, forks=forks)) as watching:
         watching.processes["up"].signal(signal.SIGTERM)
         watching.processes["up"].wait(STOPS_WITHIN_S)
         Embedded.start_up(watching)

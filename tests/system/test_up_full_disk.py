@@ -12,13 +12,16 @@ import httpx2
 
 from tests.chaos.small_disk import NoSmallDisk, SmallDisk, small_disk
 from tests.system.deployment import Embedded, running
+from tests.system.fork_server import ForkServer
 from tests.waiting import wait_until
 
 
-def test_a_full_disk_is_503_and_takes_nothing_that_was_acknowledged(not_run: Callable[[str], None]) -> None:
+def test_a_full_disk_is_503_and_takes_nothing_that_was_acknowledged(
+    not_run: Callable[[str], None], forks: ForkServer
+) -> None:
     with TemporaryDirectory(prefix="test-full-disk-") as folder:
         try:
-            with small_disk(Path(folder) / "disk") as disk, running(Embedded(disk.folder)) as up:
+            with small_disk(Path(folder) / "disk") as disk, running(Embedded(disk.folder, forks=forks)) as up:
                 _fill_and_free(up, disk)
         except NoSmallDisk as reason:
             not_run(f"`up` on a full disk: {reason}")

@@ -14,6 +14,7 @@ import psutil
 from tests.servers.process import LOOPBACK, free_port
 from tests.system import counted_server
 from tests.system.deployment import Embedded
+from tests.system.fork_server import ForkServer
 from tests.system.history import History, check_sound
 from tests.system.processes import OrchestratorProcess
 from tests.waiting import wait_until
@@ -24,8 +25,8 @@ WORKSPACE = "site"
 class Watching(Embedded):
     """``up --watch`` over a folder, with a server of the tests' own."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *, forks: ForkServer | None = None) -> None:
+        super().__init__(folder, forks=forks)
         self.watched = folder / WORKSPACE
         self.watched.mkdir()
         self.starts = folder / "starts"

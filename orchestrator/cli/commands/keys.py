@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.bootstrap import default_origin
 from orchestrator.cli.terminal.options import Json
 from orchestrator.cli.terminal.output import emit, emit_json, note
 from orchestrator.sealing.keys import make_key_file, public_lines, public_path, read_keys, rotate
@@ -30,6 +29,8 @@ def new_command(
     as_json: Json = False,
 ) -> None:
     """Make a key file (mode 0600) and its public half, FILE with the suffix .pub."""
+    from orchestrator.bootstrap import default_origin  # here: it imports Celery, which no other command of keys needs
+
     key = make_key_file(file, origin or default_origin(load_settings()))
     _told(file, key.public.line(), f"key {key.public.label} written to {file}", as_json=as_json)
 

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.bootstrap import build_sealer
 from orchestrator.cli.commands.read import reading
 from orchestrator.cli.terminal.options import Data, DatabaseUrl, Json
 from orchestrator.cli.terminal.output import emit, emit_json, facts, fail, instant, note, show
@@ -58,6 +57,8 @@ def checkpoint_command(
 
 def _seal(store: EventStore, database_url: str | None, data: Path | None, *, trust_stored: bool) -> list[str]:
     """Seal everything in this process; return what went wrong. Raises ``InvalidInput`` where no key is named."""
+    from orchestrator.bootstrap import build_sealer  # here: it imports Celery, which no command that reads needs
+
     settings = load_settings(database_url=database_url, data=data)
     if settings.database_url is None:
         settings = settings.sealing_in_data_folder()

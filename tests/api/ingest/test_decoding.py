@@ -19,9 +19,10 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.service.record import Write
 from tests.fuzz.damage import inputs
 from tests.fuzz.seeds import seed
+from tests.thorough import examples
 
 ValueT = TypeVar("ValueT")
-many_damaged = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+many_damaged = settings(max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def told(read: Callable[[], ValueT]) -> ValueT | Problem:

@@ -23,7 +23,6 @@ from tests.domain.test_properties import (
     MEDDLING,
     POLICIES,
     REQUESTS,
-    THOROUGH,
     WRITES,
     Step,
     healed,
@@ -31,6 +30,7 @@ from tests.domain.test_properties import (
     worlds,
 )
 from tests.domain.virtual_time import Cycle
+from tests.thorough import THOROUGH, examples
 
 pytestmark = pytest.mark.timeout(3_600 if THOROUGH else 120)
 
@@ -50,13 +50,13 @@ def assert_good(report: Report) -> None:
     assert report.sums.imbalance == 0
 
 
-@pytest.mark.parametrize("seed", range(0, 1_000 if THOROUGH else 30, 5))
+@pytest.mark.parametrize("seed", range(0, examples(20), 5))
 def test_days_of_several_workspaces_under_changing_policies(seed: int) -> None:
     for some in range(seed, seed + 5):
         assert_good(verify(RandomDay(some).play(120).export(), tick_us=None))
 
 
-@worlds(40)
+@worlds(20)
 @given(
     given_policy=POLICIES,
     steps=st.lists(st.one_of(WRITES, WRITES, REQUESTS, REQUESTS, MEDDLING), min_size=3, max_size=25),
