@@ -58,6 +58,16 @@ class LogTail:
         """True once the server is told to stop."""
         return self.stopped.is_set()
 
+    @property
+    def watched_by(self) -> int:
+        """How many watch the log now."""
+        return len(self._watches)
+
+    @property
+    def follows(self) -> bool:
+        """False while nobody watches: then nothing is read."""
+        return self._follower is not None and not self._follower.done()
+
     @contextmanager
     def watching(
         self, workspace: str | None, types: frozenset[str], *, after: int, reads: bool = False
@@ -71,7 +81,7 @@ class LogTail:
         watch.ended = self.stopping
         self._watches.add(watch)
         self._readers += reads
-        if self._follower is None or self._follower.done():
+        if not self.follows:
             self.position = after
             self.recent.begin(after)
             self._follower = asyncio.create_task(self._follow())

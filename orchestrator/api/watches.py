@@ -69,9 +69,10 @@ class Watches:
 
     def __init__(self) -> None:
         self._of: dict[str | None, set[Watch]] = {}
+        self._count = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._of)
+    def __len__(self) -> int:
+        return self._count
 
     def __iter__(self) -> Iterator[Watch]:
         return iter([watch for watches in self._of.values() for watch in watches])
@@ -79,11 +80,13 @@ class Watches:
     def add(self, watch: Watch) -> None:
         """Take a watch in."""
         self._of.setdefault(watch.workspace, set()).add(watch)
+        self._count += 1
 
     def remove(self, watch: Watch) -> None:
         """Let a watch go."""
         alike = self._of[watch.workspace]
-        alike.discard(watch)
+        alike.remove(watch)
+        self._count -= 1
         if not alike:
             del self._of[watch.workspace]
 
