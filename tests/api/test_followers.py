@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import resource
 import socket
@@ -226,6 +225,10 @@ def test_what_came_between_a_look_and_its_watch_is_not_missed(api: Api, monkeypa
     looks: FateLooks = api.server.app.state.fate_looks
     look, looked = looks.look, []
 
+    def overtake() -> None:
+        api.restart_all()
+        await_follower(api, api.get("/v1/events", limit=1_000)["next_after"])
+
     async def look_then_be_overtaken(write: str) -> tuple[int, Fate]:
         found = await look(write)
         looked.append(found)
@@ -235,7 +238,8 @@ def test_what_came_between_a_look_and_its_watch_is_not_missed(api: Api, monkeypa
             await asyncio.to_thread(await_covered, what="the follower has passed it")
         return found
 
-    other = api.put_workspace("other") and api.write("other")["id"]
+    api.put_workspace("other")
+    other: str = api.write("other")["id"]
     write = api.write()["id"]
     with held(api, [other]):
         monkeypatch.setattr(looks, "look", look_then_be_overtaken)
