@@ -236,7 +236,7 @@ def test_what_came_between_a_look_and_its_watch_is_not_missed(api: Api, monkeypa
             await asyncio.to_thread(overtake)
         return found
 
-    api.put_workspace("other")
+    api.put_workspace("other", policy={"quiet": "50s", "max_wait": "60s"})
     other: str = api.write("other")["id"]
     write = api.write()["id"]
     with held(api, [other]):
@@ -244,6 +244,7 @@ def test_what_came_between_a_look_and_its_watch_is_not_missed(api: Api, monkeypa
         assert api.get(f"/v1/writes/{write}", wait=50)["status"] == "covered"
         assert [fate.final for _, fate in looked if fate.id == write] == [False, True]
         monkeypatch.undo()
+        api.http.delete("/v1/workspaces/other")
 
 
 def test_a_caller_that_hangs_up_makes_room(api: Api) -> None:
