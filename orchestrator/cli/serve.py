@@ -94,7 +94,7 @@ class WorkerParts:
 
 def run_api(settings: Settings) -> int:
     """Serve the API until a signal; return the exit code."""
-    configure_logs(form=settings.log_format, level=settings.log_level)
+    configure_logs(form=settings.log_format, level=settings.log_level, lasting=True)
     services = open_services(settings)
     refuse_what_no_migration_helps(services)
     lifecycle = Lifecycle()
@@ -173,7 +173,7 @@ def refuse_what_no_migration_helps(services: Services) -> None:
 
 def _broker_services(settings: Settings, under: RecordedUnder | None = None) -> Services:
     require_broker(settings)
-    configure_logs(form=settings.log_format, level=settings.log_level)
+    configure_logs(form=settings.log_format, level=settings.log_level, lasting=True)
     return open_services(settings, under=under)
 
 
