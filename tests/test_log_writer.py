@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,6 @@ from typing import IO
 import pytest
 
 from orchestrator.log_writer import LogWriter
-from tests.waiting import wait_until
 
 LONG = "x" * 1_000
 
@@ -191,14 +191,41 @@ def test_a_child_of_a_process_whose_log_stands_still_can_log() -> None:
         assert [json.loads(line.lstrip("-"))["event"] for line in rest] == ["stuck", "parent"]
 
 
-def test_its_thread_is_the_only_one_and_starts_with_the_first_line() -> None:
+def test_one_thread_from_the_first_line_on() -> None:
+    def threads() -> int:
+        return sum(thread.name == "log" for thread in threading.enumerate())
+
+    before = threads()
     with piped() as pipe:
         writer = pipe.writer()
-        assert writer._thread is None
         assert writer.flush()
-        writer.write("a\n")
-        assert writer.flush(10)
-        thread = wait_until(lambda: writer._thread, what="the thread runs")
-        writer.write("b\n")
-        assert writer._thread is thread
+        assert threads() == before
+        for name in ("a", "b"):
+            writer.write(f"{name}\n")
+            assert writer.flush(10)
+            assert threads() == before + 1
         assert pipe.lines(2) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("form", "said"), [("json", '"lines": 3, "event": "log.lines_lost"'), ("console", "lines=3")])
+def test_what_was_lost_is_said_as_other_lines_are(form: str, said: str) -> None:
+    script = f"""
+import os, sys
+from orchestrator.logs import configure_logs, flush_logs
+import structlog
+configure_logs(form={form!r}, lasting=True)
+reader, writer = os.pipe()
+there = os.dup(2)
+os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
+structlog.get_logger().info("one")
+flush_logs(20)
+structlog.get_logger().info("two")
+flush_logs(20)
+os.dup2(there, 2)
+structlog.get_logger().info("three")
+flush_logs(20)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=True)
+    (line,) = ran.stderr.decode().splitlines()
+    assert said in line
+    assert "warning" in line
