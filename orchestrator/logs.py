@@ -8,11 +8,14 @@ from typing import TextIO, cast
 
 import structlog
 
+from orchestrator.log_writer import AT_AN_END_S, LogWriter, write_text
 
-def configure_logs(*, form: str = "auto", level: str = "info") -> None:
+
+def configure_logs(*, form: str = "auto", level: str = "info", lasting: bool = False) -> None:
     """Set up structlog and the standard library's logging to write to stderr.
 
-    ``form``: ``console``, ``json``, or ``auto`` (console if stderr is a terminal).
+    ``form``: ``console``, ``json``, or ``auto`` (console if stderr is a terminal). ``lasting``: the process runs until
+    it is told to stop, so nothing of it may wait for who reads its log; ``flush_logs`` at its end.
     """
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -30,7 +33,9 @@ def configure_logs(*, form: str = "auto", level: str = "info") -> None:
         else structlog.processors.JSONRenderer()
     )
     errors: list[structlog.typing.Processor] = [] if console else [structlog.processors.format_exc_info]
-    stream = cast("TextIO", _Stderr())
+    stream = cast("TextIO", _Beside() if lasting else _AtOnce())
+    spelled = structlog.wrap_logger(structlog.ReturnLogger(), processors=[*shared, *errors, render])
+    _WRITER.lost_line = lambda lines: f"{spelled.warning('log.lines_lost', lines=lines)}\n"
     structlog.configure(
         processors=[*shared, *errors, render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -72,19 +77,32 @@ def _is_broker_away(error: BaseException | None) -> bool:
     return False
 
 
-class _Stderr:
+class _AtOnce:
     """Standard error that never raises: a log that nobody can read any more must not stop a restart."""
 
     def write(self, text: str) -> int:
         """Write one line, or lose it: there is no other place to say so."""
-        try:
-            return sys.stderr.write(text)
-        except (OSError, ValueError):  # its reader is gone, its disk is full, or it was closed
-            return len(text)
+        write_text(text)
+        return len(text)
 
     def flush(self) -> None:
-        """Flush, or not."""
-        try:
-            sys.stderr.flush()
-        except (OSError, ValueError):  # as above
-            return
+        """Do nothing: each line is flushed."""
+
+
+class _Beside:
+    """Standard error, written to by ``LogWriter``."""
+
+    def write(self, text: str) -> int:
+        """Hand over one line."""
+        return _WRITER.write(text)
+
+    def flush(self) -> None:
+        """Do nothing: nobody waits for a log line."""
+
+
+_WRITER = LogWriter()
+
+
+def flush_logs(within_s: float = AT_AN_END_S) -> None:
+    """Wait until what was logged is written, but no longer than that: for an end, and before an error is printed."""
+    _WRITER.flush(within_s)

@@ -12,6 +12,8 @@ from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.api.commits import Commits
+from orchestrator.api.fate_looks import FateLooks
+from orchestrator.api.listener import Archive
 from orchestrator.api.protocol import hosts
 from orchestrator.api.protocol.gate import Gate, need_database
 from orchestrator.api.protocol.openapi import install_openapi
@@ -35,6 +37,7 @@ from orchestrator.api.tail import LogTail
 from orchestrator.bootstrap import Services
 
 _DESCRIPTION = "Restarts a workspace once, at the right moment, after a burst of file writes, and says why."
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 index = APIRouter(include_in_schema=False)
 
@@ -55,6 +58,9 @@ class Api(FastAPI):
             await self._ways_in(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
+        if scope["type"] == "http" and scope["method"] not in _READING:
+            tail: LogTail = self.state.tail
+            tail.nudge()
 
 
 def create_app(services: Services) -> Api:
@@ -74,7 +80,10 @@ def create_app(services: Services) -> Api:
     app.state.commits = Commits(services.store)
     app.state.gate = Gate(services.store)
     app.state.tail = LogTail(services.store)
-    app.state.streams = stream.OpenStreams()
+    app.state.archive = Archive(services.store)
+    app.state.fate_looks = FateLooks(services.store)
+    app.state.streams = stream.OpenStreams(stream.MOST_STREAMS)
+    app.state.exports = stream.OpenStreams(exports.MOST_EXPORTS)
     app.state.health = health.Health(services)
     app.router.routes.extend(ingest.ROUTES)
     for room in (stream, fates, operate, history, reports, exports, policies, proofs):
@@ -89,7 +98,7 @@ def create_app(services: Services) -> Api:
 async def stop_waiting(app: FastAPI) -> None:
     """End the streams and the held answers, which would keep a server from stopping."""
     tail: LogTail = app.state.tail
-    await tail.stop()
+    tail.stop()
 
 
 @asynccontextmanager

@@ -1,66 +1,166 @@
-"""The end of the log, watched once for a whole process however many streams and waiting answers it has."""
+"""The log's end, followed once for a whole process, however many streams and held answers it has.
+
+The follower reads what has come, in pages, on a thread of its own at most; it wakes those whom that concerns, and
+nobody else. While nobody waits it sends no statement.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import structlog
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 
-from orchestrator.errors import Unavailable
-from orchestrator.ports.store import CoreStore
+from orchestrator.api.recent import Recent, Spelled, spell
+from orchestrator.api.watches import Watch, Watches
+from orchestrator.domain.canonical_line import StoredEvent
+from orchestrator.errors import OrchestratorError
+from orchestrator.ports.store import CoreStore, EventFilter
 
-LOOK_EVERY_S = 0.15
 LOOK_AGAIN_S = 1.0
+"""After trouble with the database."""
 
+_SHORTEST_S = 0.025
+_LONGEST_S = 0.25
+"""Between two reads: the shortest while something comes; every read that finds nothing doubles it."""
+
+_SHARE = 4
+"""It waits so many times as long as it took to wake all who were concerned: many streams get larger pages instead of
+taking the event loop from the writes."""
+
+_FAILURES_MOST = 2
+"""In a row; then it is not the database that is away, but something in the page that cannot be read."""
+
+_PAGE = 500
+_WOKEN_AT_ONCE = 32
 _log = structlog.get_logger("orchestrator")
 
 
 class LogTail:
-    """Tells waiting coroutines that the log has grown. Looks only while somebody waits."""
+    """Follows the log while anybody watches it. ``position``: up to there it has read, and woken whom it concerned."""
 
     def __init__(self, store: CoreStore) -> None:
+        self.position = 0
+        self.recent = Recent()
+        self.stopped = asyncio.Event()
         self._store = store
-        self._position = 0
-        self._grown = asyncio.Condition()
-        self._waiting = 0
-        self._looker: asyncio.Task[None] | None = None
-        self.stopping = False
+        self._watches, self._readers = Watches(), 0
+        self._follower: asyncio.Task[None] | None = None
+        self._nudged = asyncio.Event()
+        self._thread = CapacityLimiter(1)
 
-    async def wait_beyond(self, position: int, timeout_s: float) -> int | None:
-        """Return the log's last position once it is above ``position``; None after ``timeout_s`` or at a stop."""
-        self._waiting += 1
-        if self._looker is None or self._looker.done():
-            self._looker = asyncio.create_task(self._look())
+    @property
+    def stopping(self) -> bool:
+        """True once the server is told to stop."""
+        return self.stopped.is_set()
+
+    @property
+    def watched_by(self) -> int:
+        """How many watch the log now."""
+        return len(self._watches)
+
+    @property
+    def follows(self) -> bool:
+        """False while nobody watches: then nothing is read."""
+        return self._follower is not None and not self._follower.done()
+
+    @contextmanager
+    def watching(
+        self, workspace: str | None, types: frozenset[str], *, after: int, reads: bool = False
+    ) -> Iterator[Watch]:
+        """Give a watch that misses nothing of what comes after the log's position ``after``, or after ``position``.
+
+        The later one counts: whoever has looked at the log before ``position`` has to look once more. ``reads``: it
+        takes the events themselves out of ``recent``.
+        """
+        watch = Watch(workspace, types)
+        watch.ended = self.stopping
+        self._watches.add(watch)
+        self._readers += reads
+        if not self.follows:
+            self.position = after
+            self.recent.begin(after)
+            self._follower = asyncio.create_task(self._follow())
         try:
-            async with asyncio.timeout(timeout_s), self._grown:
-                await self._grown.wait_for(lambda: self.stopping or self._position > position)
-            return None if self.stopping else self._position
-        except TimeoutError:
-            return None
+            yield watch
         finally:
-            self._waiting -= 1
+            self._readers -= reads
+            self._watches.remove(watch)
 
-    async def stop(self) -> None:
+    def nudge(self) -> None:
+        """Say that this process has just changed something: the next read comes soon."""
+        self._nudged.set()
+
+    def stop(self) -> None:
         """End every wait, now and from now on."""
-        self.stopping = True
-        async with self._grown:
-            self._grown.notify_all()
+        self.stopped.set()
+        self.nudge()
+        for watch in self._watches:
+            watch.end()
 
-    async def _look(self) -> None:
-        while self._waiting and not self.stopping:
+    async def _follow(self) -> None:
+        pause_s, failures = _SHORTEST_S, 0
+        while self._watches and not self.stopping:
+            self._nudged.clear()
             try:
-                position = await run_in_threadpool(self._last_position)
-            except Unavailable as error:
+                page, spelled = await run_sync(self._read, self.position, self._readers > 0, limiter=self._thread)
+            except OrchestratorError as error:
+                failures += 1
                 _log.warning("tail.waits", error=str(error), again_in_s=LOOK_AGAIN_S)
                 await asyncio.sleep(LOOK_AGAIN_S)
+                if failures >= _FAILURES_MOST:
+                    await self._pass_over()
                 continue
-            if position != self._position:
-                self._position = position
-                async with self._grown:
-                    self._grown.notify_all()
-            await asyncio.sleep(LOOK_EVERY_S)
+            failures, began_s = 0, time.monotonic()
+            await self._tell(page, spelled)
+            if len(page) < _PAGE:
+                pause_s = _SHORTEST_S if page else min(2 * pause_s, _LONGEST_S)
+                await self._pause(max(_SHORTEST_S, _SHARE * (time.monotonic() - began_s)), pause_s)
+
+    async def _pass_over(self) -> None:
+        """Go on behind what cannot be read, if the database serves else: all who watch look for themselves."""
+        try:
+            newest = await run_sync(self._last_position, limiter=self._thread)
+        except OrchestratorError:
+            return  # it is away; the next read says so
+        before, self.position = self.position, newest
+        self.recent.begin(newest)
+        for watch in self._watches:
+            watch.touch(before)
+            watch.release()
 
     def _last_position(self) -> int:
         with self._store.read() as reader:
             return reader.last_position()
+
+    def _read(self, after: int, for_readers: bool) -> tuple[list[StoredEvent], list[Spelled]]:
+        with self._store.read() as reader:
+            page = reader.stored_events(EventFilter(after=after, limit=_PAGE))
+        return page, [spell(event) for event in page] if for_readers else []
+
+    async def _tell(self, page: Sequence[StoredEvent], spelled: Sequence[Spelled]) -> None:
+        if not page:
+            return
+        before, self.position = self.position, page[-1].position
+        if spelled:
+            self.recent.add(spelled)
+        else:
+            self.recent.begin(self.position)
+        concerned = self._watches.note(page, before)
+        for start in range(0, len(concerned), _WOKEN_AT_ONCE):
+            for watch in concerned[start : start + _WOKEN_AT_ONCE]:
+                watch.release()
+            await asyncio.sleep(0)  # what others have sent meanwhile comes between
+
+    async def _pause(self, least_s: float, most_s: float) -> None:
+        """Wait for ``least_s``, and on up to ``most_s`` unless somebody nudges."""
+        await asyncio.sleep(least_s)
+        try:
+            async with asyncio.timeout(max(0.0, most_s - least_s)):
+                await self._nudged.wait()
+        except TimeoutError:
+            return

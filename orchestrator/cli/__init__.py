@@ -26,7 +26,7 @@ from orchestrator.cli.commands import (
 )
 from orchestrator.cli.terminal.output import emit, fail, note
 from orchestrator.errors import OrchestratorError
-from orchestrator.logs import configure_logs
+from orchestrator.logs import configure_logs, flush_logs
 
 __all__ = ["app", "main"]
 
@@ -116,7 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a path may hold what the terminal's encoding lacks
     try:
-        code = app(args=None if arguments is None else list(arguments), prog_name="orchestrator", standalone_mode=False)
+        try:
+            given = None if arguments is None else list(arguments)
+            code = app(args=given, prog_name="orchestrator", standalone_mode=False)
+        finally:
+            flush_logs()  # what was logged comes before what is printed of an error
     except OrchestratorError as error:
         fail(str(error))
         return _USED_WRONGLY

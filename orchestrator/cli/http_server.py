@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import resource
 import socket
 import threading
 
@@ -13,6 +14,20 @@ from orchestrator.errors import InvalidInput
 
 UNREAD_MOST_MS = 60_000
 """A client that has taken nothing of what was sent to it for that long is cut off: it would keep a stream for ever."""
+
+
+_FILES_MOST = 65_536
+
+
+def allow_many_connections() -> None:
+    """Raise the limit of open files as far as this process may: a login's usual 1,024 would refuse held answers.
+
+    For a process that starts no programs: they would inherit it, and some that use select(2) break beyond 1,024.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES_MOST if hard == resource.RLIM_INFINITY else min(hard, _FILES_MOST)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class HttpServer:

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import structlog
 
+from orchestrator.logs import flush_logs
+
 _log = structlog.get_logger("orchestrator")
 
 STOP_MOST_S = 14.0
@@ -21,6 +23,7 @@ RUNNING_CYCLES_S = 10.0
 """How long running cycles may go on after the first signal."""
 
 _LOOK_EVERY_S = 0.2
+_LAST_LINES_S = 0.2
 ENDED_AT_ONCE = 130
 """The exit code of a process that a second signal ended, as shells say it of Ctrl-C."""
 
@@ -83,4 +86,5 @@ class Lifecycle:
 
     def _end_at_once(self) -> None:
         self._at_once()
+        flush_logs(_LAST_LINES_S)
         os._exit(ENDED_AT_ONCE)

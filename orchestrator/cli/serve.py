@@ -11,7 +11,7 @@ import structlog
 from orchestrator.api.app import create_app
 from orchestrator.audit.periodic_run import PeriodicVerification
 from orchestrator.bootstrap import Services, build_drainer, build_sealer, open_services
-from orchestrator.cli.http_server import HttpServer
+from orchestrator.cli.http_server import HttpServer, allow_many_connections
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
 from orchestrator.cli.worker_parent import Assignment, follow_pipe, require_broker
 from orchestrator.errors import BeyondMigration, InvalidInput, Unavailable
@@ -94,9 +94,10 @@ class WorkerParts:
 
 def run_api(settings: Settings) -> int:
     """Serve the API until a signal; return the exit code."""
-    configure_logs(form=settings.log_format, level=settings.log_level)
+    configure_logs(form=settings.log_format, level=settings.log_level, lasting=True)
     services = open_services(settings)
     refuse_what_no_migration_helps(services)
+    allow_many_connections()
     lifecycle = Lifecycle()
     server = HttpServer(create_app(services), host=settings.host, port=settings.port)
     server.start()
@@ -173,7 +174,7 @@ def refuse_what_no_migration_helps(services: Services) -> None:
 
 def _broker_services(settings: Settings, under: RecordedUnder | None = None) -> Services:
     require_broker(settings)
-    configure_logs(form=settings.log_format, level=settings.log_level)
+    configure_logs(form=settings.log_format, level=settings.log_level, lasting=True)
     return open_services(settings, under=under)
 
 

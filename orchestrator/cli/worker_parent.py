@@ -22,6 +22,7 @@ import structlog
 from orchestrator import crash_points
 from orchestrator.cli.lifecycle import ENDED_AT_ONCE, STOP_MOST_S
 from orchestrator.errors import InvalidInput, OrchestratorError, PermanentError, Unavailable
+from orchestrator.logs import flush_logs
 from orchestrator.settings import Settings
 from workers.supervision.command_folder import CommandFolder, common_folder
 from workers.supervision.record import kill_commands
@@ -38,6 +39,7 @@ _USED_WRONGLY = 2
 _TRY_AGAIN_S = 0.5
 _LOOK_AGAIN_S = 0.2
 _LAST_WAIT_S = 0.7
+_LAST_LINES_S = 0.2
 _COMMITTED_BY_S = 1.5
 """A commit that a dying child had sent may come after its death: its cycles are looked for once more then."""
 _PR_SET_CHILD_SUBREAPER = 36
@@ -232,6 +234,7 @@ class _Parent:
         if self._pipe >= 0:
             os.kill(self._child, signal.SIGKILL)
         kill_commands(self._folder.path)
+        flush_logs(_LAST_LINES_S)
         os._exit(ENDED_AT_ONCE)
 
 

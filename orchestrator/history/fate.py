@@ -68,9 +68,14 @@ def fate_of(reader: CoreReader, write: str) -> Fate:
     """Return what became of a write or request, by our id (``evt_...``). Raises ``NotFound`` for any other id."""
     event = reader.event(write)
     if event is None or not isinstance(event.data, _HAVE_FATES):
-        raise NotFound(f"write {write!r} does not exist; give the id (evt_...) that its acceptance was answered with")
+        raise unknown_write(write)
     record = None if _is_recorded_only(event) else reader.restart_holding(event.workspace or "", event.position)
     return _fate_held(_Rows(reader), event, record)
+
+
+def unknown_write(write: str) -> NotFound:
+    """Return the error for an id that is none of a write or request."""
+    return NotFound(f"write {write!r} does not exist; give the id (evt_...) that its acceptance was answered with")
 
 
 def fates_of(reader: CoreReader, writes: Collection[str]) -> dict[str, Fate]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.domain.encoding import format_instant, to_plain
+from msgspec.structs import asdict
+
+from orchestrator.domain.canonical_line import StoredEvent
+from orchestrator.domain.encoding import decode_data, format_instant, to_plain, unreadable_event
 from orchestrator.domain.events import Recorded
 from orchestrator.domain.policy import Policies, PolicyPatch, render_policy
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.state import WorkspaceState
+from orchestrator.errors import Unreadable
 from orchestrator.history.failures import Failures
 from orchestrator.history.fate import Fate, latest_due
 from orchestrator.history.hot_files import HotFiles
@@ -29,6 +33,15 @@ def event_view(event: Recorded) -> View:
     names = ("position", "id", "workspace", "version", "type", "schema", "recorded_at", "occurred_at", "actor")
     origin = ("source", "source_id", "correlation_id", "causation_id", "data")
     return {name: to_plain(getattr(event, name)) for name in (*names, *origin)}
+
+
+def stored_event_view(event: StoredEvent) -> View:
+    """Return the same of an event as the database keeps it. Raises ``Unreadable``."""
+    try:
+        data = decode_data(event.type, event.schema, bytes(event.data), of_nobody=event.workspace is None)
+    except Unreadable as error:
+        raise unreadable_event(event.position, event.id, error) from None
+    return {**asdict(event), "data": to_plain(data)}
 
 
 def restart_view(record: RestartProjection) -> View:

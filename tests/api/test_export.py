@@ -82,7 +82,7 @@ def test_what_makes_no_sense_is_refused(api: Api) -> None:
 
 
 def test_an_export_counts_as_a_stream(api: Api) -> None:
-    streams = api.server.app.state.streams
+    streams = api.server.app.state.exports
     streams.open = streams.most
     refused = api.http.get(EXPORT)
     streams.open = 0

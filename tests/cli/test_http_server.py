@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -13,7 +14,7 @@ import pytest
 from fastapi import FastAPI, Request
 
 from orchestrator.api.tail import LogTail
-from orchestrator.cli.http_server import HttpServer
+from orchestrator.cli.http_server import HttpServer, allow_many_connections
 from orchestrator.errors import InvalidInput
 from tests.memory_store.store import MemoryEventStore
 
@@ -83,3 +84,14 @@ def test_a_large_body_in_one_piece_with_its_head_is_no_large_head() -> None:
     with running(app) as (host, port):
         for _ in range(3):
             assert httpx2.post(f"http://{host}:{port}/size", content=body, timeout=10).json() == len(body)
+
+
+def test_as_many_connections_as_the_machine_allows() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        allow_many_connections()
+        raised = resource.getrlimit(resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert raised == (65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536), hard)

@@ -22,6 +22,8 @@ from orchestrator.errors import Unavailable
 from orchestrator.history.export import Export, Subject, exported
 from orchestrator.history.export_formats import Format
 
+MOST_EXPORTS = 100
+
 _MEDIA_TYPES = {
     Format.NDJSON: "application/x-ndjson",
     Format.CSV: "text/csv; charset=utf-8; header=present",
@@ -64,14 +66,14 @@ class ExportQuery(ScopeQuery):
     },
 )
 async def export_log(services: Wired, request: Request, query: Annotated[ExportQuery, Query()]) -> CountedStream:
-    """Stream the export. It counts as one of the process's streams."""
+    """Stream the export. A process serves a bounded number of them at a time."""
     wanted = Export(of=query.of, format=query.format, after=query.after, scope=query.scope())
     pieces = await run_in_threadpool(exported, services.store, wanted)
     headers = {
         "Content-Type": _MEDIA_TYPES[wanted.format],
         "Content-Disposition": f'attachment; filename="{wanted.file_name}"',
     }
-    return CountedStream(_bodies(pieces), request.app.state.streams, headers)
+    return CountedStream(_bodies(pieces), request.app.state.exports, headers)
 
 
 async def _bodies(pieces: Iterator[tuple[bytes, int]]) -> AsyncIterator[bytes]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import Field
-from starlette.concurrency import run_in_threadpool
 
+from orchestrator.api.fate_looks import FateLooks
 from orchestrator.api.protocol import answers
 from orchestrator.api.protocol.openapi import describe, problems
 from orchestrator.api.routes.history import QueryFields
 from orchestrator.api.services import Wired
 from orchestrator.api.tail import LogTail
-from orchestrator.bootstrap import Services
-from orchestrator.history.fate import Fate, fate_of, fates_of
+from orchestrator.api.watches import SETTLING, Watch
+from orchestrator.history.fate import fates_of
 from orchestrator.history.views import fate_view
 
 MOST_IDS = 100
@@ -59,20 +62,38 @@ def get_writes(services: Wired, query: Annotated[FatesQuery, Query()]) -> JSONRe
     summary="What became of one write or request",
     responses={200: describe(answers.FATE, "As it stands, or final"), **problems(404, 422, 500, 503)},
 )
-async def get_write(
-    services: Wired, request: Request, write: str, query: Annotated[FateQuery, Query()]
-) -> JSONResponse:
-    """Return a fate. With ``wait``, hold the answer until it is final; no thread and no connection is held."""
-    tail: LogTail = request.app.state.tail
+async def get_write(request: Request, write: str, query: Annotated[FateQuery, Query()]) -> JSONResponse:
+    """Return a fate. With ``wait``, hold the answer until it is final; that takes no thread and no statement."""
+    looks: FateLooks = request.app.state.fate_looks
     deadline = time.monotonic() + query.wait
-    while True:
-        position, fate = await run_in_threadpool(_look, services, write)
-        left = deadline - time.monotonic()
-        if fate.final or left <= 0 or tail.stopping or await request.is_disconnected():
-            return JSONResponse(fate_view(fate))
-        await tail.wait_beyond(position, min(left, 1.0))
+    position, fate = await looks.look(write)
+    if fate.final or not query.wait:
+        return JSONResponse(fate_view(fate))
+    tail: LogTail = request.app.state.tail
+    with tail.watching(fate.workspace, SETTLING, after=position) as watch:
+        if tail.position > position:
+            watch.touch(position)
+        async with left_by_caller(request, watch):
+            while not watch.ended and (left_s := deadline - time.monotonic()) > 0:
+                await watch.wait(left_s)
+                watch.clear()
+                _, fate = await looks.look(write)
+                if fate.final:
+                    break
+    return JSONResponse(fate_view(fate))
 
 
-def _look(services: Services, write: str) -> tuple[int, Fate]:
-    with services.store.read() as reader:
-        return reader.last_position(), fate_of(reader, write)
+@asynccontextmanager
+async def left_by_caller(request: Request, watch: Watch) -> AsyncIterator[None]:
+    """End the watch once the caller of a request without a body is gone."""
+
+    async def follow() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            continue
+        watch.end()
+
+    following = asyncio.create_task(follow())
+    try:
+        yield
+    finally:
+        following.cancel()

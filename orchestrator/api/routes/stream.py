@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated
 
-import msgspec
-import structlog
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, FastAPI, Header, Query, Request
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from orchestrator.api.listener import Archive, Listener
 from orchestrator.api.protocol.openapi import problems
 from orchestrator.api.protocol.problems import Problem, RequestRefused, refused, respond
 from orchestrator.api.routes.history import MOST_POSITION, Name, Position, QueryFields, event_types
 from orchestrator.api.services import Wired
-from orchestrator.api.tail import LOOK_AGAIN_S, LogTail
+from orchestrator.api.tail import LogTail
 from orchestrator.bootstrap import Services
-from orchestrator.domain.events import Recorded
-from orchestrator.errors import Unavailable, Unreadable
-from orchestrator.history.views import event_view
 from orchestrator.ports.store import EventFilter
 
-MOST_STREAMS = 100
+MOST_STREAMS = 1_000
 HEARTBEAT_S = 15.0
 RETRY_MS = 2_000
 
-_PAGE = 200
 _POSITION = re.compile(r"[0-9]{1,20}")
-_encoder = msgspec.json.Encoder()
-_log = structlog.get_logger("orchestrator")
 
 router = APIRouter(tags=["events"])
 
@@ -48,9 +39,9 @@ class StreamQuery(QueryFields):
 
 
 class OpenStreams:
-    """How many streams this process serves."""
+    """How many streams of a kind this process serves."""
 
-    def __init__(self, most: int = MOST_STREAMS) -> None:
+    def __init__(self, most: int) -> None:
         self.most, self.open = most, 0
 
 
@@ -71,15 +62,38 @@ class CountedStream(StreamingResponse):
             return
         self._streams.open += 1
         try:
-            await super().__call__(scope, receive, send)
+            await self._serve(scope, receive, send)
         finally:
             self._streams.open -= 1
 
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await super().__call__(scope, receive, send)
+
 
 class EventStream(CountedStream):
-    """The log, live."""
+    """The log, live, from ``wanted.after`` on."""
 
     media_type = "text/event-stream"
+
+    def __init__(self, app: FastAPI, wanted: EventFilter, *, newest: int) -> None:
+        """``newest`` is the log's last position at some time since the request."""
+        super().__init__(self._frames(), app.state.streams)
+        self._tail: LogTail = app.state.tail
+        self._archive: Archive = app.state.archive
+        self._wanted, self._newest = wanted, newest
+
+    async def _frames(self) -> AsyncIterator[bytes]:
+        listener = Listener(self._archive, self._tail, self._watch, self._wanted)
+        yield f"retry: {RETRY_MS}\n: from {listener.seen}\n\n".encode()
+        while not self._watch.ended:
+            frames = await listener.frames(HEARTBEAT_S)
+            if frames or not self._watch.ended:
+                yield frames or b": still here\n\n"
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        types = frozenset(self._wanted.types)
+        with self._tail.watching(self._wanted.workspace, types, after=self._newest, reads=True) as self._watch:
+            await super()._serve(scope, receive, send)
 
 
 @router.get(
@@ -109,54 +123,13 @@ async def stream_events(
     types = event_types(query.type)
     newest = await run_in_threadpool(_newest, services)
     start = _start(last_event_id, query.after, newest)
-    tail: LogTail = request.app.state.tail
-    wanted = EventFilter(after=start, workspace=query.workspace, types=types, limit=_PAGE)
-    return EventStream(_follow(services, tail, wanted), request.app.state.streams)
-
-
-async def _follow(services: Services, tail: LogTail, wanted: EventFilter) -> AsyncIterator[bytes]:
-    seen, said_at = wanted.after, time.monotonic()
-    yield f"retry: {RETRY_MS}\n: from {seen}\n\n".encode()
-    while not tail.stopping:
-        grown = await tail.wait_beyond(seen, max(0.0, said_at + HEARTBEAT_S - time.monotonic()))
-        while grown is not None and seen < grown and not tail.stopping:
-            try:
-                page = await run_in_threadpool(_page, services, wanted, seen, grown)
-            except (Unavailable, Unreadable) as error:
-                _log.warning("stream.waits", error=str(error), again_in_s=LOOK_AGAIN_S)
-                await asyncio.sleep(LOOK_AGAIN_S)
-                break
-            # A short page was all there is up to `grown`, also where the filter lets nothing through.
-            seen = page[-1].position if len(page) == wanted.limit else grown
-            if page:
-                yield b"".join(_frame(event) for event in page)
-                said_at = time.monotonic()
-        if time.monotonic() - said_at >= HEARTBEAT_S:
-            yield b": still here\n\n"
-            said_at = time.monotonic()
-
-
-def _page(services: Services, wanted: EventFilter, after: int, to_position: int) -> list[Recorded]:
-    with services.store.read() as reader:
-        return reader.events(
-            EventFilter(
-                after=after,
-                to_position=to_position,
-                workspace=wanted.workspace,
-                types=wanted.types,
-                limit=wanted.limit,
-            )
-        )
+    wanted = EventFilter(after=start, workspace=query.workspace, types=types)
+    return EventStream(request.app, wanted, newest=newest)
 
 
 def _newest(services: Services) -> int:
     with services.store.read() as reader:
         return reader.last_position()
-
-
-def _frame(event: Recorded) -> bytes:
-    head = f"id: {event.position}\nevent: {event.type}\ndata: ".encode()
-    return head + _encoder.encode(event_view(event)) + b"\n\n"
 
 
 def _start(last_event_id: str | None, after: int | None, newest: int) -> int:

@@ -65,7 +65,7 @@ def worker() -> None:
 
     settings = load_settings()
     require_broker(settings)
-    configure_logs(form=settings.log_format, level=settings.log_level)
+    configure_logs(form=settings.log_format, level=settings.log_level, lasting=True)
     found = supervise_worker(settings)
     if isinstance(found, int):
         raise typer.Exit(found)

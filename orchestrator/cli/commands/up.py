@@ -65,7 +65,7 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
 
     Raises ``InvalidInput`` if another ``up`` has the data folder, the port is taken, or there is no such folder.
     """
-    configure_logs(form=settings.log_format, level=settings.log_level)
+    configure_logs(form=settings.log_format, level=settings.log_level, lasting=True)
     if watched is not None and not watched.directory.is_dir():
         raise InvalidInput(f"--watch: {watched.directory} is not a folder; name an existing one", field="watch")
     settings, own_key = settings.sealing_in_data_folder(), settings.seal_key is None
