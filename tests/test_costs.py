@@ -90,8 +90,14 @@ def test_an_idle_look(costed: Costed) -> None:
     costed.look()
     with statements() as sent:
         costed.look()
-    # what is due, what may start, the mark (its instant, its row), the next instant, now
-    assert len(sent) == 6, sent
+    # what is due, what may start, the next instant and the last mark; a new mark only every few seconds
+    assert len(sent) == 1, sent
+
+
+def test_the_mark_of_a_tick_is_one_statement(costed: Costed) -> None:
+    with statements() as sent:
+        costed.look()
+    assert len(sent) == 2, sent
 
 
 def test_a_snapshot_is_one_statement_of_the_transaction_that_settles_a_restart(costed: Costed) -> None:

@@ -19,7 +19,7 @@ from orchestrator.ports.inquiries import FileWrites, Inquiries
 from orchestrator.ports.presence import Presence, PresenceChange, PresenceStore
 from orchestrator.ports.sealing import Seals, SealStore
 from orchestrator.ports.verification import Verifications, VerificationStore
-from orchestrator.ports.workspaces import KeptRow, Lease, OpenCycle, StoredWorkspace, WorkspaceFilter
+from orchestrator.ports.workspaces import KeptRow, Lease, OpenCycle, Outlook, StoredWorkspace, WorkspaceFilter
 
 
 class Clock(Protocol):
@@ -286,6 +286,10 @@ class CoreReader(Presence, Protocol):
         """Return the open cycles that a worker of that name holds, by workspace."""
         ...
 
+    def outlook(self, due_most: int, ready_most: int) -> Outlook:
+        """Return what there is to do now, in one statement that costs the more the more is due, and nothing else."""
+        ...
+
     def due_workspaces(self, limit: int) -> list[str]:
         """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""
         ...
@@ -301,7 +305,7 @@ class CoreReader(Presence, Protocol):
         ...
 
     def next_instant(self) -> datetime | None:
-        """Return the earliest future instant at which a window is due, or a restart may start."""
+        """Return the earliest future instant at which the tick or a worker may have something to do."""
         ...
 
     def last_tick_at(self) -> datetime | None:

@@ -26,7 +26,8 @@ from orchestrator.ports.verification import StoredVerification
 from orchestrator.storage import migrate
 from orchestrator.storage.sql import checkpoints, file_writes, presence
 from orchestrator.storage.sql.database_time import LAST_RECORDED_AT, DatabaseTime
-from orchestrator.storage.sql.reader import TICK, SqlReader
+from orchestrator.storage.sql.queue import TICK
+from orchestrator.storage.sql.reader import SqlReader
 from orchestrator.storage.sql.schema import (
     NOT_A_WRITE,
     Instant,
@@ -221,8 +222,9 @@ class SqlEventStore(ABC):
     def ticked(self) -> None:
         """Note that a tick ended now."""
         with self._changing() as sql:
-            now: datetime = sql.run(sa.select(self._time.clock())).scalar_one()
-            sql.upsert(heartbeats, [{"name": TICK, "at": now}])
+            mark = sql.insert(heartbeats).values(name=TICK, at=self._time.clock())
+            again = mark.on_conflict_do_update(index_elements=[heartbeats.c.name], set_={"at": mark.excluded.at})
+            sql.run(again)
 
     def save_counters(self, kept: Counters, *, expected_position: int) -> bool:
         """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""

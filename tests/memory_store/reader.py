@@ -17,7 +17,7 @@ from orchestrator.domain.serving import Need, SeenWorker, Serving
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase
 from orchestrator.ports.store import Clock, EventFilter, RestartFilter, Waived
-from orchestrator.ports.workspaces import KeptRow, OpenCycle, StoredWorkspace, WorkspaceFilter
+from orchestrator.ports.workspaces import KeptRow, OpenCycle, Outlook, StoredWorkspace, WorkspaceFilter
 from orchestrator.storage.sql.reader import waived_by
 from orchestrator.storage.sql.shared_reads import HOLDING
 from orchestrator.storage.sql.workspace_rows import fleet_of, spelled_workspace
@@ -163,6 +163,18 @@ class MemoryReader:
             for name, lease in held
             if lease is not None and lease.worker == worker
         ]
+
+    def outlook(self, due_most: int, ready_most: int) -> Outlook:
+        """Return what there is to do now."""
+        return Outlook(
+            now=self.now(),
+            due=self.due_workspaces(due_most),
+            ready=self.ready_workspaces(ready_most),
+            next_at=self.next_instant(),
+            waits=bool(self.waiting_for()),
+            away=bool(self._content.away),
+            last_tick_at=self._content.last_tick_at,
+        )
 
     def due_workspaces(self, limit: int) -> list[str]:
         """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""

@@ -20,7 +20,7 @@ from orchestrator.domain.state import UnsettledRestart, WorkspaceState
 from orchestrator.errors import Unavailable
 from orchestrator.ports.executor import Executor, Order, Receipt
 from orchestrator.ports.store import CoreStore, Ids, Running, StoredAnswer, Transaction
-from orchestrator.ports.workspaces import OpenCycle, WorkspaceFilter
+from orchestrator.ports.workspaces import OpenCycle, Outlook, WorkspaceFilter
 from orchestrator.service import absence, append, change_policy, claim, dead_worker, drain, execute, lease, tick
 from orchestrator.service.append import Author
 from tests.memory_store import log as memory_log
@@ -33,7 +33,7 @@ from workers.executors.act_ledger import Acts
 
 replace = msgspec.structs.replace
 _ready, _start, _started, _act = claim.Claimer._ready, claim.Claimer._start, decide._started, execute._act
-_carry_out, _ring, _unique_keys = append.carry_out, tick._Bells.ring, memory_log._unique_keys
+_carry_out, _look_out, _unique_keys = append.carry_out, tick._look_out, memory_log._unique_keys
 _committed = MemoryTransaction.committed
 _ready_workspaces = MemoryReader.ready_workspaces
 
@@ -109,10 +109,10 @@ def cursor_before_lock(planting: Planting) -> None:
 def no_re_send(planting: Planting) -> None:
     rung: WeakKeyDictionary[object, set[str]] = WeakKeyDictionary()
 
-    def ring(bells: tick._Bells) -> None:
+    def look_out(store: SimulatedStore, bells: tick._Bells, seen: Mapping[str, tick.Seen]) -> Outlook:
         """Ring once for each restart, when it has just been queued."""
-        known = rung.setdefault(bells.store, set())
-        with bells.store.memory.read() as reader:  # type: ignore[attr-defined]
+        known = rung.setdefault(store, set())
+        with store.memory.read() as reader:
             for name in reader.ready_workspaces(100):
                 row = reader.workspace(name)
                 restart = row.state.restart if row else None
@@ -121,10 +121,11 @@ def no_re_send(planting: Planting) -> None:
                 elif restart is not None:
                     known.add(restart.id + str(restart.cycles))
         rung_before = set(bells.rung)
-        _ring(bells)
+        outlook = _look_out(store, bells, seen)
         bells.rung -= rung_before
+        return outlook
 
-    planting.name(tick._Bells, "ring", ring)
+    planting.name(tick, "_look_out", look_out)
 
 
 def wall_clock_of_worker(planting: Planting) -> None:
