@@ -19,7 +19,7 @@ from orchestrator.ports.inquiries import FileWrites, Inquiries
 from orchestrator.ports.presence import Presence, PresenceChange, PresenceStore
 from orchestrator.ports.sealing import Seals, SealStore
 from orchestrator.ports.verification import Verifications, VerificationStore
-from orchestrator.ports.workspaces import KeptRow, Lease, OpenCycle, Outlook, StoredWorkspace, WorkspaceFilter
+from orchestrator.ports.workspaces import KeptRow, Lease, OpenCycle, Outlook, Renewed, StoredWorkspace, WorkspaceFilter
 
 
 class Clock(Protocol):
@@ -338,8 +338,8 @@ class CoreStore(PresenceStore, Protocol):
         """Open a reading transaction."""
         ...
 
-    def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> set[str]:
-        """Renew leases, given as workspace -> (fence, lease in ms); return the workspaces still held."""
+    def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> Renewed:
+        """Renew leases, given as workspace -> (fence, lease in ms), all in one statement that waits for no row."""
         ...
 
     def ticked(self) -> None:

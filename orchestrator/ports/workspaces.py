@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,6 +18,17 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     fence: int
     worker: str
     until: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renewed:
+    """What became of the leases that were to be renewed, by workspace; one that is in neither set is lost.
+
+    ``held_up``: another transaction holds its row, so it was passed over, and nothing is known of it yet.
+    """
+
+    kept: Collection[str] = ()
+    held_up: Collection[str] = ()
 
 
 class StoredWorkspace(msgspec.Struct, frozen=True, kw_only=True):

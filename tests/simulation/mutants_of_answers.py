@@ -16,7 +16,7 @@ from orchestrator.domain.policy import Action, Policies, Policy
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.ports.store import Ids, Running, StoredAnswer, Transaction
-from orchestrator.ports.workspaces import Lease
+from orchestrator.ports.workspaces import Lease, Renewed
 from orchestrator.service import append, drain, lease, record
 from orchestrator.service.claim import Claim
 from orchestrator.service.execute import Cancelled
@@ -96,7 +96,7 @@ def lease_renewed_for_ever(planting: Planting) -> None:
 
 
 def lease_of_another_renewed(planting: Planting) -> None:
-    def renew(store: MemoryEventStore, held: Mapping[str, tuple[int, int]]) -> set[str]:
+    def renew(store: MemoryEventStore, held: Mapping[str, tuple[int, int]]) -> Renewed:
         with store.read() as reader:
             rows = {name: reader.workspace(name) for name in held}
         fences = {name: row.state.fence for name, row in rows.items() if row is not None}
@@ -106,7 +106,7 @@ def lease_of_another_renewed(planting: Planting) -> None:
 
 
 def lease_renewed_for_longer(planting: Planting) -> None:
-    def renew(store: MemoryEventStore, held: Mapping[str, tuple[int, int]]) -> set[str]:
+    def renew(store: MemoryEventStore, held: Mapping[str, tuple[int, int]]) -> Renewed:
         return _renew_leases(store, {name: (fence, 30_000) for name, (fence, _) in held.items()})
 
     planting.name(MemoryEventStore, "renew_leases", renew)
