@@ -64,11 +64,21 @@ class Ticker:
     def _tick(self, until_s: float) -> list[Looked]:
         looks: list[Looked] = []
         while not self._stopping.is_set():
-            looks.append(look(self._store, self._doorbell, self._ids, free_slots=lambda: self._drainer.slots.free))
+            looks.append(self._look())
             wait_s = _until(looks[-1])
             if wait_s is None or time.monotonic() + wait_s > until_s or self._stopping.wait(wait_s):
                 break
         return looks
+
+    def _look(self) -> Looked:
+        drainer = self._drainer
+        return look(
+            self._store,
+            self._doorbell,
+            self._ids,
+            free_slots=lambda: drainer.slots.free,
+            running_most=drainer.running_most,
+        )
 
     def _note_absences(self, looks: Sequence[Looked]) -> None:
         """Say what nobody serves: only where a restart waits, or something is away."""

@@ -286,8 +286,11 @@ class CoreReader(Presence, Protocol):
         """Return the open cycles that a worker of that name holds, by workspace."""
         ...
 
-    def outlook(self, due_most: int, ready_most: int) -> Outlook:
-        """Return what there is to do now, in one statement that costs the more the more is due, and nothing else."""
+    def outlook(self, due_most: int, ready_most: int, *, running_most: int | None = None) -> Outlook:
+        """Return what there is to do now, in one statement that costs the more the more is due, and nothing else.
+
+        ``running_most`` bounds the cycles of all fleets together; see ``ready_workspaces``.
+        """
         ...
 
     def due_workspaces(self, limit: int) -> list[str]:
@@ -295,12 +298,18 @@ class CoreReader(Presence, Protocol):
         ...
 
     def ready_workspaces(
-        self, limit: int, *, except_fleets: Collection[str] = (), serving: Serving | None = None
+        self,
+        limit: int,
+        *,
+        except_fleets: Collection[str] = (),
+        serving: Serving | None = None,
+        running_most: int | None = None,
     ) -> list[str]:
         """Return workspaces that a worker may start now, the longest ready first.
 
-        ``except_fleets`` leaves out fleets that are known to be full; ``serving`` what that worker does not serve,
-        as far as a row tells before it is read.
+        Left out is what has no room: its fleet is full by the policy in force for it, or ``running_most`` cycles run
+        in all. ``except_fleets`` leaves out fleets that have become full since; ``serving`` what that worker does not
+        serve, as far as a row tells before it is read.
         """
         ...
 

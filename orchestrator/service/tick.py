@@ -59,13 +59,22 @@ class Seen(Enum):
     FAILED = "failed"
 
 
-def look(store: CoreStore, doorbell: Doorbell, ids: Ids, *, free_slots: Callable[[], int]) -> Looked:
+def look(
+    store: CoreStore,
+    doorbell: Doorbell,
+    ids: Ids,
+    *,
+    free_slots: Callable[[], int],
+    running_most: int | None = None,
+) -> Looked:
     """Look once. Two looks at a time are harmless: a row that one holds, the other passes over at first.
+
+    ``running_most`` bounds the cycles of all workers together: nobody is rung for what has no room.
 
     Costs one statement where nothing is due, and a second one every few seconds: the tick's mark.
     Raises ``StorageUnavailable``; the next tick finds everything again.
     """
-    bells = _Bells(doorbell, most=max(2, 2 * free_slots()))
+    bells = _Bells(doorbell, most=max(2, 2 * free_slots()), running_most=running_most)
     seen: dict[str, Seen] = {}
     more = True
     while True:
@@ -96,7 +105,7 @@ def _look_out(store: CoreStore, bells: _Bells, seen: Mapping[str, Seen]) -> Outl
     """Read what there is to do, beyond what was seen and is due still, and ring for what may start."""
     still_due = sum(1 for result in seen.values() if result is not Seen.CHANGED)
     with store.read() as reader:
-        outlook = reader.outlook(PAGE + still_due, bells.most)
+        outlook = reader.outlook(PAGE + still_due, bells.most, running_most=bells.running_most)
     bells.ring(outlook.ready)
     return outlook
 
@@ -187,6 +196,7 @@ class _Bells:
 
     doorbell: Doorbell
     most: int
+    running_most: int | None = None
     rung: set[str] = field(default_factory=set)
     away: bool = False
 

@@ -81,6 +81,7 @@ def _drawn(name: str) -> int:
 
 def fleet_limit_ignored(planting: Planting) -> None:
     planting.name(MemoryTransaction, "running", lambda tx, fleet: Running(total=_running(tx, fleet).total, in_fleet=0))
+    planting.name(MemoryReader, "_has_room", lambda reader, name, running, running_most: True)
 
 
 def fleet_limit_off_by_one(planting: Planting) -> None:
@@ -89,6 +90,7 @@ def fleet_limit_off_by_one(planting: Planting) -> None:
         return Running(total=found.total, in_fleet=max(0, found.in_fleet - 1))
 
     planting.name(MemoryTransaction, "running", running)
+    planting.name(MemoryReader, "_has_room", lambda reader, name, running, running_most: True)
 
 
 def lease_renewed_for_ever(planting: Planting) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections import Counter
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -35,7 +36,7 @@ replace = msgspec.structs.replace
 _ready, _start, _started, _act = claim.Claimer._ready, claim.Claimer._start, decide._started, execute._act
 _carry_out, _look_out, _unique_keys = append.carry_out, tick._look_out, memory_log._unique_keys
 _committed = MemoryTransaction.committed
-_ready_workspaces = MemoryReader.ready_workspaces
+_ready_workspaces, _has_room = MemoryReader.ready_workspaces, MemoryReader._has_room
 
 
 def living_called_dead(planting: Planting) -> None:
@@ -57,9 +58,14 @@ def claims_without_executor(planting: Planting) -> None:
     planting.name(decide, "is_served", lambda state, serving: True)
 
     def ready(
-        reader: MemoryReader, limit: int, *, except_fleets: Collection[str] = (), serving: Serving | None = None
+        reader: MemoryReader,
+        limit: int,
+        *,
+        except_fleets: Collection[str] = (),
+        serving: Serving | None = None,
+        running_most: int | None = None,
     ) -> list[str]:
-        return _ready_workspaces(reader, limit, except_fleets=except_fleets)
+        return _ready_workspaces(reader, limit, except_fleets=except_fleets, running_most=running_most)
 
     planting.name(MemoryReader, "ready_workspaces", ready)
 
@@ -174,6 +180,14 @@ def shadow_acts(planting: Planting) -> None:
 
 def capacity_ignored(planting: Planting) -> None:
     planting.name(MemoryTransaction, "running", lambda tx, fleet: Running(total=0, in_fleet=0))
+    planting.name(MemoryReader, "_has_room", lambda reader, name, running, running_most: True)
+
+
+def room_off_by_one(planting: Planting) -> None:
+    def has_room(reader: MemoryReader, name: str, running: Counter[str], running_most: int | None) -> bool:
+        return _has_room(reader, name, running + Counter(dict.fromkeys([*running, "default"], 1)), running_most)
+
+    planting.name(MemoryReader, "_has_room", has_room)
 
 
 def ids_forgotten(planting: Planting) -> None:

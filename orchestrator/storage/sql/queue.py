@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from orchestrator.domain.serving import Serving
 from orchestrator.ports.workspaces import Outlook
+from orchestrator.storage.sql.capacity import has_room
 from orchestrator.storage.sql.database_time import DatabaseTime
 from orchestrator.storage.sql.schema import executors_away, heartbeats, leases, registrations, workspaces
 from orchestrator.storage.sql.statements import ONE, Statements
@@ -44,10 +45,14 @@ _kept = lru_cache(maxsize=64)
 
 @dataclass(frozen=True, kw_only=True)
 class Startable:
-    """Which ready workspaces are wanted: not those of ``except_fleets``, only what ``serving`` serves."""
+    """Which ready workspaces are wanted: those that have room, not those of ``except_fleets``, what ``serving`` serves.
+
+    ``running_most`` bounds the cycles of all fleets together.
+    """
 
     except_fleets: frozenset[str] = frozenset()
     serving: Serving | None = None
+    running_most: int | None = None
 
 
 def read_due(sql: Statements, time: DatabaseTime, limit: int) -> list[str]:
@@ -57,7 +62,7 @@ def read_due(sql: Statements, time: DatabaseTime, limit: int) -> list[str]:
 
 def read_ready(sql: Statements, time: DatabaseTime, limit: int, wanted: Startable) -> list[str]:
     """Return workspaces that a worker may start now, the longest ready first."""
-    return _oldest_first(sql.run(_ready_alone(time, limit, wanted)), limit)
+    return _oldest_first(sql.run(_ready_alone(time, sql.dialect, limit, wanted)), limit)
 
 
 def read_next_instant(sql: Statements, time: DatabaseTime) -> datetime | None:
@@ -66,10 +71,10 @@ def read_next_instant(sql: Statements, time: DatabaseTime) -> datetime | None:
     return min(found, default=None)
 
 
-def read_outlook(sql: Statements, time: DatabaseTime, due_most: int, ready_most: int) -> Outlook:
+def read_outlook(sql: Statements, time: DatabaseTime, due_most: int, ready_most: int, wanted: Startable) -> Outlook:
     """Return what there is to do, in one statement."""
     found: dict[str, list[tuple[str, datetime]]] = defaultdict(list)
-    for part, name, at in sql.run(_outlook(time, _rounded(due_most), _rounded(ready_most))):
+    for part, name, at in sql.run(_outlook(time, sql.dialect, _rounded(due_most), _rounded(ready_most), wanted)):
         found[part].append((name, at))
     return Outlook(
         now=found["now"][0][1],
@@ -88,8 +93,8 @@ def _due_alone(time: DatabaseTime, limit: int) -> sa.Executable:
 
 
 @_kept
-def _ready_alone(time: DatabaseTime, limit: int, wanted: Startable) -> sa.Executable:
-    return _ready(time.store_time(), limit, wanted)
+def _ready_alone(time: DatabaseTime, dialect: str, limit: int, wanted: Startable) -> sa.Executable:
+    return _ready(time.store_time(), dialect, limit, wanted)
 
 
 @_kept
@@ -98,14 +103,14 @@ def _later_alone(time: DatabaseTime) -> sa.Executable:
 
 
 @_kept
-def _outlook(time: DatabaseTime, due_most: int, ready_most: int) -> sa.Executable:
+def _outlook(time: DatabaseTime, dialect: str, due_most: int, ready_most: int, wanted: Startable) -> sa.Executable:
     """Return the statement, whose instant is read once for all its branches."""
     read = sa.select(time.clock().label("wall"), time.store_time().label("at")).cte("clock")
     now = sa.select(read.c.at).scalar_subquery()
     parts = {
         "now": [sa.select(sa.null(), read.c.wall)],
         "due": _due(now, due_most),
-        "ready": [_ready(now, ready_most, Startable())],
+        "ready": [_ready(now, dialect, ready_most, wanted)],
         "next": _later(now),
         "waits": [_first(_READY, workspaces.c.ready_at <= now, ONE)],
         "away": [_wrapped(sa.select(sa.null().label("id"), executors_away.c.since.label("at")).limit(ONE))],
@@ -122,8 +127,8 @@ def _later(now: Now) -> list[Branch]:
     return [_first(pair, pair[1] > now, ONE) for pair in (*_TICKED, _READY)]
 
 
-def _ready(now: Now, limit: int, wanted: Startable) -> Branch:
-    conditions = [workspaces.c.ready_at <= now]
+def _ready(now: Now, dialect: str, limit: int, wanted: Startable) -> Branch:
+    conditions = [workspaces.c.ready_at <= now, has_room(dialect, wanted.running_most)]
     if wanted.serving is not None:
         conditions.append(_may_be_served(wanted.serving))
     if wanted.except_fleets:

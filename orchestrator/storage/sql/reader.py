@@ -188,19 +188,25 @@ class SqlReader(SqlInquiries):
             if lease is not None and lease.worker == worker
         ]
 
-    def outlook(self, due_most: int, ready_most: int) -> Outlook:
+    def outlook(self, due_most: int, ready_most: int, *, running_most: int | None = None) -> Outlook:
         """Return what there is to do now, in one statement."""
-        return queue.read_outlook(self._sql, self._time, due_most, ready_most)
+        wanted = queue.Startable(running_most=running_most)
+        return queue.read_outlook(self._sql, self._time, due_most, ready_most, wanted)
 
     def due_workspaces(self, limit: int) -> list[str]:
         """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""
         return queue.read_due(self._sql, self._time, limit)
 
     def ready_workspaces(
-        self, limit: int, *, except_fleets: Collection[str] = (), serving: Serving | None = None
+        self,
+        limit: int,
+        *,
+        except_fleets: Collection[str] = (),
+        serving: Serving | None = None,
+        running_most: int | None = None,
     ) -> list[str]:
         """Return workspaces that a worker may start now, the longest ready first."""
-        wanted = queue.Startable(except_fleets=frozenset(except_fleets), serving=serving)
+        wanted = queue.Startable(except_fleets=frozenset(except_fleets), serving=serving, running_most=running_most)
         return queue.read_ready(self._sql, self._time, limit, wanted)
 
     def workers(self) -> list[SeenWorker]:
