@@ -110,7 +110,8 @@ def whole_log(url: str) -> Iterator[Sequence[Any]]:
 
 def change(url: str, statements: Sequence[str]) -> None:
     """Change the database and commit."""
-    with closing(sa.create_engine(database_url(url)).connect()) as connection:
+    engine = sa.create_engine(database_url(url), poolclass=sa.NullPool)
+    with closing(engine.connect()) as connection:
         for statement in statements:
             connection.execute(sa.text(statement))
         connection.commit()

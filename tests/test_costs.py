@@ -5,6 +5,7 @@ BEGIN and COMMIT are not counted. PostgreSQL needs one statement more a writing 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +15,19 @@ import sqlalchemy as sa
 
 from orchestrator.domain.commands import RequestRestart
 from orchestrator.domain.events import Trigger
+from orchestrator.domain.policy import PolicyPatch, fleet_scope
+from orchestrator.domain.state import Registration
+from orchestrator.ports.executor import Order, Receipt
 from orchestrator.ports.store import EventStore, RestartFilter
 from orchestrator.service.append import Author
+from orchestrator.service.change_policy import change_policy
+from orchestrator.service.drain import Drainer
 from orchestrator.service.operate import Operator
 from orchestrator.service.record import AutoRegistration, Write, record_writes
 from orchestrator.service.tick import look
 from orchestrator.storage.opening import open_store
 from orchestrator.time_ordered_ids import TimeOrderedIds
+from tests.service.world import Scripted, drainer
 
 IDS = TimeOrderedIds()
 
@@ -78,6 +85,38 @@ def statements() -> Iterator[list[str]]:
         sa.event.remove(sa.Engine, "before_cursor_execute", note)
 
 
+def registered(store: EventStore, workspace: str, fleet: str) -> None:
+    """Register a workspace and ask for a restart of it."""
+    operator, author = Operator(store, IDS), Author(actor="me")
+    registration = Registration(fleet=fleet, labels={}, executor="simulated", target={}, policy=PolicyPatch())
+    operator.register(workspace, registration, author)
+    operator.request_restart(workspace, RequestRestart(trigger=Trigger.MANUAL, reason="now"), author)
+
+
+@contextmanager
+def working(store: EventStore, cycles: int) -> Iterator[Drainer]:
+    """Give a worker that runs so many cycles and has slots to spare; they end with the block."""
+    inside, leave = threading.Semaphore(0), threading.Event()
+
+    def act(order: Order) -> Receipt:
+        inside.release()
+        assert leave.wait(60)
+        return Receipt()
+
+    worker = drainer(store, Scripted(act=act), slots=cycles + 1)
+    threads = [threading.Thread(target=worker.drain) for _ in range(cycles)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(cycles):
+            assert inside.acquire(timeout=30)
+        yield worker
+    finally:
+        leave.set()
+        for thread in threads:
+            thread.join(30)
+
+
 @pytest.mark.parametrize(("paths", "workspaces"), [(1, 1), (60, 1), (6, 10)])
 def test_writes_cost_the_same_however_many_come_together(costed: Costed, paths: int, workspaces: int) -> None:
     with statements() as sent:
@@ -90,8 +129,34 @@ def test_an_idle_look(costed: Costed) -> None:
     costed.look()
     with statements() as sent:
         costed.look()
-    # what is due, what may start, the mark (its instant, its row), the next instant, now
-    assert len(sent) == 6, sent
+    # what is due, what may start, the next instant and the last mark; a new mark only every few seconds
+    assert len(sent) == 1, sent
+
+
+def test_the_mark_of_a_tick_is_one_statement(costed: Costed) -> None:
+    costed.look()
+    with statements() as sent:
+        costed.store.ticked()
+    assert len(sent) == 1, sent
+
+
+def test_restarts_that_wait_for_their_full_fleet_cost_a_bell_and_a_look_one_statement(costed: Costed) -> None:
+    fleets = [f"fleet-{number}" for number in range(12)]
+    for fleet in fleets:
+        change_policy(
+            costed.store, IDS, scope=fleet_scope(fleet), patch=PolicyPatch(max_concurrent=1, quiet_ms=0), actor="me"
+        )
+        for number in range(2):
+            registered(costed.store, f"{fleet}-{number}", fleet)
+    costed.look()
+    with working(costed.store, len(fleets)) as worker:
+        costed.look()
+        with statements() as sent:
+            assert worker.drain() == 0
+        assert len(sent) == 1, sent
+        with statements() as sent:
+            costed.look()
+        assert len(sent) == 1, sent
 
 
 def test_a_snapshot_is_one_statement_of_the_transaction_that_settles_a_restart(costed: Costed) -> None:

@@ -49,11 +49,10 @@ class LeaseRenewer:
 
     def _renew(self) -> bool:
         try:
-            self._leases.renew(self._store)
+            return self._leases.renew(self._store)
         except Unavailable as error:
             _log.warning("lease.not_renewed", leases=len(self._leases.held()), error=str(error))
             return False
         except Exception:  # noqa: BLE001 (a thread that died here would lose every lease of the process)
             _log.exception("lease.not_renewed", leases=len(self._leases.held()))
             return False
-        return True

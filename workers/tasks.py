@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -24,7 +25,7 @@ _ANSWERS_KEPT = timedelta(days=7)
 """How long an Idempotency-Key is honoured."""
 
 _ABSENCES_EVERY = 10
-"""An idle tick looks for what is away so seldom."""
+"""Where restarts wait and none may start, a tick asks so seldom who is there: nobody could take them anyway."""
 
 _SHARE_OF_TICK = 0.9
 """A tick sleeps inside its interval until the next due instant, and ends before the next tick comes."""
@@ -36,7 +37,7 @@ class Ticker:
     def __init__(self, store: CoreStore, doorbell: Doorbell, ids: Ids, drainer: Drainer, *, tick_s: float) -> None:
         self._store, self._doorbell, self._ids, self._drainer = store, doorbell, ids, drainer
         self._tick_s = tick_s
-        self._look_for_absences, self._ticks = True, 0
+        self._ticks = 0
         self._at_work = threading.Lock()
         self._stopping = threading.Event()
 
@@ -50,8 +51,9 @@ class Ticker:
             return
         rung = 0
         try:
-            rung = self._tick(time.monotonic() + self._tick_s * _SHARE_OF_TICK)
-            self._note_absences(rung)
+            looks = self._tick(time.monotonic() + self._tick_s * _SHARE_OF_TICK)
+            rung = sum(looked.rung for looked in looks)
+            self._note_absences(looks)
         except Unavailable as error:
             _log.warning("tick.skipped", error=str(error))
         finally:
@@ -59,21 +61,31 @@ class Ticker:
         if rung:
             self._drainer.drain()
 
-    def _tick(self, until_s: float) -> int:
-        rung = 0
+    def _tick(self, until_s: float) -> list[Looked]:
+        looks: list[Looked] = []
         while not self._stopping.is_set():
-            looked = look(self._store, self._doorbell, self._ids, free_slots=lambda: self._drainer.slots.free)
-            rung, wait_s = rung + looked.rung, _until(looked)
+            looks.append(self._look())
+            wait_s = _until(looks[-1])
             if wait_s is None or time.monotonic() + wait_s > until_s or self._stopping.wait(wait_s):
                 break
-        return rung
+        return looks
 
-    def _note_absences(self, rung: int) -> None:
-        """Say what nobody serves: only where something waits or is away, and now and then for what others have said."""
+    def _look(self) -> Looked:
+        drainer = self._drainer
+        return look(
+            self._store,
+            self._doorbell,
+            self._ids,
+            free_slots=lambda: drainer.slots.free,
+            running_most=drainer.running_most,
+        )
+
+    def _note_absences(self, looks: Sequence[Looked]) -> None:
+        """Say what nobody serves: only where a restart waits, or something is away."""
         self._ticks += 1
-        if rung or self._look_for_absences or self._ticks % _ABSENCES_EVERY == 0:
-            tick = timedelta(seconds=self._tick_s)
-            self._look_for_absences = note_absences(self._store, self._ids, tick=tick)
+        due = self._ticks % _ABSENCES_EVERY == 0
+        if any(looked.away or looked.rung or (looked.waits and due) for looked in looks):
+            note_absences(self._store, self._ids, tick=timedelta(seconds=self._tick_s))
 
     def forget_answers(self) -> None:
         """Delete idempotency answers that nobody will ask for again."""

@@ -21,7 +21,7 @@ from orchestrator.ports.sealing import Seals, SealStore
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import AnswerT, Asked, Tell, Unit
 from orchestrator.ports.verification import Verifications, VerificationStore
-from orchestrator.ports.workspaces import KeptRow, OpenCycle, StoredWorkspace, WorkspaceFilter
+from orchestrator.ports.workspaces import KeptRow, OpenCycle, Outlook, Renewed, StoredWorkspace, WorkspaceFilter
 
 
 class Clock(Protocol):
@@ -192,22 +192,35 @@ class CoreReader(Presence, Protocol):
         """Return the open cycles that a worker of that name holds, by workspace."""
         ...
 
+    def outlook(self, due_most: int, ready_most: int, *, running_most: int | None = None) -> Outlook:
+        """Return what there is to do now, in one statement that costs the more the more is due, and nothing else.
+
+        ``running_most`` bounds the cycles of all fleets together; see ``ready_workspaces``.
+        """
+        ...
+
     def due_workspaces(self, limit: int) -> list[str]:
         """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""
         ...
 
     def ready_workspaces(
-        self, limit: int, *, except_fleets: Collection[str] = (), serving: Serving | None = None
+        self,
+        limit: int,
+        *,
+        except_fleets: Collection[str] = (),
+        serving: Serving | None = None,
+        running_most: int | None = None,
     ) -> list[str]:
         """Return workspaces that a worker may start now, the longest ready first.
 
-        ``except_fleets`` leaves out fleets that are known to be full; ``serving`` what that worker does not serve,
-        as far as a row tells before it is read.
+        Left out is what has no room: its fleet is full by the policy in force for it, or ``running_most`` cycles run
+        in all. ``except_fleets`` leaves out fleets that have become full since; ``serving`` what that worker does not
+        serve, as far as a row tells before it is read.
         """
         ...
 
     def next_instant(self) -> datetime | None:
-        """Return the earliest future instant at which a window is due, or a restart may start."""
+        """Return the earliest future instant at which the tick or a worker may have something to do."""
         ...
 
     def last_tick_at(self) -> datetime | None:
@@ -253,8 +266,8 @@ class CoreStore(PresenceStore, Protocol):
         """Open a reading transaction."""
         ...
 
-    def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> set[str]:
-        """Renew leases, given as workspace -> (fence, lease in ms); return the workspaces still held."""
+    def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> Renewed:
+        """Renew leases, given as workspace -> (fence, lease in ms), all in one statement that waits for no row."""
         ...
 
     def ticked(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,6 +18,17 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     fence: int
     worker: str
     until: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renewed:
+    """What became of the leases that were to be renewed, by workspace; one that is in neither set is lost.
+
+    ``held_up``: another transaction holds its row, so it was passed over, and nothing is known of it yet.
+    """
+
+    kept: Collection[str] = ()
+    held_up: Collection[str] = ()
 
 
 class StoredWorkspace(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +64,24 @@ class KeptRow(msgspec.Struct, frozen=True, kw_only=True):
     lease: str | None
     is_old: bool = False
     is_leased_in_row: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What there is to do, at one instant, as one statement tells it: the tick's, and what it may ring for.
+
+    ``due``: a due window, a passed hold or lease, oldest first. ``ready``: what a worker may start, the longest ready
+    first. ``next_at``: the earliest instant after ``now`` at which either may grow. ``waits``: a restart is ready,
+    even if nothing may start it; ``away``: the log says that something is served by nobody.
+    """
+
+    now: datetime
+    due: Sequence[str]
+    ready: Sequence[str]
+    next_at: datetime | None
+    waits: bool
+    away: bool
+    last_tick_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,9 +79,9 @@ class Claimer:
     def claim_oldest(self, last: str = "", iteration: int = 0) -> Claim | None:
         """Start the cycle that has waited longest; pass over fleets that are full, and rows that others hold.
 
-        The latter are waited for where nothing else could be started. ``last`` is the workspace that
-        the caller has drained, ``iteration`` times, before this. Raises ``StorageUnavailable``: what may have
-        been claimed is rescued.
+        Where nothing may start that costs one statement, however much waits for its fleet. Rows that others hold are
+        waited for where nothing else could be started. ``last`` is the workspace that the caller has drained,
+        ``iteration`` times, before this. Raises ``StorageUnavailable``: what may have been claimed is rescued.
         """
 
         def iteration_of(workspace: str) -> int:
@@ -107,7 +107,10 @@ class Claimer:
     def _ready(self, search: _Search) -> list[str]:
         with self._store.read() as reader:
             found = reader.ready_workspaces(
-                _PAGE + len(search.refused), except_fleets=search.full, serving=self._serving
+                _PAGE + len(search.refused),
+                except_fleets=search.full,
+                serving=self._serving,
+                running_most=self._running_most,
             )
         return [name for name in found if name not in search.refused]
 

@@ -85,6 +85,7 @@ class Drainer:
         """``serving``: what this worker serves; None: the executors it has, in the pool ``default``."""
         self._store, self._executors, self._ids = store, executors, ids
         self.worker, self._jitter = worker, jitter
+        self.running_most = running_most
         self.serving = serving or Serving(executors=frozenset(executors))
         self._claimer = Claimer(
             store=store, executors=executors, ids=ids, worker=worker, running_most=running_most, serving=self.serving

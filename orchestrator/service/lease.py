@@ -73,18 +73,25 @@ class LeaseBook:
         for lease in self.held():
             lease.stop.set()
 
-    def renew(self, store: CoreStore) -> None:
-        """Renew all; a cycle whose lease is lost is told to stop. Raises ``StorageUnavailable``."""
+    def renew(self, store: CoreStore) -> bool:
+        """Renew all; a cycle whose lease is lost is told to stop. Raises ``StorageUnavailable``.
+
+        Returns False where another transaction holds a lease's row: that one is to be tried again soon.
+        """
         self._let_go_of_hung()
         leases = self.held()
         if not leases:
-            return
-        kept = store.renew_leases({lease.workspace: (lease.fence, lease.lease_ms) for lease in leases})
-        lost = [lease for lease in leases if lease.workspace not in kept]
+            return True
+        renewed = store.renew_leases({lease.workspace: (lease.fence, lease.lease_ms) for lease in leases})
+        known = {*renewed.kept, *renewed.held_up}
+        lost = [lease for lease in leases if lease.workspace not in known]
         still_held = {id(lease) for lease in self.held()} if lost else set()
         for lease in lost:
             if id(lease) in still_held and not lease.stop.is_set():
                 _lose(lease)
+        if renewed.held_up:
+            _log.warning("lease.held_up", workspaces=sorted(renewed.held_up), why="another transaction holds its row")
+        return not renewed.held_up
 
     def renew_every_s(self) -> float:
         """Return how long the renewer may wait: a third of the shortest lease held, for ever while none is."""

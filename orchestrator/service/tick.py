@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 
 import structlog
@@ -19,7 +19,7 @@ from orchestrator.errors import BrokerUnavailable, Unavailable
 from orchestrator.ports.store import CoreStore, Doorbell, Ids
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import DECIDES, Unit
-from orchestrator.ports.workspaces import Lease
+from orchestrator.ports.workspaces import Lease, Outlook
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
 
@@ -27,6 +27,9 @@ _log = structlog.get_logger("orchestrator")
 
 PAGE = 100
 """How many workspaces a look handles before it rings for the first of them."""
+
+_MARKED_EVERY = timedelta(seconds=3)
+"""How old the kept mark of a tick may be before a new one is written; `readyz` misses a beat after 10 s."""
 
 _TOGETHER = 20
 """How many share a transaction: a commit is most of what one costs, and others wait for its locks."""
@@ -36,7 +39,8 @@ _TOGETHER = 20
 class Looked:
     """What one look found: workspaces in which something was recorded, failed ones, and bells rung.
 
-    ``next_at`` is the next instant at which there is something to do.
+    ``next_at`` is the next instant at which there is something to do. ``waits``: a restart is ready, even if nothing
+    may start it; ``away``: the log says that something is served by nobody.
     """
 
     changed: int
@@ -44,6 +48,8 @@ class Looked:
     rung: int
     next_at: datetime | None
     now: datetime
+    waits: bool
+    away: bool
 
 
 class Seen(Enum):
@@ -55,35 +61,55 @@ class Seen(Enum):
     FAILED = "failed"
 
 
-def look(store: CoreStore, doorbell: Doorbell, ids: Ids, *, free_slots: Callable[[], int]) -> Looked:
+def look(
+    store: CoreStore,
+    doorbell: Doorbell,
+    ids: Ids,
+    *,
+    free_slots: Callable[[], int],
+    running_most: int | None = None,
+) -> Looked:
     """Look once. Two looks at a time are harmless: a row that one holds, the other passes over at first.
 
-    Costs, idle: one statement each for what is due, what may start, the next instant and the tick's mark.
+    ``running_most`` bounds the cycles of all workers together: nobody is rung for what has no room.
+
+    Costs one statement where nothing is due, and a second one every few seconds: the tick's mark.
     Raises ``StorageUnavailable``; the next tick finds everything again.
     """
-    bells = _Bells(store, doorbell, most=max(2, 2 * free_slots()))
+    bells = _Bells(doorbell, most=max(2, 2 * free_slots()), running_most=running_most)
     seen: dict[str, Seen] = {}
+    more = True
     while True:
-        still_due = sum(1 for result in seen.values() if result is not Seen.CHANGED)
-        with store.read() as reader:
-            found = [name for name in reader.due_workspaces(PAGE + still_due) if name not in seen]
+        outlook = _look_out(store, bells, seen)
+        found = [name for name in outlook.due if name not in seen][:PAGE]
+        if not (found and more):
+            break
+        more = len(found) == PAGE
         for start in range(0, len(found), _TOGETHER):
             seen |= _look_at_some(store, ids, found[start : start + _TOGETHER])
-        bells.ring()
-        if len(found) < PAGE:
-            break
     if _wait_for_busy(store, ids, seen):
-        bells.ring()
-    store.ticked()
+        outlook = _look_out(store, bells, seen)
+    if outlook.last_tick_at is None or outlook.now - outlook.last_tick_at >= _MARKED_EVERY:
+        store.ticked()
     results = list(seen.values())
+    return Looked(
+        changed=results.count(Seen.CHANGED),
+        failed=results.count(Seen.FAILED),
+        rung=len(bells.rung),
+        next_at=outlook.now if found else outlook.next_at,
+        now=outlook.now,
+        waits=outlook.waits,
+        away=outlook.away,
+    )
+
+
+def _look_out(store: CoreStore, bells: _Bells, seen: Mapping[str, Seen]) -> Outlook:
+    """Read what there is to do, beyond what was seen and is due still, and ring for what may start."""
+    still_due = sum(1 for result in seen.values() if result is not Seen.CHANGED)
     with store.read() as reader:
-        return Looked(
-            changed=results.count(Seen.CHANGED),
-            failed=results.count(Seen.FAILED),
-            rung=len(bells.rung),
-            next_at=reader.next_instant(),
-            now=reader.now(),
-        )
+        outlook = reader.outlook(PAGE + still_due, bells.most, running_most=bells.running_most)
+    bells.ring(outlook.ready)
+    return outlook
 
 
 def look_at(store: CoreStore, ids: Ids, workspaces: Sequence[str], *, skip_locked: bool = True) -> dict[str, Seen]:
@@ -187,18 +213,16 @@ class _Bells:
     Bells expire before the next look's are sent.
     """
 
-    store: CoreStore
     doorbell: Doorbell
     most: int
+    running_most: int | None = None
     rung: set[str] = field(default_factory=set)
     away: bool = False
 
-    def ring(self) -> None:
-        if self.away or len(self.rung) >= self.most:
-            return
-        with self.store.read() as reader:
-            ready = [name for name in reader.ready_workspaces(self.most) if name not in self.rung]
-        for workspace in ready[: self.most - len(self.rung)]:
+    def ring(self, ready: Sequence[str]) -> None:
+        """Ring for those of ``ready`` that were not rung for, as far as may be."""
+        fresh = [name for name in ready if name not in self.rung]
+        for workspace in [] if self.away else fresh[: self.most - len(self.rung)]:
             try:
                 self.doorbell.ring(workspace)
             except BrokerUnavailable as error:

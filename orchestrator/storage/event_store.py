@@ -25,11 +25,13 @@ from orchestrator.ports.store import LOG_SUMS, Counters, Reader
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import AnswerT, Asked, Tell, Unit
 from orchestrator.ports.verification import StoredVerification
+from orchestrator.ports.workspaces import Renewed
 from orchestrator.storage.committing import Committing, OneByOne
 from orchestrator.storage.revisions import check_current
-from orchestrator.storage.sql import checkpoints, file_writes, presence
+from orchestrator.storage.sql import checkpoints, file_writes, lease_renewal, presence
 from orchestrator.storage.sql.database_time import LAST_RECORDED_AT, DatabaseTime
-from orchestrator.storage.sql.reader import TICK, SqlReader
+from orchestrator.storage.sql.queue import TICK
+from orchestrator.storage.sql.reader import SqlReader
 from orchestrator.storage.sql.schema import (
     NOT_A_WRITE,
     Instant,
@@ -37,7 +39,6 @@ from orchestrator.storage.sql.schema import (
     events,
     heartbeats,
     idempotency_keys,
-    leases,
     workspaces,
 )
 from orchestrator.storage.sql.statements import Statements
@@ -52,7 +53,6 @@ _IDS_AT_ONCE = 10_000
 
 Held = dict[str, Found]
 Locking = Callable[[Statements], SqlTransaction | None]
-Renewal = Callable[[Statements, str, int, datetime], bool]
 
 
 class SqlEventStore(ABC):
@@ -230,24 +230,18 @@ class SqlEventStore(ABC):
         with self._reading() as sql:
             yield SqlReader(sql, self._time)
 
-    def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> set[str]:
-        """Renew leases, given as workspace -> (fence, lease in ms); return the workspaces still held."""
-        if not held:
-            return set()
-        kept = self._renew_all(held, _renew)
-        rest = {workspace: held[workspace] for workspace in held.keys() - kept}
-        # In a transaction of its own: a tick locks workspaces first, then leases.
-        return kept | self._renew_all(rest, _renew_in_row) if rest else kept
+    def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> Renewed:
+        """Renew leases, given as workspace -> (fence, lease in ms), all in one statement that waits for no row."""
+        beside = self._renew(lease_renewal.BESIDE, held)
+        rest = {name: held[name] for name in held if name not in beside.kept and name not in beside.held_up}
+        in_rows = self._renew(lease_renewal.IN_ROWS, rest)
+        return Renewed(kept={*beside.kept, *in_rows.kept}, held_up={*beside.held_up, *in_rows.held_up})
 
-    def _renew_all(self, held: Mapping[str, tuple[int, int]], renew: Renewal) -> set[str]:
+    def _renew(self, place: lease_renewal.Place, held: Mapping[str, tuple[int, int]]) -> Renewed:
+        if not held:
+            return Renewed()
         with self._changing(reserved=True) as sql:
-            now: datetime = sql.run(sa.select(self._time.store_time())).scalar_one()
-            # One row at a time and in id order: the order in which every transaction locks rows.
-            return {
-                workspace
-                for workspace, (fence, lease_ms) in sorted(held.items())
-                if renew(sql, workspace, fence, now + timedelta(milliseconds=lease_ms))
-            }
+            return lease_renewal.renew(sql, self._time, place, held)
 
     def note_worker(self, name: str, host: str, serving: Serving, slots: int) -> None:
         """Note that a worker is there now, and what it serves."""
@@ -256,10 +250,13 @@ class SqlEventStore(ABC):
             presence.note_worker(sql, SeenWorker(name=name, host=host, serving=serving, slots=slots, seen_at=now))
 
     def ticked(self) -> None:
-        """Note that a tick ended now."""
+        """Note that a tick ended now; where another holds that row it is noting one too, and is not waited for."""
+        free = sa.select(heartbeats.c.name).where(heartbeats.c.name == TICK).with_for_update(skip_locked=True)
         with self._changing() as sql:
-            now: datetime = sql.run(sa.select(self._time.clock())).scalar_one()
-            sql.upsert(heartbeats, [{"name": TICK, "at": now}])
+            mark = sa.update(heartbeats).where(heartbeats.c.name.in_(free)).values(at=self._time.clock())
+            if sql.run(mark).rowcount == 0:
+                first = sql.insert(heartbeats).values(name=TICK, at=self._time.clock())
+                sql.run(first.on_conflict_do_nothing())
 
     def save_counters(self, kept: Counters, *, expected_position: int) -> bool:
         """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
@@ -315,17 +312,6 @@ class SqlEventStore(ABC):
         self.committing.close()
         self._engine.dispose()
         self._reserve.dispose()
-
-
-def _renew(sql: Statements, workspace: str, fence: int, until: datetime) -> bool:
-    mine = (leases.c.workspace == workspace) & (leases.c.fence == fence)
-    return sql.run(sa.update(leases).where(mine).values(until=until)).rowcount == 1
-
-
-def _renew_in_row(sql: Statements, workspace: str, fence: int, until: datetime) -> bool:
-    """Renew a lease that lies in the workspace's row, as all did in revision 0002."""
-    mine = (workspaces.c.id == workspace) & (workspaces.c.fence == fence) & workspaces.c.lease_until.is_not(None)
-    return sql.run(sa.update(workspaces).where(mine).values(lease_until=until)).rowcount == 1
 
 
 def _keep(sql: Statements, name: str, kept: Counters, expected_position: int) -> bool:

@@ -78,7 +78,7 @@ def test_every_column_of_a_workspace_is_compared(lived: EventStore, sqlite_url: 
 
 
 def test_a_renewed_lease_is_the_rows_own(lived: EventStore) -> None:
-    assert lived.renew_leases({"ws": (1, 60_000)}) == {"ws"}
+    assert lived.renew_leases({"ws": (1, 60_000)}).kept == {"ws"}
     assert replay(lived).differences == ()
 
 

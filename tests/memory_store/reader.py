@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import datetime
 from itertools import islice
@@ -12,12 +13,13 @@ from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.domain.decide import is_served
 from orchestrator.domain.events import FileWritten, Recorded
 from orchestrator.domain.policy import Policies
+from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need, SeenWorker, Serving
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase
 from orchestrator.ports.store import Clock, EventFilter, RestartFilter, Waived
-from orchestrator.ports.workspaces import KeptRow, OpenCycle, StoredWorkspace, WorkspaceFilter
+from orchestrator.ports.workspaces import KeptRow, OpenCycle, Outlook, StoredWorkspace, WorkspaceFilter
 from orchestrator.storage.sql.reader import waived_by
 from orchestrator.storage.sql.shared_reads import HOLDING
 from orchestrator.storage.sql.workspace_rows import fleet_of, spelled_workspace
@@ -164,6 +166,18 @@ class MemoryReader:
             if lease is not None and lease.worker == worker
         ]
 
+    def outlook(self, due_most: int, ready_most: int, *, running_most: int | None = None) -> Outlook:
+        """Return what there is to do now."""
+        return Outlook(
+            now=self.now(),
+            due=self.due_workspaces(due_most),
+            ready=self.ready_workspaces(ready_most, running_most=running_most),
+            next_at=self.next_instant(),
+            waits=bool(self.waiting_for()),
+            away=bool(self._content.away),
+            last_tick_at=self._content.last_tick_at,
+        )
+
     def due_workspaces(self, limit: int) -> list[str]:
         """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""
         now = self._content.store_time(self._clock.now())
@@ -173,7 +187,12 @@ class MemoryReader:
         return [name for _, name in oldest_first[:limit]]
 
     def ready_workspaces(
-        self, limit: int, *, except_fleets: Collection[str] = (), serving: Serving | None = None
+        self,
+        limit: int,
+        *,
+        except_fleets: Collection[str] = (),
+        serving: Serving | None = None,
+        running_most: int | None = None,
     ) -> list[str]:
         """Return workspaces that a worker may start now, the longest ready first."""
         now = self._content.store_time(self._clock.now())
@@ -185,7 +204,16 @@ class MemoryReader:
             and fleet_of(stored.state) not in except_fleets
             and is_served(stored.state, serving)
         )
-        return [name for _, name in longest_first[:limit]]
+        if not longest_first:
+            return []
+        running = Counter(fleet_of(one.state) for one in self._content.workspaces.values() if one.state.cycle)
+        return list(islice((name for _, name in longest_first if self._has_room(name, running, running_most)), limit))
+
+    def _has_room(self, name: str, running: Counter[str], running_most: int | None) -> bool:
+        state = self._content.workspaces[name].state
+        most = policy_in_force(state, self.policies()).max_concurrent
+        in_fleet = most is None or running[fleet_of(state)] < most
+        return in_fleet and (running_most is None or running.total() < running_most)
 
     def workers(self) -> list[SeenWorker]:
         """Return the workers that were seen lately."""

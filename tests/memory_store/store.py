@@ -18,6 +18,7 @@ from orchestrator.errors import RolledBack, StorageUnavailable
 from orchestrator.ports.store import Clock, CoreReader
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import AnswerT, Asked, Unit
+from orchestrator.ports.workspaces import Renewed
 from orchestrator.storage.committing import OneByOne
 from orchestrator.storage.sql.database_time import HostClock
 from orchestrator.storage.sql.workspace_rows import fleet_of
@@ -95,8 +96,8 @@ class MemoryEventStore:
         """Open a reading transaction."""
         return nullcontext(MemoryReader(self._log, self._content, self._clock, self.present))
 
-    def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> set[str]:
-        """Renew leases, given as workspace -> (fence, lease in ms); return the workspaces still held."""
+    def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> Renewed:
+        """Renew leases, given as workspace -> (fence, lease in ms). One lock is everybody's: none is held up."""
         with self._writing:
             now = self._content.store_time(self._clock.now())
             renewed = {}
@@ -106,7 +107,7 @@ class MemoryEventStore:
                     lease = replace(stored.lease, until=now + timedelta(milliseconds=lease_ms))
                     renewed[name] = replace(stored, lease=lease)
             self._content = replace(self._content, workspaces={**self._content.workspaces, **renewed})
-            return set(renewed)
+            return Renewed(kept=set(renewed))
 
     def note_worker(self, name: str, host: str, serving: Serving, slots: int) -> None:
         """Note that a worker is there now, and what it serves."""

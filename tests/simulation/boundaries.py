@@ -43,9 +43,8 @@ SITES: tuple[tuple[str, str], ...] = (
     ("record.record_writes", "commit"),
     ("tasks.Ticker.forget_answers", "forget_answers"),
     ("tasks.Ticker.forget_answers", "read"),
-    ("tick._Bells.ring", "read"),
     ("tick._Bells.ring", "ring"),
-    ("tick.look", "read"),
+    ("tick._look_out", "read"),
     ("tick.look", "ticked"),
     ("tick.look_at", "commit"),
 )

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from types import TracebackType
 from typing import Protocol, TypeVar
 from weakref import WeakKeyDictionary
@@ -20,6 +19,7 @@ from orchestrator.errors import RolledBack, StorageUnavailable
 from orchestrator.ports.store import CoreReader
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import AnswerT, Asked, Unit
+from orchestrator.ports.workspaces import Renewed
 from orchestrator.storage.committing import answer_of
 from tests.memory_store.store import MemoryEventStore
 from tests.simulation.boundaries import Boundary, boundaries_of
@@ -162,23 +162,26 @@ class SimulatedStore:
     def read(self) -> AbstractContextManager[CoreReader]:
         return _Read(self)
 
-    def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> set[str]:
-        def renew() -> set[str]:
-            kept = self.memory.renew_leases(held)
-            self.renewed(held, kept)
-            self.committed(held)
-            return kept
+    def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> Renewed:
+        """Renew those whose rows nobody holds, and pass over the others."""
 
-        return self._change("renew_leases", sorted(held), renew)
+        def renew(locked: Collection[str]) -> Renewed:
+            free = {name: held[name] for name in held if name in locked}
+            kept = self.memory.renew_leases(free).kept
+            self.renewed(free, kept)
+            self.committed(free)
+            return Renewed(kept=kept, held_up=held.keys() - free.keys())
+
+        return self._change("renew_leases", sorted(held), renew, skip_locked=True)
 
     def note_worker(self, name: str, host: str, serving: Serving, slots: int) -> None:
         """Do nothing: who is there is told by the world, see ``memory.present``."""
 
     def ticked(self) -> None:
-        self._change("ticked", (), self.memory.ticked)
+        self._change("ticked", (), lambda locked: self.memory.ticked())
 
     def forget_answers(self, before: datetime) -> int:
-        return self._change("forget_answers", (), partial(self.memory.forget_answers, before))
+        return self._change("forget_answers", (), lambda locked: self.memory.forget_answers(before))
 
     def check(self, *, reads_only: bool = False) -> None:
         if self.away:
@@ -187,16 +190,27 @@ class SimulatedStore:
     def close(self) -> None:
         """Nothing to release."""
 
-    def _change(self, operation: str, names: Sequence[str], change: Callable[[], ResultT]) -> ResultT:
-        """Carry out one statement that commits by itself, in the name of whoever called the caller."""
+    def _change(
+        self,
+        operation: str,
+        names: Sequence[str],
+        change: Callable[[Collection[str]], ResultT],
+        *,
+        skip_locked: bool = False,
+    ) -> ResultT:
+        """Carry out one statement that commits by itself, in the name of whoever called the caller.
+
+        ``change`` is told which of the rows named are locked: all, unless those that others hold are passed over.
+        """
         begin, committed = boundaries_of(sys._getframe(2).f_code, operation)
         self.cross(begin)
         held: list[str] = []
         try:
             for name in (*names, APPEND):
-                self.locks.acquire(name)
-                held.append(name)
-            done = change()
+                if name == APPEND or not skip_locked or self.locks.free(name):
+                    self.locks.acquire(name)
+                    held.append(name)
+            done = change(held)
         finally:
             self.locks.release(held)
         self.answer(committed)

@@ -92,6 +92,9 @@ MUTANTS: dict[str, Mutant] = {
     "shadow-acts": Mutant(plant=service.shadow_acts, breaks="a shadow cycle restarts the workspace"),
     "two-unsettled": Mutant(plant=decisions.two_unsettled, breaks="a window is queued beside an unsettled restart"),
     "capacity-ignored": Mutant(plant=service.capacity_ignored, breaks="more cycles run than are allowed"),
+    "room-off-by-one": Mutant(
+        plant=service.room_off_by_one, breaks="a restart waits for ever for a fleet that has room for one more"
+    ),
     "ids-forgotten": Mutant(plant=service.ids_forgotten, breaks="a write that is reported again is stored again"),
     "keys-forgotten": Mutant(plant=service.keys_forgotten, breaks="a request that is repeated is carried out again"),
     "commits-lost": Mutant(plant=service.commits_lost, breaks="an answer is given for a commit that is not kept"),

@@ -17,7 +17,7 @@ from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.ports.store import Ids
 from orchestrator.ports.transaction import Running, StoredAnswer, Transaction
-from orchestrator.ports.workspaces import Lease
+from orchestrator.ports.workspaces import Lease, Renewed
 from orchestrator.service import append, drain, lease, record
 from orchestrator.service.claim import Claim
 from orchestrator.service.execute import Cancelled
@@ -82,6 +82,7 @@ def _drawn(name: str) -> int:
 
 def fleet_limit_ignored(planting: Planting) -> None:
     planting.name(MemoryTransaction, "running", lambda tx, fleet: Running(total=_running(tx, fleet).total, in_fleet=0))
+    planting.name(MemoryReader, "_has_room", lambda reader, name, running, running_most: True)
 
 
 def fleet_limit_off_by_one(planting: Planting) -> None:
@@ -90,6 +91,7 @@ def fleet_limit_off_by_one(planting: Planting) -> None:
         return Running(total=found.total, in_fleet=max(0, found.in_fleet - 1))
 
     planting.name(MemoryTransaction, "running", running)
+    planting.name(MemoryReader, "_has_room", lambda reader, name, running, running_most: True)
 
 
 def lease_renewed_for_ever(planting: Planting) -> None:
@@ -97,7 +99,7 @@ def lease_renewed_for_ever(planting: Planting) -> None:
 
 
 def lease_of_another_renewed(planting: Planting) -> None:
-    def renew(store: MemoryEventStore, held: Mapping[str, tuple[int, int]]) -> set[str]:
+    def renew(store: MemoryEventStore, held: Mapping[str, tuple[int, int]]) -> Renewed:
         with store.read() as reader:
             rows = {name: reader.workspace(name) for name in held}
         fences = {name: row.state.fence for name, row in rows.items() if row is not None}
@@ -107,7 +109,7 @@ def lease_of_another_renewed(planting: Planting) -> None:
 
 
 def lease_renewed_for_longer(planting: Planting) -> None:
-    def renew(store: MemoryEventStore, held: Mapping[str, tuple[int, int]]) -> set[str]:
+    def renew(store: MemoryEventStore, held: Mapping[str, tuple[int, int]]) -> Renewed:
         return _renew_leases(store, {name: (fence, 30_000) for name, (fence, _) in held.items()})
 
     planting.name(MemoryEventStore, "renew_leases", renew)

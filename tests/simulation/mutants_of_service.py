@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections import Counter
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -21,7 +22,7 @@ from orchestrator.errors import Unavailable
 from orchestrator.ports.executor import Executor, Order, Receipt
 from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.ports.transaction import Running, StoredAnswer, Transaction
-from orchestrator.ports.workspaces import OpenCycle, WorkspaceFilter
+from orchestrator.ports.workspaces import OpenCycle, Outlook, WorkspaceFilter
 from orchestrator.service import absence, append, change_policy, claim, dead_worker, drain, execute, lease, tick
 from orchestrator.service.append import Author
 from tests.memory_store import log as memory_log
@@ -34,9 +35,9 @@ from workers.executors.act_ledger import Acts
 
 replace = msgspec.structs.replace
 _ready, _start, _started, _act = claim.Claimer._ready, claim.Claimer._start, decide._started, execute._act
-_carry_out, _ring, _unique_keys = append.carry_out, tick._Bells.ring, memory_log._unique_keys
+_carry_out, _look_out, _unique_keys = append.carry_out, tick._look_out, memory_log._unique_keys
 _committed = MemoryTransaction.committed
-_ready_workspaces = MemoryReader.ready_workspaces
+_ready_workspaces, _has_room = MemoryReader.ready_workspaces, MemoryReader._has_room
 
 
 def living_called_dead(planting: Planting) -> None:
@@ -58,9 +59,14 @@ def claims_without_executor(planting: Planting) -> None:
     planting.name(decide, "is_served", lambda state, serving: True)
 
     def ready(
-        reader: MemoryReader, limit: int, *, except_fleets: Collection[str] = (), serving: Serving | None = None
+        reader: MemoryReader,
+        limit: int,
+        *,
+        except_fleets: Collection[str] = (),
+        serving: Serving | None = None,
+        running_most: int | None = None,
     ) -> list[str]:
-        return _ready_workspaces(reader, limit, except_fleets=except_fleets)
+        return _ready_workspaces(reader, limit, except_fleets=except_fleets, running_most=running_most)
 
     planting.name(MemoryReader, "ready_workspaces", ready)
 
@@ -110,10 +116,10 @@ def cursor_before_lock(planting: Planting) -> None:
 def no_re_send(planting: Planting) -> None:
     rung: WeakKeyDictionary[object, set[str]] = WeakKeyDictionary()
 
-    def ring(bells: tick._Bells) -> None:
+    def look_out(store: SimulatedStore, bells: tick._Bells, seen: Mapping[str, tick.Seen]) -> Outlook:
         """Ring once for each restart, when it has just been queued."""
-        known = rung.setdefault(bells.store, set())
-        with bells.store.memory.read() as reader:  # type: ignore[attr-defined]
+        known = rung.setdefault(store, set())
+        with store.memory.read() as reader:
             for name in reader.ready_workspaces(100):
                 row = reader.workspace(name)
                 restart = row.state.restart if row else None
@@ -122,10 +128,11 @@ def no_re_send(planting: Planting) -> None:
                 elif restart is not None:
                     known.add(restart.id + str(restart.cycles))
         rung_before = set(bells.rung)
-        _ring(bells)
+        outlook = _look_out(store, bells, seen)
         bells.rung -= rung_before
+        return outlook
 
-    planting.name(tick._Bells, "ring", ring)
+    planting.name(tick, "_look_out", look_out)
 
 
 def wall_clock_of_worker(planting: Planting) -> None:
@@ -174,6 +181,14 @@ def shadow_acts(planting: Planting) -> None:
 
 def capacity_ignored(planting: Planting) -> None:
     planting.name(MemoryTransaction, "running", lambda tx, fleet: Running(total=0, in_fleet=0))
+    planting.name(MemoryReader, "_has_room", lambda reader, name, running, running_most: True)
+
+
+def room_off_by_one(planting: Planting) -> None:
+    def has_room(reader: MemoryReader, name: str, running: Counter[str], running_most: int | None) -> bool:
+        return _has_room(reader, name, running + Counter(dict.fromkeys([*running, "default"], 1)), running_most)
+
+    planting.name(MemoryReader, "_has_room", has_room)
 
 
 def ids_forgotten(planting: Planting) -> None:

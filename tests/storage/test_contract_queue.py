@@ -6,8 +6,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 from msgspec import structs
 
+from orchestrator.domain.policy import Mode, PolicyLayer, PolicyPatch
 from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import Hold, Phase, WorkspaceState
 from orchestrator.ports.store import Backlog, CoreStore, Counters, EventStore
@@ -120,6 +122,64 @@ def test_fleets_that_are_full_are_passed_over(clocked_store: CoreStore) -> None:
         assert reader.ready_workspaces(1, except_fleets={"full", "free"}) == []
 
 
+def capped(store: CoreStore, **most: int | None) -> None:
+    """Set the caps of layers, by scope; a fleet's as ``fleet_NAME``."""
+    with store.write() as transaction:
+        for number, (scope, cap) in enumerate(most.items()):
+            patch = PolicyPatch(max_concurrent=cap, quiet_ms=number)
+            layer = PolicyLayer(scope=scope.replace("_", ":"), policy=patch, version=number + 1)
+            transaction.save_policy(layer)
+
+
+def waiting(workspace: str, fleet: str, seconds: float, own: int | None = None) -> WorkspaceState:
+    """Return a workspace whose restart is ready since then, with its own cap."""
+    said = structs.replace(registration(fleet), policy=PolicyPatch(max_concurrent=own, mode=Mode.SHADOW))
+    return structs.replace(state(workspace, fleet, restart=unsettled(at(seconds))), registration=said)
+
+
+def test_what_has_no_room_is_not_ready(store: CoreStore) -> None:
+    capped(store, fleet_one=1, fleet_two=2, fleet_open=None)
+    for fleet in ("one", "two", "open"):
+        put(store, running(f"{fleet}-runs", at(900), fleet=fleet))
+        put(store, waiting(f"{fleet}-waits", fleet, -9), waiting(f"{fleet}-own-1", fleet, -8, own=1))
+        put(store, waiting(f"{fleet}-own-2", fleet, -7, own=2))
+    put(store, waiting("idle-waits", "idle", -6), waiting("idle-own-1", "idle", -5, own=1))
+    expected = ["open-waits", "two-waits", "one-own-2", "open-own-2", "two-own-2", "idle-waits", "idle-own-1"]
+    with store.read() as reader:
+        assert reader.ready_workspaces(20) == expected
+        assert reader.outlook(1, 20).ready == expected
+        assert reader.outlook(1, 20).waits
+        assert reader.ready_workspaces(20, except_fleets={"idle"}) == expected[:-2]
+
+
+@pytest.mark.parametrize(
+    ("caps", "room"),
+    [
+        ({"settings": 1}, False),
+        ({"settings": 2}, True),
+        ({"settings": 2, "default": 1}, False),
+        ({"settings": 1, "default": 2}, True),
+        ({"default": 1, "fleet_blue": 2}, True),
+        ({"default": 2, "fleet_blue": 1}, False),
+        ({"default": 1, "fleet_blue": None}, False),
+        ({"fleet_red": 1}, True),
+        ({"settings": None}, True),
+    ],
+)
+def test_a_cap_is_that_of_the_nearest_layer(store: CoreStore, caps: dict[str, int | None], room: bool) -> None:
+    capped(store, **caps)
+    put(store, running("blue-runs", at(900), fleet="blue"), waiting("blue-waits", "blue", -9))
+    with store.read() as reader:
+        assert reader.ready_workspaces(9) == (["blue-waits"] if room else [])
+
+
+def test_a_cap_over_all_fleets(store: CoreStore) -> None:
+    put(store, running("a", at(900), fleet="blue"), running("b", at(900), fleet="red"), waiting("c", "green", -1))
+    with store.read() as reader:
+        assert reader.ready_workspaces(9, running_most=3) == reader.outlook(1, 9, running_most=3).ready == ["c"]
+        assert reader.ready_workspaces(9, running_most=2) == reader.outlook(1, 9, running_most=2).ready == []
+
+
 def test_what_is_due_stays_due_when_the_clock_steps_back(clocked_store: CoreStore, set_clock: SetClock) -> None:
     put(clocked_store, state("due"), state("ready", restart=unsettled(NOON)), due_at=NOON)
     log(clocked_store, file_written())
@@ -149,8 +209,8 @@ def test_leases_are_renewed_for_the_right_fence_of_an_open_cycle(store: CoreStor
     renewed = store.renew_leases(
         {"mine": (4, 30_000), "lost": (4, 30_000), "ended": (4, 30_000), "unknown": (4, 30_000)}
     )
-    assert renewed == {"mine"}
-    assert store.renew_leases({}) == set()
+    assert (set(renewed.kept), set(renewed.held_up)) == ({"mine"}, set())
+    assert not store.renew_leases({}).kept
     with store.read() as reader:
         mine, lost = reader.workspace("mine"), reader.workspace("lost")
         assert mine is not None
@@ -187,7 +247,7 @@ def test_a_renewed_lease_holds_when_the_clock_steps_back(clocked_store: CoreStor
     put(clocked_store, running("mine", at(30)))
     log(clocked_store, file_written())
     set_clock.step(-3_600)
-    assert clocked_store.renew_leases({"mine": (1, 30_000)}) == {"mine"}
+    assert clocked_store.renew_leases({"mine": (1, 30_000)}).kept == {"mine"}
     with clocked_store.read() as reader:
         assert reader.due_workspaces(10) == []
 

@@ -19,6 +19,7 @@ from bench.statements import Statement, asked, driver
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.urls import database_url
 from tests.servers.postgres import PostgresServer
+from tests.storage.plans import plan_of, scans
 
 EVENTS = 8_000
 SUBJECTS = 5
@@ -55,21 +56,6 @@ def taken(url: str) -> dict[str, list[Statement]]:
         return {question.name: statements(question) for question in questions(subjects(cursor, SUBJECTS))}
 
 
-def plan_of(url: str, statement: Statement) -> str:
-    """Return the database's plan for a statement, one step a line."""
-    sqlite = url.startswith("sqlite")
-    explain = "EXPLAIN QUERY PLAN" if sqlite else "EXPLAIN"
-    with driver(url) as cursor:
-        cursor.execute(f"{explain} {statement.sql}", statement.parameters)
-        return "\n".join(str(row[3] if sqlite else row[0]) for row in cursor.fetchall())
-
-
-def scans_log(plan: str) -> bool:
-    """Say whether a plan reads the log from one end to the other: on PostgreSQL or on SQLite."""
-    steps = [step.strip() for step in plan.splitlines()]
-    return any("Seq Scan on events" in step or step == "SCAN events" for step in steps)
-
-
 @pytest.mark.parametrize("log", ["sqlite_log", "postgres_log"])
 def test_no_question_scans_the_log(log: str, request: pytest.FixtureRequest) -> None:
     url: str = request.getfixturevalue(log)
@@ -78,12 +64,12 @@ def test_no_question_scans_the_log(log: str, request: pytest.FixtureRequest) -> 
         assert statements, f"{name!r} asked nothing"
         for statement in {statement.sql: statement for statement in statements}.values():
             plan = plan_of(url, statement)
-            assert not scans_log(plan), f"{name!r} scans the log:\n{statement.sql}\n{plan}"
+            assert not scans(plan, "events"), f"{name!r} scans the log:\n{statement.sql}\n{plan}"
 
 
 @pytest.mark.parametrize("log", ["sqlite_log", "postgres_log"])
 def test_a_scan_is_seen(log: str, request: pytest.FixtureRequest) -> None:
     url: str = request.getfixturevalue(log)
 
-    assert scans_log(plan_of(url, Statement("SELECT * FROM events WHERE length(data) > 90", ())))
-    assert not scans_log(plan_of(url, Statement("SELECT * FROM events WHERE position = 7", ())))
+    assert scans(plan_of(url, Statement("SELECT * FROM events WHERE length(data) > 90", ())), "events")
+    assert not scans(plan_of(url, Statement("SELECT * FROM events WHERE position = 7", ())), "events")

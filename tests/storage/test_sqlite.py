@@ -85,7 +85,7 @@ def test_leases_are_renewed_while_readers_hold_every_connection(store: SqliteEve
     with ExitStack() as busy:
         for _ in range(SQLITE_CONNECTIONS):
             busy.enter_context(store.read()).last_position()
-        assert store.renew_leases({"ws": (1, 1_000)}) == set()
+        assert store.renew_leases({"ws": (1, 1_000)}).kept == set()
 
 
 def test_a_full_disk(sqlite_url: str) -> None:

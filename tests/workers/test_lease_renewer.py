@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from orchestrator.domain.policy import parse_policy
 from orchestrator.domain.state import Registration
 from orchestrator.ports.executor import Order, Receipt
 from orchestrator.ports.store import CoreStore
+from orchestrator.ports.workspaces import Renewed
 from orchestrator.service.append import Author
 from orchestrator.service.lease import HeldLease, LeaseBook
 from orchestrator.service.operate import Operator
@@ -119,7 +121,7 @@ def test_a_defect_does_not_end_the_thread(capsys: pytest.CaptureFixture[str]) ->
     calls: list[int] = []
 
     class Broken(MemoryEventStore):
-        def renew_leases(self, held: object) -> set[str]:
+        def renew_leases(self, held: object) -> Renewed:
             calls.append(1)
             raise ZeroDivisionError
 
@@ -130,6 +132,26 @@ def test_a_defect_does_not_end_the_thread(capsys: pytest.CaptureFixture[str]) ->
     wait_until(lambda: len(calls) > 2, what="renewals that go on")
     renewer.stop()
     assert "ZeroDivisionError" in capsys.readouterr().out
+
+
+def test_what_is_held_up_is_tried_again_sooner_than_all_are_renewed() -> None:
+    calls_s = [time.monotonic()]
+
+    class HeldUp(MemoryEventStore):
+        def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> Renewed:
+            calls_s.append(time.monotonic())
+            return Renewed(held_up=held.keys())
+
+    book = LeaseBook()
+    lease = HeldLease(workspace="ws", cycle="c", fence=1, lease_ms=6_000, stop=threading.Event())
+    book.take(lease)
+    renewer = LeaseRenewer(HeldUp(), book)
+    renewer.start()
+    wait_until(lambda: len(calls_s) > 3, what="more tries")
+    renewer.stop()
+    begun_s, first_s, second_s, third_s = calls_s[:4]
+    assert (third_s - first_s) / 2 < (first_s - begun_s) / 2, (first_s, second_s, third_s)
+    assert not lease.stop.is_set()
 
 
 def test_a_stop_ends_a_long_wait() -> None:

@@ -27,7 +27,11 @@ class HostClock:
 
 
 class DatabaseTime(Protocol):
-    """Expressions for the two readings; each use reads anew."""
+    """Expressions for the two readings; each use reads anew, in a statement that is kept too."""
+
+    def __hash__(self) -> int:
+        """Return the hash by which statements are kept."""
+        ...
 
     def clock(self) -> sa.ColumnElement[datetime]:
         """Return the clock."""
@@ -58,8 +62,8 @@ class HostTime:
         self._clock = clock
 
     def clock(self) -> sa.ColumnElement[datetime]:
-        """Return the present instant as a value."""
-        return sa.literal(self._clock.now(), Instant())
+        """Return the present instant as a value, read when the statement is run: a kept statement reads it anew."""
+        return sa.bindparam(None, type_=Instant(), callable_=self._clock.now, unique=True)
 
     def store_time(self) -> sa.ColumnElement[datetime]:
         """Return max(clock, the last ``recorded_at``)."""

@@ -58,12 +58,21 @@ def read_workers(sql: Statements) -> list[SeenWorker]:
 
 
 def waiting_for(sql: Statements, now: sa.ColumnElement[datetime]) -> dict[Need, datetime]:
-    """Return for what executors and pools restarts wait, and since when the longest of each is ready."""
-    need = (registrations.c.executor, registrations.c.pool)
-    joined = workspaces.join(registrations, registrations.c.workspace == workspaces.c.id)
-    oldest = sa.func.min(workspaces.c.ready_at, type_=workspaces.c.ready_at.type)
-    listed = sa.select(*need, oldest).select_from(joined).where(workspaces.c.ready_at <= now).group_by(*need)
-    return {(executor, pool): ready_at for executor, pool, ready_at in sql.run(listed)}
+    """Return for what executors and pools restarts wait, and since when the longest of each is ready.
+
+    The instant is read first, and need looked up row by row. Of an instant that it does not know PostgreSQL expects
+    a third of all workspaces to be ready, and of a join that it needs all registrations (measured, 60,000: 0.5 s).
+    """
+    at: datetime = sql.run(sa.select(now)).scalar_one()
+    own = registrations.c.workspace == workspaces.c.id
+    executor, pool = (
+        sa.select(column).where(own).scalar_subquery() for column in (registrations.c.executor, registrations.c.pool)
+    )
+    ready = sa.select(executor.label("executor"), pool.label("pool"), workspaces.c.ready_at)
+    rows = ready.where(workspaces.c.ready_at <= at).subquery()
+    oldest = sa.func.min(rows.c.ready_at, type_=workspaces.c.ready_at.type)
+    by_need = sql.run(sa.select(rows.c.executor, rows.c.pool, oldest).group_by(rows.c.executor, rows.c.pool))
+    return {(executor, pool): ready_at for executor, pool, ready_at in by_need if executor is not None}
 
 
 def read_away(sql: Statements) -> dict[Need, datetime]:
@@ -85,6 +94,13 @@ def save_away(sql: Statements, came: Sequence[tuple[Need, datetime, int]], went:
 
 
 def count_unclaimable(sql: Statements) -> int:
-    """Count the workspaces whose restart waits for what nobody serves; nothing is counted while nobody is away."""
-    joined = workspaces.join(registrations, registrations.c.workspace == workspaces.c.id).join(executors_away, IS_AWAY)
-    return int(sql.run(sa.select(sa.func.count()).select_from(joined)).scalar_one())
+    """Count the workspaces whose restart waits for what nobody serves; nothing is counted while nobody is away.
+
+    What is away first: as a join, SQLite read all registrations (measured, 60,000: 60 ms at each poll of `readyz`).
+    What waits has an instant from which it may start, and is few.
+    """
+    joined = registrations.join(workspaces, workspaces.c.id == registrations.c.workspace)
+    waiting = sa.select(sa.func.count()).select_from(joined).where(IS_AWAY, workspaces.c.ready_at.is_not(None))
+    of_one = waiting.correlate(executors_away).scalar_subquery()
+    counted = sa.select(sa.func.coalesce(sa.func.sum(of_one), 0)).select_from(executors_away)
+    return int(sql.run(counted).scalar_one())

@@ -18,8 +18,8 @@ from orchestrator.domain.serving import Need, SeenWorker, Serving
 from orchestrator.domain.state import Phase
 from orchestrator.ports.store import LOG_SUMS, Backlog, Counters, EventFilter, RestartFilter, Waived
 from orchestrator.ports.verification import StoredVerification, Verified
-from orchestrator.ports.workspaces import KeptRow, OpenCycle, StoredWorkspace, WorkspaceFilter
-from orchestrator.storage.sql import presence, rows
+from orchestrator.ports.workspaces import KeptRow, OpenCycle, Outlook, StoredWorkspace, WorkspaceFilter
+from orchestrator.storage.sql import presence, queue, rows
 from orchestrator.storage.sql import shared_reads as lookups
 from orchestrator.storage.sql.checkpoints import SqlSeals
 from orchestrator.storage.sql.event_pages import event_page
@@ -32,7 +32,6 @@ from orchestrator.storage.sql.schema import (
     counters,
     events,
     executors_away,
-    heartbeats,
     leases,
     registrations,
     restarts,
@@ -42,18 +41,11 @@ from orchestrator.storage.sql.statements import ONE
 from orchestrator.storage.sql.verification import read_verification, read_verified
 from orchestrator.storage.sql.workspace_rows import kept_row, spelled_workspace, to_compare, to_read, workspace_of
 
-TICK = "tick"
 _UNDECODED = [
     InstantText(column) if isinstance(column.type, Instant) else column
     for column in (events.c[name] for name in StoredEvent.__struct_fields__)
 ]
 _TOLD = [events.c[name] for name in rows.TOLD]
-_TICKED = (
-    (workspaces.c.id, workspaces.c.due_at),
-    (workspaces.c.id, workspaces.c.held_until),
-    (workspaces.c.id, workspaces.c.lease_until),  # of a cycle that an older version leased
-    (leases.c.workspace, leases.c.until),
-)
 
 
 class SqlReader(SqlInquiries):
@@ -196,29 +188,26 @@ class SqlReader(SqlInquiries):
             if lease is not None and lease.worker == worker
         ]
 
+    def outlook(self, due_most: int, ready_most: int, *, running_most: int | None = None) -> Outlook:
+        """Return what there is to do now, in one statement."""
+        wanted = queue.Startable(running_most=running_most)
+        return queue.read_outlook(self._sql, self._time, due_most, ready_most, wanted)
+
     def due_workspaces(self, limit: int) -> list[str]:
         """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""
-        now = self._time.store_time()
-        branches = [
-            sa.select(name.label("id"), at.label("at")).where(at <= now).order_by(at).limit(limit).subquery()
-            for name, at in _TICKED
-        ]
-        found = sa.union_all(*(sa.select(branch) for branch in branches)).subquery()
-        oldest = sa.func.min(found.c.at)
-        listed = sa.select(found.c.id).group_by(found.c.id).order_by(oldest, found.c.id).limit(limit)
-        return list(self._sql.run(listed).scalars())
+        return queue.read_due(self._sql, self._time, limit)
 
     def ready_workspaces(
-        self, limit: int, *, except_fleets: Collection[str] = (), serving: Serving | None = None
+        self,
+        limit: int,
+        *,
+        except_fleets: Collection[str] = (),
+        serving: Serving | None = None,
+        running_most: int | None = None,
     ) -> list[str]:
         """Return workspaces that a worker may start now, the longest ready first."""
-        ready = workspaces.c.ready_at
-        listed = sa.select(workspaces.c.id).where(ready <= self._time.store_time())
-        if serving is not None:
-            listed = listed.where(_may_be_served(serving))
-        if except_fleets:
-            listed = listed.where(workspaces.c.fleet.not_in(except_fleets))
-        return list(self._sql.run(listed.order_by(ready, workspaces.c.id).limit(limit)).scalars())
+        wanted = queue.Startable(except_fleets=frozenset(except_fleets), serving=serving, running_most=running_most)
+        return queue.read_ready(self._sql, self._time, limit, wanted)
 
     def workers(self) -> list[SeenWorker]:
         """Return the workers that were seen lately."""
@@ -238,14 +227,7 @@ class SqlReader(SqlInquiries):
 
     def next_instant(self) -> datetime | None:
         """Return the earliest future instant at which the tick or a worker may have something to do."""
-        now = self._time.store_time()
-        branches = [
-            sa.select(sa.func.min(column).label("at")).where(column > now)
-            for column in (*(at for _, at in _TICKED), workspaces.c.ready_at)
-        ]
-        found = sa.union_all(*branches).subquery()
-        at: datetime | None = self._sql.run(sa.select(sa.func.min(found.c.at, type_=Instant()))).scalar_one()
-        return at
+        return queue.read_next_instant(self._sql, self._time)
 
     def backlog(self) -> Backlog:
         """Return what waits; one pass over the workspaces' rows, and one over the leases."""
@@ -289,22 +271,8 @@ class SqlReader(SqlInquiries):
 
     def last_tick_at(self) -> datetime | None:
         """Return when a tick last ended, by the database's clock."""
-        wanted = sa.select(heartbeats.c.at).where(heartbeats.c.name == TICK)
-        at: datetime | None = self._sql.run(wanted).scalar_one_or_none()
+        at: datetime | None = self._sql.run(queue.LAST_TICK).scalar_one_or_none()
         return at
-
-
-def _may_be_served(serving: Serving) -> sa.ColumnElement[bool]:
-    """Say whether a worker serves a workspace; a state of the older shape holds its registration itself."""
-    others = sa.exists().where(
-        registrations.c.workspace == workspaces.c.id,
-        workspaces.c.folded_state.is_not(None),
-        sa.or_(
-            registrations.c.executor.not_in(sorted(serving.executors)),
-            registrations.c.pool.not_in(sorted(serving.pools)),
-        ),
-    )
-    return sa.not_(others)
 
 
 def waived_by(event: Recorded, position: int) -> Waived | None:

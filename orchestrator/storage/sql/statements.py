@@ -101,9 +101,12 @@ class Statements:
 
     def json(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[Any]:
         """Return a column of JSON text as something that can be indexed by name."""
-        if self.dialect == "sqlite":
-            return sa.type_coerce(column, sa.JSON)
-        return sa.cast(column, postgresql.JSON)
+        return as_json(column, self.dialect)
+
+
+def as_json(column: sa.ColumnElement[str], dialect: str) -> sa.ColumnElement[Any]:
+    """Return a column of JSON text as something that can be indexed by name."""
+    return sa.type_coerce(column, sa.JSON) if dialect == "sqlite" else sa.cast(column, postgresql.JSON)
 
 
 def _insert(table: sa.Table, dialect: str) -> postgresql.Insert | sqlite.Insert:

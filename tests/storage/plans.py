@@ -1,0 +1,20 @@
+"""Plans: how a database means to carry a statement out."""
+
+from __future__ import annotations
+
+from bench.statements import Statement, driver
+
+
+def plan_of(url: str, statement: Statement) -> str:
+    """Return the database's plan for a statement, one step a line."""
+    sqlite = url.startswith("sqlite")
+    explain = "EXPLAIN QUERY PLAN" if sqlite else "EXPLAIN"
+    with driver(url) as cursor:
+        cursor.execute(f"{explain} {statement.sql}", statement.parameters)
+        return "\n".join(str(row[3] if sqlite else row[0]) for row in cursor.fetchall())
+
+
+def scans(plan: str, table: str) -> bool:
+    """Say whether a plan reads a table, or an index of it, from one end to the other: on PostgreSQL or on SQLite."""
+    steps = [step.strip().removeprefix("->").strip() for step in plan.splitlines()]
+    return any(step.startswith(f"Seq Scan on {table}") or f"{step} ".startswith(f"SCAN {table} ") for step in steps)
