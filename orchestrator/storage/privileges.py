@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from orchestrator.errors import InvalidInput
+from orchestrator.errors import InvalidInput, StorageUnavailable
 from orchestrator.storage.sql.schema import checkpoints, events
 from orchestrator.storage.urls import POSTGRESQL
 
@@ -117,8 +117,18 @@ def grant(connection: sa.Connection, roles: Roles) -> None:
     for name, app in ((roles.app, True), (roles.reader, False)):
         if name is None:
             continue
+        _refuse_who_is_not_the_owner(connection)
         wanted = {table: one.app if app else one.reader for table, one in PRIVILEGES.items()}
         _Role(connection, name, wanted, foretells=app).settle()
+
+
+def _refuse_who_is_not_the_owner(connection: sa.Connection) -> None:
+    """Raise ``StorageUnavailable``: PostgreSQL only warns whoever grants what is not his, and grants nothing."""
+    owns = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'events'::regclass"
+    if not connection.execute(sa.text(owns)).scalar_one():
+        raise StorageUnavailable(
+            "this login may not do that: only the owner of the log's tables can grant; migrate with the owner's login"
+        )
 
 
 class _Role:

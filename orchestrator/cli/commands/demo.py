@@ -166,7 +166,10 @@ def _read_banner(stream: IO[str], found: list[str], seen: threading.Event) -> No
 def _save_burst(folder: Path) -> None:
     pause_s = _BURST_S / (FILES - 1)
     for number in range(FILES):
-        (folder / f"module_{number:02}.py").write_text(f"VERSION = {time.time_ns()}\n")
+        # Put in place whole, as editors save: what is created and then filled may be seen as two writes.
+        saved = folder.with_name(f"{folder.name}.saved")
+        saved.write_text(f"VERSION = {time.time_ns()}\n")
+        saved.replace(folder / f"module_{number:02}.py")
         if number < FILES - 1:
             time.sleep(pause_s)
 
