@@ -15,6 +15,7 @@
     +-- Unreadable                   the database holds what this version cannot read: 503
     +-- Unavailable                  try again later: 503
     |   +-- StorageUnavailable       the database is unreachable, busy or read-only
+    |   |   +-- TimedOut             it answers, and one statement took too long: maybe only that one will
     |   +-- MigrationsPending        the database is reachable but behind (or ahead)
     |   |   +-- BeyondMigration      too far ahead, or not this product's: no `migrate` of this version helps
     |   +-- BrokerUnavailable        the broker did not take a wake-up
@@ -93,6 +94,13 @@ class Unavailable(OrchestratorError):
 
 class StorageUnavailable(Unavailable):
     """The database is unreachable, locked for too long, full or read-only."""
+
+
+class TimedOut(StorageUnavailable):
+    """The database answers, and has ended one statement for its time, or for its wait for a row.
+
+    What that statement was about is slow or held by somebody; about everything else nothing is said.
+    """
 
 
 class MigrationsPending(Unavailable):

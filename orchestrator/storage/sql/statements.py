@@ -11,7 +11,14 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
-from orchestrator.errors import Conflict, MigrationsPending, OrchestratorError, StorageUnavailable, Unreadable
+from orchestrator.errors import (
+    Conflict,
+    MigrationsPending,
+    OrchestratorError,
+    StorageUnavailable,
+    TimedOut,
+    Unreadable,
+)
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -21,6 +28,7 @@ statement anew at each use (measured: 240 instead of 60 us)."""
 
 _SCHEMA_MISSING = {"42P01", "42703"}  # undefined_table, undefined_column
 _REFUSED = {"42501"}  # insufficient_privilege
+_TOOK_TOO_LONG = {"57014", "55P03"}  # query_canceled, lock_not_available
 _STANDBY = {"0A000"}  # feature_not_supported: what a standby answers to BEGIN READ WRITE
 _OUT_OF_TIME = "timestamp too"  # psycopg of `infinity` and of years that Python does not have
 _BYTES = "JSON cannot hold BLOB"  # SQLite's of a column of text or numbers into which somebody has put bytes
@@ -124,6 +132,8 @@ def own_error(error: exc.SQLAlchemyError) -> OrchestratorError:
         return StorageUnavailable(
             f"this login may not do that: {said}; connect as the app's role, or grant it with `orchestrator migrate`"
         )
+    if code in _TOOK_TOO_LONG:
+        return TimedOut(f"the database ended a statement that took too long: {said}; try again")
     plain = isinstance(error, exc.DatabaseError) and type(error) is exc.DatabaseError
     if isinstance(error, _UNAVAILABLE) or plain or code in _STANDBY or _OUT_OF_TIME in said:
         return _unserved(said)
