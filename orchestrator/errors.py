@@ -16,6 +16,7 @@
     +-- Unavailable                  try again later: 503
     |   +-- StorageUnavailable       the database is unreachable, busy or read-only
     |   |   +-- RolledBack           it answered, and refused this one: nothing of it is stored
+    |   |       +-- TimedOut         one statement took too long: maybe only that one will
     |   +-- Overloaded               more waits to be committed than may wait; nothing was stored
     |   +-- MigrationsPending        the database is reachable but behind (or ahead)
     |   |   +-- BeyondMigration      too far ahead, or not this product's: no `migrate` of this version helps
@@ -103,6 +104,13 @@ class RolledBack(StorageUnavailable):
 
 class Overloaded(Unavailable):
     """More units wait for a commit than may wait. Nothing was stored; trying again in a moment may help."""
+
+
+class TimedOut(RolledBack):
+    """The database answers, and has ended one statement for its time, or for its wait for a row.
+
+    What that statement was about is slow or held by somebody; about everything else nothing is said.
+    """
 
 
 class MigrationsPending(Unavailable):

@@ -15,6 +15,7 @@ from orchestrator.errors import Unavailable
 from orchestrator.ports.store import CoreStore, Doorbell, Ids
 from orchestrator.service.absence import note_absences
 from orchestrator.service.drain import Drainer
+from orchestrator.service.passed_over import Lost
 from orchestrator.service.tick import Looked, look
 from workers.app import CHORE_TASK, DRAIN_TASK, TICK_TASK
 from workers.chores import Chores
@@ -38,6 +39,7 @@ class Ticker:
         self._store, self._doorbell, self._ids, self._drainer = store, doorbell, ids, drainer
         self._tick_s = tick_s
         self._ticks = 0
+        self._lost = Lost()
         self._at_work = threading.Lock()
         self._stopping = threading.Event()
 
@@ -78,6 +80,7 @@ class Ticker:
             self._ids,
             free_slots=lambda: drainer.slots.free,
             running_most=drainer.running_most,
+            lost=self._lost,
         )
 
     def _note_absences(self, looks: Sequence[Looked]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,13 +16,14 @@ from orchestrator.domain.policy import Policies, Policy, PolicyPatch
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import Registration, WorkspaceState
-from orchestrator.errors import Unavailable
+from orchestrator.errors import TimedOut, Unavailable
 from orchestrator.ports.executor import Executor
 from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import DECIDES, Unit
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
+from orchestrator.service.passed_over import Lost
 
 _log = structlog.get_logger("orchestrator")
 
@@ -49,6 +51,8 @@ class Refusal(Enum):
     ALL_FULL = "all_full"
     DEFECT = "defect"
     """Its decision raised; that is logged."""
+    SLOW = "slow"
+    """The database ended what was asked of it, as it took too long; that is logged."""
 
 
 @dataclass
@@ -75,6 +79,7 @@ class Claimer:
     ) -> None:
         self._store, self._executors, self._ids, self._serving = store, executors, ids, serving
         self._worker, self._running_most = worker, running_most
+        self._lost = Lost()
 
     def claim_oldest(self, last: str = "", iteration: int = 0) -> Claim | None:
         """Start the cycle that has waited longest; pass over fleets that are full, and rows that others hold.
@@ -87,7 +92,7 @@ class Claimer:
         def iteration_of(workspace: str) -> int:
             return iteration + 1 if workspace == last else 1
 
-        search = _Search()
+        search = _Search(refused=self._lost.slow.resting())
         while ready := self._ready(search):
             for workspace in ready:
                 found = self._claim(workspace, iteration_of(workspace), skip_locked=True)
@@ -98,7 +103,8 @@ class Claimer:
                 self._note(search, workspace, *found)
                 if found[0] is Refusal.FLEET_FULL:
                     break  # the next page leaves the whole fleet out
-        for workspace in search.busy:
+        held_long = self._lost.held.resting()
+        for workspace in [name for name in search.busy if name not in held_long]:
             found = self._claim(workspace, iteration_of(workspace), skip_locked=False)
             if isinstance(found, Claim):
                 return found
@@ -123,8 +129,14 @@ class Claimer:
 
     def _claim(self, workspace: str, iteration: int, *, skip_locked: bool) -> Claim | tuple[Refusal, str]:
         """Start a cycle of ``workspace``, or say why not, and in which fleet it is."""
+        started_s = time.monotonic()
         try:
             return self._start(workspace, iteration, skip_locked=skip_locked)
+        except TimedOut as error:
+            lost = self._lost.slow if skip_locked else self._lost.held
+            lost.add(workspace, took_s=time.monotonic() - started_s)
+            _log.warning("claim.passed_over", workspace=workspace, error=str(error))
+            return Refusal.SLOW, ""
         except Unavailable:
             raise
         except Exception:  # noqa: BLE001 (one workspace's defect must not keep a slot from every other one)

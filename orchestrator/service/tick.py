@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -15,13 +16,14 @@ from orchestrator.domain.events import Recorded
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.errors import BrokerUnavailable, Unavailable
+from orchestrator.errors import BrokerUnavailable, TimedOut, Unavailable
 from orchestrator.ports.store import CoreStore, Doorbell, Ids
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import DECIDES, Unit
 from orchestrator.ports.workspaces import Lease, Outlook
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
+from orchestrator.service.passed_over import Lost
 
 _log = structlog.get_logger("orchestrator")
 
@@ -30,6 +32,9 @@ PAGE = 100
 
 _MARKED_EVERY = timedelta(seconds=3)
 """How old the kept mark of a tick may be before a new one is written; `readyz` misses a beat after 10 s."""
+
+_SLOW_IN_A_ROW = 3
+"""So many windows that take too long, one after the other, are no windows' fault."""
 
 _TOGETHER = 20
 """How many share a transaction: a commit is most of what one costs, and others wait for its locks."""
@@ -53,12 +58,15 @@ class Looked:
 
 
 class Seen(Enum):
-    """What a look at one workspace came to. ``BUSY``: another transaction holds its row."""
+    """What a look at one workspace came to."""
 
     CHANGED = "changed"
     NOTHING = "nothing"
     BUSY = "busy"
+    """Another transaction holds its row."""
     FAILED = "failed"
+    SLOW = "slow"
+    """The database ended what was asked of it: it took too long."""
 
 
 def look(
@@ -68,33 +76,35 @@ def look(
     *,
     free_slots: Callable[[], int],
     running_most: int | None = None,
+    lost: Lost | None = None,
 ) -> Looked:
     """Look once. Two looks at a time are harmless: a row that one holds, the other passes over at first.
 
-    ``running_most`` bounds the cycles of all workers together: nobody is rung for what has no room.
-
-    Costs one statement where nothing is due, and a second one every few seconds: the tick's mark.
-    Raises ``StorageUnavailable``; the next tick finds everything again.
+    Costs one statement where nothing is due, and a second one every few seconds: the tick's mark. ``running_most``
+    bounds the cycles of all workers together: nobody is rung for what has no room. ``lost`` is what earlier looks of
+    this process lost their time on. Raises ``StorageUnavailable``; the next tick finds everything again.
     """
+    lost = lost or Lost()
     bells = _Bells(doorbell, most=max(2, 2 * free_slots()), running_most=running_most)
     seen: dict[str, Seen] = {}
     more = True
     while True:
-        outlook = _look_out(store, bells, seen)
-        found = [name for name in outlook.due if name not in seen][:PAGE]
+        resting = lost.slow.resting()
+        outlook = _look_out(store, bells, seen, resting)
+        found = [name for name in outlook.due if name not in seen and name not in resting][:PAGE]
         if not (found and more):
             break
         more = len(found) == PAGE
         for start in range(0, len(found), _TOGETHER):
-            seen |= _look_at_some(store, ids, found[start : start + _TOGETHER])
-    if _wait_for_busy(store, ids, seen):
-        outlook = _look_out(store, bells, seen)
+            seen |= _look_at_some(store, ids, found[start : start + _TOGETHER], lost)
+    if _wait_for_busy(store, ids, seen, lost):
+        outlook = _look_out(store, bells, seen, resting)
     if outlook.last_tick_at is None or outlook.now - outlook.last_tick_at >= _MARKED_EVERY:
         store.ticked()
     results = list(seen.values())
     return Looked(
         changed=results.count(Seen.CHANGED),
-        failed=results.count(Seen.FAILED),
+        failed=results.count(Seen.FAILED) + results.count(Seen.SLOW),
         rung=len(bells.rung),
         next_at=outlook.now if found else outlook.next_at,
         now=outlook.now,
@@ -103,11 +113,11 @@ def look(
     )
 
 
-def _look_out(store: CoreStore, bells: _Bells, seen: Mapping[str, Seen]) -> Outlook:
+def _look_out(store: CoreStore, bells: _Bells, seen: Mapping[str, Seen], resting: Collection[str]) -> Outlook:
     """Read what there is to do, beyond what was seen and is due still, and ring for what may start."""
-    still_due = sum(1 for result in seen.values() if result is not Seen.CHANGED)
+    passed = {name for name, result in seen.items() if result is not Seen.CHANGED} | set(resting)
     with store.read() as reader:
-        outlook = reader.outlook(PAGE + still_due, bells.most, running_most=bells.running_most)
+        outlook = reader.outlook(PAGE + len(passed), bells.most, running_most=bells.running_most)
     bells.ring(outlook.ready)
     return outlook
 
@@ -169,14 +179,32 @@ def _may_fold(state: WorkspaceState, policies: Policies, now: datetime, lease_un
     return found is not None and found.at <= now
 
 
-def _look_at_some(store: CoreStore, ids: Ids, workspaces: Sequence[str]) -> dict[str, Seen]:
-    """Look at some together; if that fails, at each alone, so that one defect stops nobody else."""
+def _look_at_some(store: CoreStore, ids: Ids, workspaces: Sequence[str], lost: Lost) -> dict[str, Seen]:
+    """Look at some together; if that fails, at each alone, so that one defect or slow window stops nobody else.
+
+    A database that is away is not tried again. One that lets ``_SLOW_IN_A_ROW`` of them wait is in trouble itself.
+    """
     try:
         return look_at(store, ids, workspaces)
+    except TimedOut as error:
+        _log.warning("tick.split", workspaces=len(workspaces), error=str(error))
     except Unavailable:
         raise
-    except Exception:  # noqa: BLE001 (whose it is is found and logged one by one)
-        return {name: _look_at_one(store, ids, name, skip_locked=True) for name in workspaces}
+    except Exception:  # noqa: BLE001, S110 (whose it is is found and logged one by one)
+        pass
+    seen: dict[str, Seen] = {}
+    in_a_row = 0
+    for name in workspaces:
+        started_s = time.monotonic()
+        try:
+            seen[name], in_a_row = _look_at_one(store, ids, name, skip_locked=True), 0
+        except TimedOut as error:
+            lost.slow.add(name, took_s=time.monotonic() - started_s)
+            _log.warning("tick.passed_over", workspace=name, error=str(error))
+            seen[name], in_a_row = Seen.SLOW, in_a_row + 1
+            if in_a_row == _SLOW_IN_A_ROW:
+                raise
+    return seen
 
 
 def _look_at_one(store: CoreStore, ids: Ids, workspace: str, *, skip_locked: bool) -> Seen:
@@ -189,17 +217,19 @@ def _look_at_one(store: CoreStore, ids: Ids, workspace: str, *, skip_locked: boo
         return Seen.FAILED
 
 
-def _wait_for_busy(store: CoreStore, ids: Ids, seen: dict[str, Seen]) -> bool:
+def _wait_for_busy(store: CoreStore, ids: Ids, seen: dict[str, Seen], lost: Lost) -> bool:
     """Look again at the rows that others held, this time waiting for each; return whether anything changed.
 
     Measured: eight writers of one workspace keep its row locked without a gap, so that passing it over again and
-    again folded its window 2 s late.
+    again folded its window 2 s late. A row that is held for long must not keep the tick from its end.
     """
-    changed = False
-    for workspace in [name for name, result in seen.items() if result is Seen.BUSY]:
+    changed, resting = False, lost.held.resting()
+    for workspace in [name for name, result in seen.items() if result is Seen.BUSY and name not in resting]:
+        started_s = time.monotonic()
         try:
             seen[workspace] = _look_at_one(store, ids, workspace, skip_locked=False)
-        except Unavailable as error:  # a row that is held for long must not keep the tick from its end
+        except Unavailable as error:
+            lost.held.add(workspace, took_s=time.monotonic() - started_s)
             _log.warning("tick.passed_over", workspace=workspace, error=str(error))
             break
         changed = changed or seen[workspace] is Seen.CHANGED

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from orchestrator.crash_points import crash_point
 from orchestrator.domain.encoding import canonical_json
 from orchestrator.domain.serving import SeenWorker, Serving
-from orchestrator.errors import RolledBack, StorageUnavailable
+from orchestrator.errors import OrchestratorError, RolledBack, StorageUnavailable, TimedOut
 from orchestrator.ports.inquiries import FILE_COUNTS, FileWrites
 from orchestrator.ports.sealing import StoredCheckpoint, Tile
 from orchestrator.ports.store import LOG_SUMS, Counters, Reader
@@ -138,7 +138,7 @@ class SqlEventStore(ABC):
                     yield transaction
                     transaction.flush()
                     if sql.failure is not None:
-                        raise RolledBack("the transaction had failed and was rolled back") from sql.failure
+                        raise _rolled_back_by(sql.failure) from sql.failure
                     crash_point("write.commit", transaction.appended)
             if transaction is not None:
                 crash_point("write.committed", transaction.appended)
@@ -312,6 +312,12 @@ class SqlEventStore(ABC):
         self.committing.close()
         self._engine.dispose()
         self._reserve.dispose()
+
+
+def _rolled_back_by(failure: OrchestratorError) -> RolledBack:
+    """Return what a transaction ends with in which a statement failed: whoever asked sees whether it took too long."""
+    kind = TimedOut if isinstance(failure, TimedOut) else RolledBack
+    return kind(f"the transaction was rolled back, as a statement of it had failed: {failure}")
 
 
 def _keep(sql: Statements, name: str, kept: Counters, expected_position: int) -> bool:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 
-from orchestrator.errors import StorageUnavailable
+from orchestrator.errors import StorageUnavailable, TimedOut
 from orchestrator.storage.bounded_connection import BoundedConnection
 from orchestrator.storage.engines import postgres_engine
 from orchestrator.storage.event_store import SqlEventStore
@@ -56,8 +56,15 @@ class PostgresEventStore(SqlEventStore):
         return _LAST_POSITION
 
     def _take_append_lock(self, sql: Statements) -> None:
-        """Take the lock in a statement of its own: the next one must see what was committed while waiting."""
-        sql.run(sa.select(sa.func.pg_advisory_xact_lock(APPEND_LOCK)))
+        """Take the lock in a statement of its own: the next one must see what was committed while waiting.
+
+        Who waits for it in vain waits for what all wait for: that is no ``TimedOut`` of the caller's workspaces.
+        """
+        try:
+            sql.run(sa.select(sa.func.pg_advisory_xact_lock(APPEND_LOCK)))
+        except TimedOut as error:
+            sql.failure = StorageUnavailable(f"another transaction keeps the lock of all appends: {error}")
+            raise sql.failure from error
 
     def _check_settings(self, sql: Statements) -> None:
         """Refuse a session in which a commit does not wait for the disk."""

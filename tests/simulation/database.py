@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from orchestrator.domain.serving import Serving
-from orchestrator.errors import RolledBack, StorageUnavailable
+from orchestrator.errors import RolledBack, StorageUnavailable, TimedOut
 from orchestrator.ports.store import CoreReader
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import AnswerT, Asked, Unit
@@ -75,7 +75,7 @@ class Locks:
         return name not in self._holders
 
     def acquire(self, name: str) -> None:
-        """Wait for a lock, for 5 s at most. Raises ``StorageUnavailable``."""
+        """Wait for a lock, for 5 s at most. Raises ``TimedOut``, for the append lock ``StorageUnavailable``."""
         thread = self._hub.current
         if thread is None:
             raise RuntimeError("only a simulated thread can lock")
@@ -93,7 +93,8 @@ class Locks:
             if thread in waiting:
                 waiting.remove(thread)
             if not woken:
-                raise StorageUnavailable("another transaction kept a lock for 5 s; try again")
+                kind = StorageUnavailable if name == APPEND else TimedOut
+                raise kind("another transaction kept a lock for 5 s; try again")
 
     def release(self, names: Collection[str]) -> None:
         for name in names:

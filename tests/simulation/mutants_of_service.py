@@ -116,7 +116,9 @@ def cursor_before_lock(planting: Planting) -> None:
 def no_re_send(planting: Planting) -> None:
     rung: WeakKeyDictionary[object, set[str]] = WeakKeyDictionary()
 
-    def look_out(store: SimulatedStore, bells: tick._Bells, seen: Mapping[str, tick.Seen]) -> Outlook:
+    def look_out(
+        store: SimulatedStore, bells: tick._Bells, seen: Mapping[str, tick.Seen], resting: Collection[str]
+    ) -> Outlook:
         """Ring once for each restart, when it has just been queued."""
         known = rung.setdefault(store, set())
         with store.memory.read() as reader:
@@ -128,7 +130,7 @@ def no_re_send(planting: Planting) -> None:
                 elif restart is not None:
                     known.add(restart.id + str(restart.cycles))
         rung_before = set(bells.rung)
-        outlook = _look_out(store, bells, seen)
+        outlook = _look_out(store, bells, seen, resting)
         bells.rung -= rung_before
         return outlook
 

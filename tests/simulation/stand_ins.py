@@ -13,12 +13,12 @@ from types import TracebackType
 
 import workers.lease_renewer
 import workers.tasks
-from orchestrator.service import announce, claim, dead_worker, drain, execute, lease, tick
+from orchestrator.service import announce, claim, dead_worker, drain, execute, lease, passed_over, tick
 from tests.simulation.hub import SECOND, Hub, Thread
 
-SIMULATED = (drain, execute, lease, workers.tasks, workers.lease_renewer)
+SIMULATED = (claim, drain, execute, lease, passed_over, tick, workers.tasks, workers.lease_renewer)
 """Every module of the product that waits."""
-LOGGING = (*SIMULATED, announce, claim, dead_worker, tick)
+LOGGING = (*SIMULATED, announce, dead_worker)
 
 
 class _Now:

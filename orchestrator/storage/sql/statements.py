@@ -17,6 +17,7 @@ from orchestrator.errors import (
     OrchestratorError,
     RolledBack,
     StorageUnavailable,
+    TimedOut,
     Unreadable,
 )
 
@@ -28,7 +29,8 @@ statement anew at each use (measured: 240 instead of 60 us)."""
 
 _SCHEMA_MISSING = {"42P01", "42703"}  # undefined_table, undefined_column
 _REFUSED = {"42501"}  # insufficient_privilege
-_ROLLED_BACK = {"55P03", "57014", "40P01", "40001"}  # lock_timeout, statement_timeout, deadlock, serialization
+_ROLLED_BACK = {"40P01", "40001"}  # deadlock_detected, serialization_failure
+_TOOK_TOO_LONG = {"57014", "55P03"}  # query_canceled, lock_not_available
 _STANDBY = {"0A000"}  # feature_not_supported: what a standby answers to BEGIN READ WRITE
 _OUT_OF_TIME = "timestamp too"  # psycopg of `infinity` and of years that Python does not have
 _BYTES = "JSON cannot hold BLOB"  # SQLite's of a column of text or numbers into which somebody has put bytes
@@ -145,6 +147,8 @@ def own_error(error: exc.SQLAlchemyError) -> OrchestratorError:
         )
     if code in _ROLLED_BACK:
         return RolledBack(f"the database does not serve now: {said}; try again")
+    if code in _TOOK_TOO_LONG:
+        return TimedOut(f"the database ended a statement that took too long: {said}; try again")
     plain = isinstance(error, exc.DatabaseError) and type(error) is exc.DatabaseError
     if isinstance(error, _UNAVAILABLE) or plain or code in _STANDBY or _OUT_OF_TIME in said:
         return _unserved(said)
