@@ -110,13 +110,17 @@ class VirtualFleet:
 
     def _wakes_at(self, state: WorkspaceState) -> datetime | None:
         found = due(state, self.log.policy(state.workspace))
-        cycle = state.cycle
         instants = [
             found.at if found else None,
             state.hold.until if state.hold else None,
-            self.log.leases[state.workspace].until if cycle is not None and cycle.id in self._unrenewed else None,
+            self._lease_until(state),
         ]
         return min((at for at in instants if at is not None), default=None)
+
+    def _lease_until(self, state: WorkspaceState) -> datetime | None:
+        """Return when the lease of a cycle ends that nobody renews."""
+        cycle = state.cycle
+        return self.log.leases[state.workspace].until if cycle is not None and cycle.id in self._unrenewed else None
 
     def _plan_tick(self, workspace: str, wakes_at: datetime) -> None:
         late = self._random.uniform(0.001, 0.05)
@@ -135,7 +139,9 @@ class VirtualFleet:
     def _tick(self, workspace: str) -> None:
         files = self.log.waiting_files(workspace)
         before = self.log.state(workspace)
-        self.log.carry_out(workspace, cmd.Tick(restart_id=self.log.ids.new("rst"), files=files))
+        lease_until = self._lease_until(before)
+        tick = cmd.Tick(restart_id=self.log.ids.new("rst"), files=files, lease_until=lease_until)
+        self.log.carry_out(workspace, tick)
         self.count_ended(before)
 
     def _claim(self, workspace: str) -> None:

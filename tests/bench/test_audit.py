@@ -66,6 +66,8 @@ def test_generated_log_has_what_logs_have(folder: Path) -> None:
     needed = {"FileWritten", "RestartQueued", "CycleSucceeded", "CycleFailed", "CycleAbandoned", "RestartRequested"}
 
     assert needed <= types <= EVENT_TYPES.keys()
+    reasons = "SELECT DISTINCT json_extract(data, '$.reason') FROM events WHERE type = 'CycleAbandoned'"
+    assert ("lease_expired",) in rows(of(folder), reasons)
 
 
 def test_generator_is_deterministic(folder: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from orchestrator.storage.urls import database_url
 from tests.servers.postgres import PostgresServer
 from tests.storage.plans import plan_of, scans
 
-EVENTS = 8_000
+EVENTS = 20_000
 SUBJECTS = 5
 
 
