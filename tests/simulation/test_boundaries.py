@@ -70,8 +70,10 @@ def test_every_module_that_waits_is_simulated() -> None:
 
 
 def test_processes_are_killed_at_boundaries_of_every_kind() -> None:
-    points = run_seeds(range(120)).crash_points()
+    figures = run_seeds(range(120))
+    points = figures.crash_points()
     hit = {name.rpartition(" ")[2] for name, times in points.items() if times}
 
     assert hit == {stage for stages in STAGES.values() for stage in stages}
     assert sum(times > 0 for times in points.values()) >= 0.8 * len(ALL)
+    assert not figures.failures

@@ -142,10 +142,15 @@ class _OneWorker(Production):
         """Run it until the test's end; then it, or who came after it, stops in order."""
         first = self.run("worker-1", "worker") if forked else self.run_unforked("worker-1", "worker")
         first.await_output(re.compile("worker.started"))
-        yield first
-        last = self.processes["worker-1"]
-        last.signal(signal.SIGTERM)
-        assert last.wait(STOPS_WITHIN_S) == 0, last.tail()
+        try:
+            yield first
+            last = self.processes["worker-1"]
+            last.signal(signal.SIGTERM)
+            assert last.wait(STOPS_WITHIN_S) == 0, last.tail()
+        finally:
+            for process in (first, self.processes["worker-1"]):
+                if process.alive:
+                    process.kill()
 
 
 @pytest.fixture(scope="module")
