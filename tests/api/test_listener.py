@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from orchestrator.api import recent as recent_module
 from orchestrator.api import tail as tail_module
 from orchestrator.api.listener import Archive, Listener
 from orchestrator.api.recent import Recent
 from orchestrator.api.tail import LogTail
+from orchestrator.api.watches import SETTLING
 from orchestrator.domain.policy import Policy
 from orchestrator.ports.store import EventFilter
 from orchestrator.service.change_policy import note_floor
@@ -39,6 +41,7 @@ class Follower:
 
     wanted: EventFilter
     rng: random.Random
+    patience_s: float
     got: list[int] = field(default_factory=list)
 
     async def follow(self, store: MemoryEventStore, archive: Archive, tail: LogTail, newest: int) -> None:
@@ -46,7 +49,7 @@ class Follower:
         with tail.watching(self.wanted.workspace, types, after=newest, reads=True) as watch:
             listener = Listener(archive, tail, watch, self.wanted)
             while not watch.ended:
-                self.got += [int(found) for found in _ID.findall(await listener.frames(0.02))]
+                self.got += [int(found) for found in _ID.findall(await listener.frames(self.patience_s))]
                 if self.rng.random() < 0.2:
                     await asyncio.sleep(self.rng.random() * 0.05)
 
@@ -55,28 +58,29 @@ def new_follower(rng: random.Random, newest: int) -> Follower:
     after = rng.choice([0, rng.randint(0, newest), newest])
     workspace = rng.choice([None, None, *WORKSPACES, "nobody"])
     types = rng.choice([(), (), ("WorkspaceRegistered",), ("FileWritten", "PolicyChanged")])
-    return Follower(EventFilter(after=after, workspace=workspace, types=types), rng)
+    return Follower(EventFilter(after=after, workspace=workspace, types=types), rng, rng.choice([0.02, 3_600.0]))
 
 
 async def run(store: MemoryEventStore, rng: random.Random) -> list[Follower]:
     tail, archive = LogTail(store), Archive(store)
     tail.recent = Recent(most_events=rng.choice([1, 7, 50, 5_000]), most_bytes=rng.choice([1, 3_000, 10_000_000]))
     followers: list[Follower] = []
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(60):
-            if len(followers) < 12 and rng.random() < 0.4:
-                with store.read() as reader:
-                    newest = reader.last_position()
-                followers.append(new_follower(rng, newest))
-                tasks.create_task(followers[-1].follow(store, archive, tail, newest))
-            append(store, rng)
-            tail.nudge()
-            await asyncio.sleep(rng.random() * 0.004)
-        with store.read() as reader:
-            wanted = [[event.position for event in reader.events(all_of(each.wanted))] for each in followers]
-        enough = functools.partial(have_enough, followers, wanted)
-        await asyncio.to_thread(wait_until, enough, what="all have what they want", timeout_s=30)
-        tail.stop()
+    with tail.watching("a", SETTLING, after=0):  # one who reads nothing: until others come, memory holds nothing
+        async with asyncio.TaskGroup() as tasks:
+            for step in range(80):
+                if step > 20 and len(followers) < 12 and rng.random() < 0.4:
+                    with store.read() as reader:
+                        newest = reader.last_position()
+                    followers.append(new_follower(rng, newest))
+                    tasks.create_task(followers[-1].follow(store, archive, tail, newest))
+                append(store, rng)
+                tail.nudge()
+                await asyncio.sleep(rng.random() * 0.004)
+            with store.read() as reader:
+                wanted = [[event.position for event in reader.events(all_of(each.wanted))] for each in followers]
+            enough = functools.partial(have_enough, followers, wanted)
+            await asyncio.to_thread(wait_until, enough, what="all have what they want", timeout_s=30)
+            tail.stop()
     assert [each.got for each in followers] == wanted
     return followers
 
@@ -95,6 +99,7 @@ def test_each_gets_each_wanted_event_once(seed: int, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tail_module, "_SHORTEST_S", 0.001)
     monkeypatch.setattr(tail_module, "_LONGEST_S", 0.01)
     monkeypatch.setattr(tail_module, "_PAGE", rng.choice([3, 500]))
+    monkeypatch.setattr(recent_module, "_CHUNK_BYTES", rng.choice([1, 2_000, 64_000]))
     store = MemoryEventStore()
     note_floor(store, IDS, Policy())
     followers = asyncio.run(run(store, rng))
