@@ -89,26 +89,25 @@ def read_outlook(sql: Statements, time: DatabaseTime, due_most: int, ready_most:
 
 @_kept
 def _due_alone(time: DatabaseTime, limit: int) -> sa.Executable:
-    return sa.union_all(*_due(time.store_time(), limit))
+    return sa.union_all(*_due(_clock(time).now, limit))
 
 
 @_kept
 def _ready_alone(time: DatabaseTime, dialect: str, limit: int, wanted: Startable) -> sa.Executable:
-    return _ready(time.store_time(), dialect, limit, wanted)
+    return _ready(_clock(time).now, dialect, limit, wanted)
 
 
 @_kept
 def _later_alone(time: DatabaseTime) -> sa.Executable:
-    return sa.union_all(*_later(time.store_time()))
+    return sa.union_all(*_later(_clock(time).now))
 
 
 @_kept
 def _outlook(time: DatabaseTime, dialect: str, due_most: int, ready_most: int, wanted: Startable) -> sa.Executable:
-    """Return the statement, whose instant is read once for all its branches."""
-    read = sa.select(time.clock().label("wall"), time.store_time().label("at")).cte("clock")
-    now = sa.select(read.c.at).scalar_subquery()
+    clock = _clock(time)
+    now = clock.now
     parts = {
-        "now": [sa.select(sa.null(), read.c.wall)],
+        "now": [sa.select(sa.null(), clock.read.c.wall)],
         "due": _due(now, due_most),
         "ready": [_ready(now, dialect, ready_most, wanted)],
         "next": _later(now),
@@ -117,6 +116,22 @@ def _outlook(time: DatabaseTime, dialect: str, due_most: int, ready_most: int, w
         "ticked": [sa.select(sa.null(), heartbeats.c.at).where(heartbeats.c.name == _written(TICK))],
     }
     return sa.union_all(*(_named(part, branch) for part, branches in parts.items() for branch in branches))
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """The clock and the store's time, read once in a statement for all its branches."""
+
+    read: sa.CTE
+
+    @property
+    def now(self) -> Now:
+        """Return the store's time."""
+        return sa.select(self.read.c.at).scalar_subquery()
+
+
+def _clock(time: DatabaseTime) -> _Clock:
+    return _Clock(sa.select(time.clock().label("wall"), time.store_time().label("at")).cte("clock"))
 
 
 def _due(now: Now, limit: int) -> list[Branch]:
