@@ -125,7 +125,7 @@ def test_a_run_lasts_at_least_half_an_hour_with_three_workspaces_and_a_fault() -
     ],
 )
 def test_a_planted_defect_is_found(name: str) -> None:
-    assert detect(name, first=0, most=60, finds=1).right
+    assert detect(name, first=0, most=200, finds=1).right
 
 
 @pytest.mark.parametrize("name", [name for name, mutant in MUTANTS.items() if mutant.equivalent is not None])
