@@ -23,11 +23,13 @@ _WORKER = (
     "change.committed",
     "write.begin",
     "write.locked",
+    "write.step",
     *(f"write.{point}/{event}" for event in _EVENTS for point in ("appended", "commit", "committed")),
 )
 _API = (
     "write.begin",
     "write.locked",
+    "write.step",
     "write.appended/FileWritten",
     "write.commit/FileWritten",
     "write.committed/FileWritten",
