@@ -244,7 +244,7 @@ def _fold(replayed: Replayed, reader: CoreReader, progress: Progress) -> None:
 def _compared(replayed: Replayed, reader: CoreReader) -> list[Difference]:
     replayed.compare_unsettled()
     layers = {scope: canonical_json(layer) for scope, layer in replayed.layers.items()}
-    stored = {scope: canonical_json(layer) for scope, layer in reader.policies().layers.items()}
+    stored = {layer.scope: canonical_json(layer) for layer in reader.policy_layers()}
     return [
         *_workspace_differences(replayed, reader),
         *replayed.differences,

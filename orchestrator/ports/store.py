@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.domain.events import Cause, Recorded, Waiver
-from orchestrator.domain.policy import Policies
+from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.domain.serving import Serving
 from orchestrator.domain.snapshot import Snapshot
@@ -134,6 +134,13 @@ class CoreReader(Presence, Protocol):
 
     def policies(self) -> Policies:
         """Return the stored policy layers."""
+        ...
+
+    def policy_layers(self) -> list[PolicyLayer]:
+        """Return the layers as they lie there, read now, for whoever compares them: ``policies`` may keep decoded ones.
+
+        Both are the same unless somebody has changed the rows by hand.
+        """
         ...
 
     def event(self, event: str) -> Recorded | None:

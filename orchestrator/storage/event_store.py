@@ -30,6 +30,7 @@ from orchestrator.storage.committing import Committing, OneByOne
 from orchestrator.storage.revisions import check_current
 from orchestrator.storage.sql import checkpoints, file_writes, lease_renewal, presence
 from orchestrator.storage.sql.database_time import LAST_RECORDED_AT, DatabaseTime
+from orchestrator.storage.sql.policy_cache import PolicyCache
 from orchestrator.storage.sql.queue import TICK
 from orchestrator.storage.sql.reader import SqlReader
 from orchestrator.storage.sql.schema import (
@@ -62,6 +63,7 @@ class SqlEventStore(ABC):
         """``reserve`` has a connection for leases alone: slow readers that hold all others must not cost one."""
         self._engine, self._reserve = engine, reserve
         self._time = time
+        self._policies = PolicyCache()
         self.committing: Committing = OneByOne(self)
         """How units are committed: one by one, until a process that has many at a time says otherwise."""
 
@@ -168,7 +170,7 @@ class SqlEventStore(ABC):
             existing.update(sql.run(sa.select(workspaces.c.id).where(some)).scalars())
         if existing and not skip_locked:
             return None
-        return SqlTransaction(sql, held, set(missing) - existing, self._instants(sql), told)
+        return SqlTransaction(sql, held, set(missing) - existing, self._instants(sql), told, self._policies)
 
     def _hold_open_windows(self, sql: Statements, fleet: str | None) -> SqlTransaction | None:
         """Lock rows, or return None if another window was opened before the append lock was ours."""
@@ -179,7 +181,7 @@ class SqlEventStore(ABC):
         self._place_old(sql, held)
         if not set(sql.run(sa.select(workspaces.c.id).where(open_ones)).scalars()) <= held.keys():
             return None
-        return SqlTransaction(sql, held, (), self._instants(sql), Told())
+        return SqlTransaction(sql, held, (), self._instants(sql), Told(), self._policies)
 
     def _lock(self, sql: Statements, wanted: sa.Select[*tuple[Any, ...]], *, skip_locked: bool) -> Held:
         locked = wanted.order_by(workspaces.c.id).with_for_update(skip_locked=skip_locked, of=workspaces)
@@ -228,7 +230,7 @@ class SqlEventStore(ABC):
     def read(self) -> Iterator[Reader]:
         """Open a reading transaction."""
         with self._reading() as sql:
-            yield SqlReader(sql, self._time)
+            yield SqlReader(sql, self._time, self._policies)
 
     def renew_leases(self, held: Mapping[str, tuple[int, int]]) -> Renewed:
         """Renew leases, given as workspace -> (fence, lease in ms), all in one statement that waits for no row."""

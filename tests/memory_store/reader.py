@@ -12,7 +12,7 @@ import msgspec
 from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.domain.decide import is_served
 from orchestrator.domain.events import FileWritten, Recorded
-from orchestrator.domain.policy import Policies
+from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need, SeenWorker, Serving
@@ -63,6 +63,10 @@ class MemoryReader:
     def policies(self) -> Policies:
         """Return the stored policy layers."""
         return Policies(layers=self._content.policies)
+
+    def policy_layers(self) -> list[PolicyLayer]:
+        """Return the layers as they lie there."""
+        return list(self._content.policies.values())
 
     def event(self, event: str) -> Recorded | None:
         """Return an event by its id."""

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 
 from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.domain.events import Recorded, WritesWaived
-from orchestrator.domain.policy import Policies
+from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need, SeenWorker, Serving
 from orchestrator.domain.state import Phase
@@ -22,8 +22,10 @@ from orchestrator.ports.workspaces import KeptRow, OpenCycle, Outlook, StoredWor
 from orchestrator.storage.sql import presence, queue, rows
 from orchestrator.storage.sql import shared_reads as lookups
 from orchestrator.storage.sql.checkpoints import SqlSeals
+from orchestrator.storage.sql.database_time import DatabaseTime
 from orchestrator.storage.sql.event_pages import event_page
 from orchestrator.storage.sql.inquiries import SqlInquiries
+from orchestrator.storage.sql.policy_cache import PolicyCache, stored_layers
 from orchestrator.storage.sql.restart_pages import restart_page
 from orchestrator.storage.sql.schema import (
     IS_WAIVER,
@@ -37,7 +39,7 @@ from orchestrator.storage.sql.schema import (
     restarts,
     workspaces,
 )
-from orchestrator.storage.sql.statements import ONE
+from orchestrator.storage.sql.statements import ONE, Statements
 from orchestrator.storage.sql.verification import read_verification, read_verified
 from orchestrator.storage.sql.workspace_rows import kept_row, spelled_workspace, to_compare, to_read, workspace_of
 
@@ -50,6 +52,10 @@ _TOLD = [events.c[name] for name in rows.TOLD]
 
 class SqlReader(SqlInquiries):
     """``Reader`` over ``Statements``."""
+
+    def __init__(self, sql: Statements, time: DatabaseTime, policies: PolicyCache) -> None:
+        super().__init__(sql, time)
+        self._policies = policies
 
     @property
     def seals(self) -> SqlSeals:
@@ -97,7 +103,11 @@ class SqlReader(SqlInquiries):
 
     def policies(self) -> Policies:
         """Return the stored policy layers."""
-        return lookups.policies(self._sql)
+        return self._policies.read(self._sql)
+
+    def policy_layers(self) -> list[PolicyLayer]:
+        """Return the layers as they lie there now, however lately they were read."""
+        return stored_layers(self._sql, sa.true())
 
     def event(self, event: str) -> Recorded | None:
         """Return an event by its id."""

@@ -263,8 +263,9 @@ policies = sa.Table(
     sa.Column("scope", sa.Text, primary_key=True),
     sa.Column("policy", sa.Text, nullable=False),
     sa.Column("version", NUMBER, nullable=False),
+    sa.Index("ix_policies_version", "version"),
 )
-"""The stored policy layers: ``settings``, ``default``, ``fleet:NAME``."""
+"""The stored policy layers: ``settings``, ``default``, ``fleet:NAME``. A change has a version above all before it."""
 
 idempotency_keys = sa.Table(
     "idempotency_keys",

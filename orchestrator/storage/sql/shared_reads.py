@@ -7,11 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.domain.policy import Policies
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.storage.sql import rows
 from orchestrator.storage.sql.schema import Instant, events, restarts
-from orchestrator.storage.sql.schema import policies as policies_table
 from orchestrator.storage.sql.statements import ONE, Statements
 
 HOLDING = (RestartState.SUCCEEDED, RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING)
@@ -25,12 +23,6 @@ _COLUMNS = [
 ]
 """Instants as the driver gives them: decoding the record as a whole is several times faster than column by column."""
 _ONE_TEXT = [sa.func.json_array(*_COLUMNS, type_=sa.types.NullType())]
-
-
-def policies(sql: Statements) -> Policies:
-    """Return the stored policy layers."""
-    layers = [rows.policy_layer_of(row) for row in sql.run(sa.select(policies_table)).mappings()]
-    return Policies(layers={layer.scope: layer for layer in layers})
 
 
 def restart(sql: Statements, restart_id: str) -> RestartProjection | None:

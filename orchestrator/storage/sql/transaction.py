@@ -25,6 +25,7 @@ from orchestrator.ports.workspaces import Lease, StoredWorkspace
 from orchestrator.storage.sql import flush, presence, rows
 from orchestrator.storage.sql import shared_reads as lookups
 from orchestrator.storage.sql.changes import Changes
+from orchestrator.storage.sql.policy_cache import PolicyCache
 from orchestrator.storage.sql.schema import IS_WRITE, NOT_A_WRITE, events, leases, workspaces
 from orchestrator.storage.sql.statements import Statements
 from orchestrator.storage.sql.told import Told, answered, leases_of, recorded_under
@@ -44,9 +45,15 @@ class SqlTransaction:
     """``Transaction`` over ``Statements``; ``held`` are the locked rows, ``absent`` the ids that have none."""
 
     def __init__(
-        self, sql: Statements, held: Mapping[str, Found], absent: Collection[str], instants: Instants, told: Told
+        self,
+        sql: Statements,
+        held: Mapping[str, Found],
+        absent: Collection[str],
+        instants: Instants,
+        told: Told,
+        cache: PolicyCache,
     ) -> None:
-        self._sql, self._held, self._told = sql, held, told
+        self._sql, self._held, self._told, self._cache = sql, held, told, cache
         self._writable = frozenset(held) | frozenset(absent)
         self._done = self._at_hand = Changes()
         self._position = instants.last_position
@@ -101,9 +108,9 @@ class SqlTransaction:
         return tuple(self._held)
 
     def policies(self) -> Policies:
-        """Return the stored policy layers, as they are at this instant."""
+        """Return the stored policy layers, as they are at this instant: only who holds the append lock changes one."""
         if self._policies is None:
-            self._policies = lookups.policies(self._sql)
+            self._policies = self._cache.read(self._sql)
         changed = self._done.layers | self._at_hand.layers
         return Policies(layers={**self._policies.layers, **changed}) if changed else self._policies
 
