@@ -10,8 +10,28 @@ branch_labels = None
 depends_on = None
 
 
+_FORETELL = """
+DO $$
+DECLARE
+    named text;
+BEGIN
+    FOR named IN
+        SELECT DISTINCT grantee FROM information_schema.role_column_grants
+        WHERE table_schema = current_schema() AND table_name = 'events' AND privilege_type = 'INSERT'
+            AND grantee NOT IN (current_user, 'PUBLIC')
+    LOOP
+        EXECUTE format(
+            'GRANT SELECT ON SEQUENCE %s TO %I', pg_get_serial_sequence('events', 'position'), named
+        );
+    END LOOP;
+END
+$$
+"""
+
+
 def upgrade() -> None:
     _upgrade_policies()
+    _let_appenders_foretell_positions()
 
 
 def downgrade() -> None:
@@ -21,6 +41,12 @@ def downgrade() -> None:
 def _upgrade_policies() -> None:
     """A process keeps the decoded layers, and asks before it uses them whether there is a newer version."""
     op.create_index("ix_policies_version", "policies", ["version"])
+
+
+def _let_appenders_foretell_positions() -> None:
+    """Whoever appends may see the last position from here on, also where this upgrade is not told the app's role."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(_FORETELL)
 
 
 def _downgrade_policies() -> None:

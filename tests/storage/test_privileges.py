@@ -7,6 +7,7 @@ deployment, which all connect as it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import psycopg
@@ -15,7 +16,7 @@ from psycopg import errors, sql
 
 from orchestrator.errors import InvalidInput, StorageUnavailable
 from orchestrator.ports.store import EventFilter
-from orchestrator.storage.migrate import upgrade
+from orchestrator.storage.migrate import downgrade, upgrade
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.privileges import PRIVILEGES, VERSIONS, Roles
 from orchestrator.storage.sql.schema import metadata
@@ -174,6 +175,17 @@ def test_grants_are_brought_to_the_same_state_at_every_migrate(owned: Owned) -> 
     upgrade(owned.url, BOTH)
     assert privileges_of(owned) == first
     refused(as_login(owned.url, APP), ["SELECT nextval('events_position_seq')"])
+
+
+def test_an_upgrade_that_is_told_no_role_lets_the_app_go_on(owned: Owned) -> None:
+    """Revision 0005: whoever appends foretells positions, and has to see the last one for that."""
+    upgrade(owned.url, BOTH)
+    downgrade(owned.url, "0004")
+    owned.run(f"REVOKE ALL ON SEQUENCE events_position_seq FROM {APP_ROLE}")
+    upgrade(owned.url)
+    with closing(open_store(as_login(owned.url, APP))) as store:
+        log(store, file_written())
+    refused(as_login(owned.url, READER), ["SELECT last_value FROM events_position_seq"])
 
 
 def test_a_missing_role_is_made_where_the_owner_may(owned: Owned) -> None:
