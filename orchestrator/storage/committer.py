@@ -188,7 +188,7 @@ class Committer:
             if isinstance(outcome, Busy):
                 passed_over.append(waiting)
             else:
-                waiting.tell(outcome)
+                _tell(waiting, outcome)
         if passed_over:
             self._put_back(passed_over)
 
@@ -199,3 +199,10 @@ class Committer:
                 waiting.busy_since_s = waiting.busy_since_s or now_s
                 self._line.busy.appendleft(waiting)
             self._changed.notify_all()
+
+
+def _tell(waiting: _Waiting, outcome: Answered | Refused) -> None:
+    try:
+        waiting.tell(outcome)
+    except Exception:  # noqa: BLE001 (whoever cannot be told must not keep the others from their answers)
+        _log.exception("commit.not_told", unit=waiting.unit.name)
