@@ -190,8 +190,8 @@ def _look_at_some(store: CoreStore, ids: Ids, workspaces: Sequence[str], lost: L
         _log.warning("tick.split", workspaces=len(workspaces), error=str(error))
     except Unavailable:
         raise
-    except Exception:  # noqa: BLE001, S110 (whose it is is found and logged one by one)
-        pass
+    except Exception as error:  # noqa: BLE001 (whose it is is found and logged one by one)
+        _log.warning("tick.split", workspaces=len(workspaces), error=repr(error))
     seen: dict[str, Seen] = {}
     in_a_row = 0
     for name in workspaces:

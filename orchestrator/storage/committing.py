@@ -111,8 +111,15 @@ def _commit_together(store: Writing, units: Sequence[AnyUnit], *, skip_locked: b
     workspaces = {name for unit in units for name in unit.workspaces}
     deciding = {name for unit in units if unit.asked.decides for name in unit.workspaces}
     asked = [unit.asked for unit in units if unit.asked.sources or unit.asked.answers]
-    with store.write(workspaces, skip_locked=skip_locked, asked=asked, deciding=deciding) as tx:
-        return [_step(tx, unit) for unit in units]
+    outcomes: list[Outcome] = []
+    try:
+        with store.write(workspaces, skip_locked=skip_locked, asked=asked, deciding=deciding) as tx:
+            outcomes += [_step(tx, unit) for unit in units]
+    except RolledBack:
+        if len(units) == 1 and outcomes and isinstance(outcomes[0], Refused):
+            return outcomes  # its own statement failed, and with it the transaction: its own error says more
+        raise
+    return outcomes
 
 
 def _step(tx: Transaction, unit: AnyUnit) -> Outcome:

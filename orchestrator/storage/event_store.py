@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from orchestrator.crash_points import crash_point
 from orchestrator.domain.encoding import canonical_json
 from orchestrator.domain.serving import SeenWorker, Serving
-from orchestrator.errors import OrchestratorError, RolledBack, StorageUnavailable, TimedOut
+from orchestrator.errors import RolledBack, StorageUnavailable
 from orchestrator.ports.inquiries import FILE_COUNTS, FileWrites
 from orchestrator.ports.sealing import StoredCheckpoint, Tile
 from orchestrator.ports.store import LOG_SUMS, Counters, Reader
@@ -138,9 +138,9 @@ class SqlEventStore(ABC):
                 if transaction is not None:
                     crash_point("write.locked")
                     yield transaction
+                    if sql.failure is not None:  # nothing can be written any more
+                        raise _refused_by(sql.failure) from sql.failure
                     transaction.flush()
-                    if sql.failure is not None:
-                        raise _rolled_back_by(sql.failure) from sql.failure
                     crash_point("write.commit", transaction.appended)
             if transaction is not None:
                 crash_point("write.committed", transaction.appended)
@@ -316,9 +316,12 @@ class SqlEventStore(ABC):
         self._reserve.dispose()
 
 
-def _rolled_back_by(failure: OrchestratorError) -> RolledBack:
-    """Return what a transaction ends with in which a statement failed: whoever asked sees whether it took too long."""
-    kind = TimedOut if isinstance(failure, TimedOut) else RolledBack
+def _refused_by(failure: Exception) -> StorageUnavailable:
+    """Return what a transaction ends with in which a statement failed.
+
+    Whoever asked sees whether that took too long, and whether the database is away altogether.
+    """
+    kind = type(failure) if isinstance(failure, StorageUnavailable) else RolledBack
     return kind(f"the transaction was rolled back, as a statement of it had failed: {failure}")
 
 

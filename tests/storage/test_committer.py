@@ -10,14 +10,17 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy as sa
+from sqlalchemy import exc
 
-from orchestrator.errors import Conflict, Overloaded, StorageUnavailable
+from orchestrator.errors import Conflict, MigrationsPending, Overloaded, StorageUnavailable, TimedOut
 from orchestrator.ports.store import EventFilter, EventStore
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import Answered, Refused, Unit
 from orchestrator.storage.committer import Committer
 from orchestrator.storage.event_store import SqlEventStore
 from orchestrator.storage.opening import open_store
+from orchestrator.storage.sql.transaction import SqlTransaction
 from tests.storage.samples import file_written, put, requested, state
 
 
@@ -127,6 +130,32 @@ def test_what_the_database_refuses_fails_alone(sharing: SqlEventStore) -> None:
     with pytest.raises(Conflict):
         bad.result(20)
     assert sorted(path for path in paths(sharing) if path) == sorted(f"p{number}" for number in range(12))
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [("SELECT pg_sleep(10)", TimedOut), ("SELECT 1/0", exc.DataError), ("SELECT * FROM nowhere", MigrationsPending)],
+)
+def test_a_statement_that_fails_in_a_step_fails_its_unit_alone(
+    postgres_url: str, words: str, error: type[Exception]
+) -> None:
+    """PostgreSQL then refuses the whole transaction, whatever the other steps do."""
+
+    def ask(tx: Transaction) -> None:
+        assert isinstance(tx, SqlTransaction)
+        tx._sql.run(sa.text(words))
+
+    url = f"{postgres_url}?options=-c%20statement_timeout=300ms"
+    with closing(open_store(url, shares_commits=True)) as store:
+        stopper = Stopper(store)
+        good = [submitted(store, writing(f"p{number}")) for number in range(3)]
+        bad = submitted(store, Unit(name="ask", workspaces=("ws",), step=ask))
+        good.append(submitted(store, writing("p3")))
+        stopper.let_go()
+        assert len({answer.result(20) for answer in good}) == 4
+        with pytest.raises(error):
+            bad.result(20)
+        assert sorted(path for path in paths(store) if path) == ["p0", "p1", "p2", "p3"]
 
 
 def test_more_than_may_wait_are_told_to_come_again_and_nothing_is_dropped(sqlite_url: str) -> None:

@@ -47,7 +47,7 @@ class Statements:
 
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
-        self.failure: OrchestratorError | None = None
+        self.failure: Exception | None = None
 
     @property
     def dialect(self) -> str:
@@ -63,8 +63,7 @@ class Statements:
         try:
             return self.connection.execute(statement, rows)
         except exc.SQLAlchemyError as error:
-            self.failure = ours = own_error(error)
-            raise ours from error
+            raise self._failed(error) from error
 
     def run_text(self, text: str, values: Any) -> sa.CursorResult[*tuple[Any, ...]]:
         """Execute plain SQL of this database's own spelling: a tuple of values, or for SQLite a list of them.
@@ -74,8 +73,13 @@ class Statements:
         try:
             return self.connection.exec_driver_sql(text, values)
         except exc.SQLAlchemyError as error:
-            self.failure = ours = own_error(error)
-            raise ours from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: exc.SQLAlchemyError) -> OrchestratorError:
+        """Note that the transaction is lost; return the product's error. This program's own mistakes are raised."""
+        self.failure = error
+        self.failure = ours = own_error(error)
+        return ours
 
     def fetch(self, statement: sa.Executable) -> list[tuple[Any, ...]]:
         """Return all rows as the driver made them: for passes over the whole log, where SQLAlchemy's rows cost a third.
@@ -87,7 +91,8 @@ class Statements:
         try:
             return list(cursor.fetchall())
         except self.connection.dialect.loaded_dbapi.Error as error:
-            raise _unserved(str(error)) from error
+            self.failure = ours = _unserved(str(error))
+            raise ours from error
         finally:
             result.close()
 
