@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
-import sqlalchemy as sa
 
 from orchestrator.domain.commands import RequestRestart
 from orchestrator.domain.events import Trigger
@@ -27,6 +26,7 @@ from orchestrator.service.record import AutoRegistration, Write, record_writes
 from orchestrator.service.tick import look
 from orchestrator.storage.opening import open_store
 from orchestrator.time_ordered_ids import TimeOrderedIds
+from tests.sent_statements import statements
 from tests.service.world import Scripted, drainer
 
 IDS = TimeOrderedIds()
@@ -67,22 +67,6 @@ def costed(request: pytest.FixtureRequest) -> Iterator[Costed]:
     costed.write(1, workspaces=10)
     yield costed
     store.close()
-
-
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """Give the statements that any engine sends inside the block."""
-    sent: list[str] = []
-
-    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
-        if not statement.startswith("BEGIN"):
-            sent.append(statement)
-
-    sa.event.listen(sa.Engine, "before_cursor_execute", note)
-    try:
-        yield sent
-    finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", note)
 
 
 def registered(store: EventStore, workspace: str, fleet: str) -> None:

@@ -67,9 +67,8 @@ class _Line:
 class Committer:
     """Carries units out for one store, from any number of threads. Its own threads begin with the first unit."""
 
-    def __init__(self, store: Writing, *, waiting_most: int = WAITING_MOST, company_s: float = 0.0) -> None:
-        """``company_s``: how long a unit that finds nobody else waits for company; only worth it on slow disks."""
-        self._store, self._waiting_most, self._company_s = store, waiting_most, company_s
+    def __init__(self, store: Writing, *, waiting_most: int = WAITING_MOST) -> None:
+        self._store, self._waiting_most = store, waiting_most
         self._line = _Line()
         self._awaited: _Waiting | None = None
         self._changed = threading.Condition()
@@ -127,8 +126,6 @@ class Committer:
         """Wait for something to do and take it; empty once everything is done and nothing more may come."""
         with self._changed:
             self._changed.wait_for(lambda: self._has_work() or self._is_over())
-            if self._company_s and len(self._line) == 1 and not self._line.busy and not self._closing:
-                self._changed.wait(self._company_s)
             group = self._line.take()
             if not group:
                 self._changed.notify_all()  # the other thread waits for this end

@@ -17,7 +17,6 @@ from typing import Any
 
 import psycopg
 import pytest
-import sqlalchemy as sa
 
 from orchestrator.api import tail as tail_module
 from orchestrator.api.fate_looks import FateLooks
@@ -27,6 +26,7 @@ from orchestrator.history.fate import Fate
 from orchestrator.storage.urls import database_url
 from tests.api.conftest import Api, served
 from tests.api.test_stream import frames, lines_of
+from tests.sent_statements import statements
 from tests.waiting import wait_until
 
 FOLLOWS = "FROM events \nWHERE events.position > "
@@ -73,22 +73,6 @@ def held(api: Api, writes: Sequence[str], *, wait: float = 50) -> Iterator[Answe
             timeout_s=60,
         )
         yield answers
-
-
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """Give the statements that any engine sends inside the block."""
-    sent: list[str] = []
-
-    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
-        if not statement.startswith("BEGIN"):
-            sent.append(statement)
-
-    sa.event.listen(sa.Engine, "before_cursor_execute", note)
-    try:
-        yield sent
-    finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", note)
 
 
 def await_follower(api: Api, position: int) -> None:

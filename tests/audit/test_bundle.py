@@ -17,7 +17,7 @@ from tests.audit.sealed import Sealed, sealed
 from tests.audit.sealing import KEY, SIGNING, write
 from tests.audit.test_evidence import ENDS, rich
 from tests.history import AuditedHistory, TestClock
-from tests.test_costs import statements
+from tests.sent_statements import statements
 
 
 def made(history: AuditedHistory, restart: str) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy import RowMapping
 
 from orchestrator.domain.encoding import canonical_json
 from orchestrator.ports.sealing import COUNTED_MOST, SealState, StoredCheckpoint, Tile
+from orchestrator.storage.sql.many_rows import upsert_many
 from orchestrator.storage.sql.rows import Row
 from orchestrator.storage.sql.schema import Instant, checkpoints, counters, events, merkle_tiles
 from orchestrator.storage.sql.statements import Statements
@@ -96,7 +97,7 @@ def insert_checkpoint(sql: Statements, checkpoint: StoredCheckpoint, tiles: Sequ
     """Store a checkpoint and its tiles. Raises ``Conflict`` if the previous one is followed by another already."""
     # The checkpoint first: a second sealer waits at its unique values, and writes no tile.
     sql.run(sa.insert(checkpoints), [_checkpoint_row(checkpoint)])
-    sql.upsert(merkle_tiles, [_tile_row(tile) for tile in tiles])
+    upsert_many(sql, merkle_tiles, [_tile_row(tile) for tile in tiles])
 
 
 def mark_exported(sql: Statements, tree_size: int, now: datetime) -> None:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from orchestrator.domain.encoding import canonical_json
 from orchestrator.domain.serving import Need, SeenWorker, Serving
 from orchestrator.domain.state import Phase
+from orchestrator.storage.sql.many_rows import upsert_many
 from orchestrator.storage.sql.schema import executors_away, registrations, workers, workspaces
 from orchestrator.storage.sql.statements import Statements
 
@@ -39,7 +40,7 @@ def note_worker(sql: Statements, seen: SeenWorker) -> None:
     mine = workers.c.name == seen.name
     if sql.run(sa.update(workers).where(mine).values(seen_at=seen.seen_at)).rowcount == 0:
         sql.run(sa.delete(workers).where(workers.c.seen_at < seen.seen_at - _FORGOTTEN_AFTER))
-        sql.upsert(workers, [row])
+        upsert_many(sql, workers, [row])
 
 
 def read_workers(sql: Statements) -> list[SeenWorker]:
@@ -90,7 +91,7 @@ def save_away(sql: Statements, came: Sequence[tuple[Need, datetime, int]], went:
         {"executor": executor, "pool": pool, "since": since, "position": position}
         for (executor, pool), since, position in came
     ]
-    sql.upsert(executors_away, new)
+    upsert_many(sql, executors_away, new)
 
 
 def count_unclaimable(sql: Statements) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -96,15 +95,9 @@ class Statements:
         finally:
             result.close()
 
-    def upsert(self, table: sa.Table, rows: Rows) -> None:
-        """Insert rows, or replace those with the same primary key."""
-        if not rows:
-            return
-        self.run(_upsert(table, self.dialect, tuple(rows[0])), rows)
-
     def insert(self, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
         """Return the insert of this database, which knows ON CONFLICT."""
-        return _insert(table, self.dialect)
+        return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
 
     def json(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[Any]:
         """Return a column of JSON text as something that can be indexed by name."""
@@ -114,19 +107,6 @@ class Statements:
 def as_json(column: sa.ColumnElement[str], dialect: str) -> sa.ColumnElement[Any]:
     """Return a column of JSON text as something that can be indexed by name."""
     return sa.type_coerce(column, sa.JSON) if dialect == "sqlite" else sa.cast(column, postgresql.JSON)
-
-
-def _insert(table: sa.Table, dialect: str) -> postgresql.Insert | sqlite.Insert:
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
-
-
-@cache
-def _upsert(table: sa.Table, dialect: str, names: tuple[str, ...]) -> sa.Insert:
-    """Return the upsert of these columns; built once, as every write needs one and building costs more than binding."""
-    new = _insert(table, dialect)
-    keys = [column.name for column in table.primary_key]
-    changed = {name: new.excluded[name] for name in names if name not in keys}
-    return new.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 @contextmanager
