@@ -60,7 +60,7 @@ def test_each_of_many_gets_his_own_answer_with_one_wake_up_of_the_loop(sqlite_ur
             woken.append(given)
             return wake(*given, **how)
 
-        loop.call_soon_threadsafe = count  # type: ignore[method-assign]  # it is what is counted
+        loop.call_soon_threadsafe = count  # type: ignore[method-assign,assignment]  # it is what is counted
         with standing_still(store):
             asked = [asyncio.ensure_future(commits.commit(answering(number))) for number in range(50)]
             await asyncio.sleep(0)  # lets each of them ask
@@ -89,7 +89,7 @@ def test_what_a_caller_who_went_away_asked_for_is_stored(sqlite_url: str) -> Non
                 assert isinstance(committer, Committer)
                 wait_until(lambda: len(committer._line) == 1, what="it is in line")
         wait_until(lambda: api.stored() == before + 1, what="it is stored")
-        assert api.write(id="1")["replayed"] is True
+        assert api.write(path="a.py", id="1")["replayed"] is True
         assert api.write(id="2")["replayed"] is False, "the others go on"
 
 
