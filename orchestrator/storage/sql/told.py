@@ -105,9 +105,10 @@ def leases_of(sql: Statements, held: Mapping[str, Found]) -> dict[str, Lease]:
 
 
 def _by_first(keys: Collection[Named]) -> list[tuple[str, list[str]]]:
-    return [
-        (first, sorted(second for of, second in keys if of == first)) for first in sorted({first for first, _ in keys})
-    ]
+    grouped: dict[str, list[str]] = {}
+    for first, second in sorted(keys):
+        grouped.setdefault(first, []).append(second)
+    return list(grouped.items())
 
 
 def _pages(names: Sequence[str]) -> list[Sequence[str]]:
