@@ -75,16 +75,10 @@ def test_every_name_is_in_the_code_and_every_one_in_the_code_is_listed() -> None
     assert names_in_the_code() == set(POINTS)
 
 
-def change_open_windows(store: EventStore) -> None:
-    with store.write_open_windows(None):
-        pass
-
-
 CHANGES: dict[str, Callable[[EventStore], object]] = {
     "write": lambda store: log(store, file_written()),
     "commit": lambda store: store.commit(WRITES),
     "submit": lambda store: store.submit(WRITES, lambda outcome: None),
-    "write_open_windows": change_open_windows,
     "renew_leases": lambda store: store.renew_leases({"ws": (1, 1000)}),
     "ticked": lambda store: store.ticked(),
     "note_worker": lambda store: store.note_worker("w", "host", Serving(executors=frozenset({"command"})), 4),

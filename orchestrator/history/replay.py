@@ -20,12 +20,20 @@ from orchestrator.domain.due import due
 from orchestrator.domain.encoding import canonical_json, decode_data, encode_state, parse_instant, unreadable_event
 from orchestrator.domain.events import EventData, FileWritten, PolicyChanged, Recorded, RestartQueued
 from orchestrator.domain.evolve import apply
-from orchestrator.domain.policy import Policies, Policy, PolicyLayer
+from orchestrator.domain.policy import (
+    DEFAULT_SCOPE,
+    SETTINGS_SCOPE,
+    Policies,
+    Policy,
+    PolicyLayer,
+    fleet_scope,
+)
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import SETTLED, RestartProjection, project, restart_of
 from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Unreadable
+from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.store import CoreReader, CoreStore, EventFilter, RestartFilter
 from orchestrator.ports.workspaces import KeptRow, StoredWorkspace
 
@@ -97,6 +105,7 @@ class Replayed:
     """What the log says, event by event, and where the stored restarts say something else."""
 
     stored_restarts: _StoredRestarts = field(default_factory=_StoredRestarts)
+    behind: Sequence[Recomputation] = ()
     events: int = 0
     restarts: int = 0
     states: dict[str, WorkspaceState] = field(default_factory=dict)
@@ -196,11 +205,24 @@ class Replayed:
         for restart in sorted(self._stored.keys() | self._unsettled.keys()):
             self._compare(restart, self._stored.get(restart), self._unsettled.get(restart))
 
-    def workspace(self, name: str) -> StoredWorkspace:
-        """Return what a workspace's row must hold: its state, and when its window is due."""
+    def workspace(self, name: str, stored: KeptRow | None) -> StoredWorkspace:
+        """Return what a workspace's row must hold: its state, and when its window is due.
+
+        One that does not follow a changed policy yet is due when it says: what looks at it then works it out anew.
+        """
         state = self.states[name]
         found = due(state, self._policy(state))
-        return StoredWorkspace(state=state, due_at=found.at if found else None)
+        due_at = found.at if found else None
+        if due_at is not None and stored is not None and stored.due_at is not None and self._is_behind(state):
+            due_at = stored.due_at
+        return StoredWorkspace(state=state, due_at=due_at)
+
+    def _is_behind(self, state: WorkspaceState) -> bool:
+        fleet = state.registration.fleet if state.registration else ""
+        return any(
+            state.workspace > one.to and one.scope in (SETTINGS_SCOPE, DEFAULT_SCOPE, fleet_scope(fleet))
+            for one in self.behind
+        )
 
 
 def replay(store: CoreStore, progress: Progress = lambda position, last: None) -> ReplayReport:
@@ -211,7 +233,7 @@ def replay(store: CoreStore, progress: Progress = lambda position, last: None) -
     replayed, broken = Replayed(), None
     try:
         with store.read() as reader:
-            replayed.stored_restarts = _StoredRestarts(reader)
+            replayed.stored_restarts, replayed.behind = _StoredRestarts(reader), reader.recomputations()
             _fold(replayed, reader, progress)
             found = _compared(replayed, reader)
     except Unreadable as error:
@@ -265,7 +287,7 @@ def _workspace_differences(replayed: Replayed, reader: CoreReader) -> Iterator[D
         expected: dict[str, KeptRow] = {}
         while names and names[0] <= after:
             name = names.popleft()
-            expected[name] = reader.spell(replayed.workspace(name), stored.get(name))
+            expected[name] = reader.spell(replayed.workspace(name, stored.get(name)), stored.get(name))
         yield from _differences("workspaces", _part(stored, "workspace"), _part(expected, "workspace"))
         both = stored.keys() & expected.keys()
         for table, part in _BESIDE.items():

@@ -17,6 +17,7 @@ from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase
 from orchestrator.ports.inquiries import FileWrites, Inquiries
 from orchestrator.ports.presence import Presence, PresenceStore
+from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.sealing import Seals, SealStore
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import AnswerT, Asked, Tell, Unit
@@ -230,6 +231,14 @@ class CoreReader(Presence, Protocol):
         """Return the earliest future instant at which the tick or a worker may have something to do."""
         ...
 
+    def recomputations(self) -> list[Recomputation]:
+        """Return the changed layers that not all open windows follow yet, the one that was changed first first."""
+        ...
+
+    def open_windows(self, fleet: str | None, after: str, limit: int) -> list[str]:
+        """Return workspaces of a fleet (None: of all) whose window is due some time, by id, those after ``after``."""
+        ...
+
     def last_tick_at(self) -> datetime | None:
         """Return when a tick last ended, by the database's clock."""
         ...
@@ -259,13 +268,6 @@ class CoreStore(PresenceStore, Protocol):
         What a committer stands on; the service hands units to ``commit``. Commits when the block ends, rolls back when
         it raises. With ``skip_locked`` a row that another transaction holds is left out instead of waited for.
         ``asked`` and ``deciding`` (workspaces) is what the steps will ask for. Raises ``StorageUnavailable``.
-        """
-        ...
-
-    def write_open_windows(self, fleet: str | None) -> AbstractContextManager[Transaction]:
-        """Open a writing transaction that holds every workspace of the fleet (None: all) whose window is due some time.
-
-        Exact: a window that was opened while the rows were being locked is held too.
         """
         ...
 

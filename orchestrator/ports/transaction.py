@@ -13,6 +13,7 @@ from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.ports.presence import PresenceChange
+from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.workspaces import Lease, StoredWorkspace
 
 
@@ -95,7 +96,14 @@ class Transaction(PresenceChange, Protocol):
         ...
 
     def save_policy(self, layer: PolicyLayer) -> None:
-        """Insert or replace a policy layer."""
+        """Insert or replace a policy layer, and note that no open window of its scope follows it yet."""
+        ...
+
+    def note_recomputed(self, done: Recomputation, to: str | None) -> None:
+        """Note that open windows follow a layer up to a workspace, None: all of them.
+
+        Does nothing where ``done`` is not how far it is: the layer was changed again, or another has gone on.
+        """
         ...
 
     def count_paths(self, workspace: str, from_position: int, to_position: int) -> int:

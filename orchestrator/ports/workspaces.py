@@ -55,13 +55,15 @@ class StoredWorkspace(msgspec.Struct, frozen=True, kw_only=True):
 class KeptRow(msgspec.Struct, frozen=True, kw_only=True):
     """A workspace's rows as they are kept, undecoded, each as one text. ``lease``: all but until when.
 
-    ``is_old``: the state is kept in the shape of revision 0002, with its registration inside of it.
+    ``due_at``: when its window is due, as the row says. ``is_old``: the state is kept in the shape of revision 0002,
+    with its registration inside of it.
     ``is_leased_in_row``: the open cycle was leased in the row itself, by an older version.
     """
 
     workspace: str
     registration: str | None
     lease: str | None
+    due_at: datetime | None = None
     is_old: bool = False
     is_leased_in_row: bool = False
 
@@ -72,7 +74,8 @@ class Outlook:
 
     ``due``: a due window, a passed hold or lease, oldest first. ``ready``: what a worker may start, the longest ready
     first. ``next_at``: the earliest instant after ``now`` at which either may grow. ``waits``: a restart is ready,
-    even if nothing may start it; ``away``: the log says that something is served by nobody.
+    even if nothing may start it; ``away``: the log says that something is served by nobody; ``recomputes``: not all
+    open windows follow a changed policy yet.
     """
 
     now: datetime
@@ -81,6 +84,7 @@ class Outlook:
     next_at: datetime | None
     waits: bool
     away: bool
+    recomputes: bool
     last_tick_at: datetime | None
 
 

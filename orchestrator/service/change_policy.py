@@ -1,14 +1,23 @@
-"""Change a policy layer: recorded, stored, and the due instants of its open windows recomputed, in one transaction."""
+"""Change a policy layer: recorded and stored in one small transaction; the open windows of its scope follow it."""
 
 from __future__ import annotations
 
+import structlog
+
 from orchestrator.domain.events import NewEvent, PolicyChanged, Recorded
-from orchestrator.domain.policy import SETTINGS_SCOPE, Policies, Policy, PolicyLayer, PolicyPatch, fleet_scope
-from orchestrator.errors import PreconditionFailed
+from orchestrator.domain.policy import SETTINGS_SCOPE, Policy, PolicyLayer, PolicyPatch
+from orchestrator.errors import OrchestratorError, PreconditionFailed
 from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.ports.transaction import Transaction
+from orchestrator.ports.unit import Unit
 from orchestrator.service.announce import announce
-from orchestrator.service.append import SYSTEM, append_all, save
+from orchestrator.service.append import SYSTEM, append_all
+from orchestrator.service.recompute import recompute
+
+_log = structlog.get_logger("orchestrator")
+
+_PAGES_AT_ONCE = 20
+"""So many pages of open windows follow before the change is answered; the tick sees to the others."""
 
 
 def change_policy(
@@ -25,22 +34,25 @@ def change_policy(
     The same layer again records nothing. Raises ``PreconditionFailed`` if ``expected_version`` is given
     and is not the layer's (0: the layer does not exist).
     """
-    fleet = scope.removeprefix("fleet:") if scope.startswith(fleet_scope("")) else None
-    recorded: list[Recorded] = []
-    with store.write_open_windows(fleet) as tx:
-        layers = dict(tx.policies().layers)
+
+    def step(tx: Transaction) -> tuple[PolicyLayer, list[Recorded]]:
+        layers = tx.policies().layers
         before = layers.get(scope)
         _check_version(scope, before.version if before else 0, expected_version)
         if before is not None and before.policy == patch:
-            return before
+            return before, []
         version = 1 + max((layer.version for layer in layers.values()), default=0)
         layer = PolicyLayer(scope=scope, policy=patch, version=version)
         changed = PolicyChanged(scope=scope, policy=patch, policy_version=version)
         event = NewEvent(id=ids.new("evt"), workspace=None, version=None, data=changed, actor=actor)
         recorded = append_all(tx, [event], ids)
         tx.save_policy(layer)
-        _recompute_due(tx, Policies(layers=layers | {scope: layer}))
+        return layer, recorded
+
+    layer, recorded = store.commit(Unit(name="policy", workspaces=(), step=step))
     announce(recorded)
+    if recorded:
+        _follow(store, scope)
     return layer
 
 
@@ -55,6 +67,9 @@ def _check_version(scope: str, current: int, expected: int | None) -> None:
         raise PreconditionFailed(f"policy {scope!r} is at version {current}, not {expected}; read it again")
 
 
-def _recompute_due(tx: Transaction, policies: Policies) -> None:
-    stored = [tx.workspace(workspace) for workspace in tx.locked()]
-    save(tx, [row.state for row in stored if row is not None], policies)
+def _follow(store: CoreStore, scope: str) -> None:
+    """Let the open windows follow what is committed already: what cannot be done now the tick does."""
+    try:
+        recompute(store, pages=_PAGES_AT_ONCE)
+    except OrchestratorError as error:
+        _log.warning("recompute.left", scope=scope, error=str(error))

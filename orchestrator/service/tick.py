@@ -24,6 +24,7 @@ from orchestrator.ports.workspaces import Lease, Outlook
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
 from orchestrator.service.passed_over import Lost
+from orchestrator.service.recompute import recompute, save_if_moved
 
 _log = structlog.get_logger("orchestrator")
 
@@ -38,6 +39,9 @@ _SLOW_IN_A_ROW = 3
 
 _TOGETHER = 20
 """How many share a transaction: a commit is most of what one costs, and others wait for its locks."""
+
+_PAGES_A_LOOK = 4
+"""How many pages of open windows a look lets follow a changed policy, before it looks for what is due again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +106,12 @@ def look(
     if outlook.last_tick_at is None or outlook.now - outlook.last_tick_at >= _MARKED_EVERY:
         store.ticked()
     results = list(seen.values())
+    is_behind = outlook.recomputes and _follow_policies(store)
     return Looked(
         changed=results.count(Seen.CHANGED),
         failed=results.count(Seen.FAILED) + results.count(Seen.SLOW),
         rung=len(bells.rung),
-        next_at=outlook.now if found else outlook.next_at,
+        next_at=outlook.now if found or is_behind else outlook.next_at,
         now=outlook.now,
         waits=outlook.waits,
         away=outlook.away,
@@ -120,6 +125,15 @@ def _look_out(store: CoreStore, bells: _Bells, seen: Mapping[str, Seen], resting
         outlook = reader.outlook(PAGE + len(passed), bells.most, running_most=bells.running_most)
     bells.ring(outlook.ready)
     return outlook
+
+
+def _follow_policies(store: CoreStore) -> bool:
+    """Go on with what changes of policies left; return whether there is more that can be done at once."""
+    try:
+        return recompute(store, pages=_PAGES_A_LOOK)
+    except TimedOut as error:
+        _log.warning("recompute.left", error=str(error))
+        return False
 
 
 def look_at(store: CoreStore, ids: Ids, workspaces: Sequence[str], *, skip_locked: bool = True) -> dict[str, Seen]:
@@ -155,6 +169,8 @@ def _look_at_held(tx: Transaction, ids: Ids, workspaces: Sequence[str]) -> tuple
             seen[workspace] = Seen.BUSY
             continue
         _, folded = fold_if_due(tx, stored.state, ids, policies, lease=leases.get(workspace))
+        if not folded:  # due by a policy of before, say: left as it is, every look would come to it again
+            save_if_moved(tx, stored, policies)
         seen[workspace] = Seen.CHANGED if folded else Seen.NOTHING
         recorded += folded
     return seen, recorded

@@ -116,10 +116,6 @@ class SqlEventStore(ABC):
         wanted = sorted(set(workspaces))
         return self._transaction(lambda sql: self._hold_named(sql, wanted, skip_locked, asked, deciding))
 
-    def write_open_windows(self, fleet: str | None) -> AbstractContextManager[Transaction]:
-        """Open a writing transaction that holds every workspace of the fleet (None: all) with an open window."""
-        return self._transaction(lambda sql: self._hold_open_windows(sql, fleet))
-
     @contextmanager
     def _changing(self, *, reserved: bool = False) -> Iterator[Statements]:
         """Open a writing transaction for what is beside the log: no append lock, no event."""
@@ -171,17 +167,6 @@ class SqlEventStore(ABC):
         if existing and not skip_locked:
             return None
         return SqlTransaction(sql, held, set(missing) - existing, self._instants(sql), told, self._policies)
-
-    def _hold_open_windows(self, sql: Statements, fleet: str | None) -> SqlTransaction | None:
-        """Lock rows, or return None if another window was opened before the append lock was ours."""
-        of_fleet = sa.true() if fleet is None else workspaces.c.fleet == fleet
-        open_ones = workspaces.c.due_at.is_not(None) & of_fleet
-        held = self._lock(sql, to_lock.where(open_ones), skip_locked=False)
-        self._take_append_lock(sql)
-        self._place_old(sql, held)
-        if not set(sql.run(sa.select(workspaces.c.id).where(open_ones)).scalars()) <= held.keys():
-            return None
-        return SqlTransaction(sql, held, (), self._instants(sql), Told(), self._policies)
 
     def _lock(self, sql: Statements, wanted: sa.Select[*tuple[Any, ...]], *, skip_locked: bool) -> Held:
         locked = wanted.order_by(workspaces.c.id).with_for_update(skip_locked=skip_locked, of=workspaces)

@@ -12,6 +12,7 @@ from orchestrator.domain.policy import PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need, SeenWorker
 from orchestrator.domain.snapshot import Snapshot
+from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.transaction import StoredAnswer
 from orchestrator.ports.workspaces import StoredWorkspace
 
@@ -32,6 +33,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     workspaces: Mapping[str, StoredWorkspace] = {}
     restarts: Mapping[str, RestartProjection] = {}
     policies: Mapping[str, PolicyLayer] = {}
+    recomputations: Mapping[str, Recomputation] = {}
     answers: Mapping[tuple[str, str], Remembered] = {}
     snapshots: Mapping[int, Snapshot] = {}
     last_tick_at: datetime | None = None

@@ -18,6 +18,7 @@ from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need, SeenWorker, Serving
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase
+from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.store import Clock, EventFilter, RestartFilter, Waived
 from orchestrator.ports.workspaces import KeptRow, OpenCycle, Outlook, StoredWorkspace, WorkspaceFilter
 from orchestrator.storage.sql.reader import waived_by
@@ -179,8 +180,22 @@ class MemoryReader:
             next_at=self.next_instant(),
             waits=bool(self.waiting_for()),
             away=bool(self._content.away),
+            recomputes=bool(self._content.recomputations),
             last_tick_at=self._content.last_tick_at,
         )
+
+    def recomputations(self) -> list[Recomputation]:
+        """Return the changed layers that not all open windows follow yet, the one that was changed first first."""
+        return sorted(self._content.recomputations.values(), key=lambda one: one.version)
+
+    def open_windows(self, fleet: str | None, after: str, limit: int) -> list[str]:
+        """Return workspaces of a fleet (None: of all) whose window is due some time, by id, those after ``after``."""
+        rows = sorted(self._content.workspaces.items())
+        return [
+            name
+            for name, stored in rows
+            if stored.due_at is not None and name > after and fleet in (None, fleet_of(stored.state))
+        ][:limit]
 
     def due_workspaces(self, limit: int) -> list[str]:
         """Return workspaces with something for the tick: a due window, a passed hold or lease; oldest first."""

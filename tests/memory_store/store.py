@@ -21,7 +21,6 @@ from orchestrator.ports.unit import AnswerT, Asked, Unit
 from orchestrator.ports.workspaces import Renewed
 from orchestrator.storage.committing import OneByOne
 from orchestrator.storage.sql.database_time import HostClock
-from orchestrator.storage.sql.workspace_rows import fleet_of
 from tests.memory_store.content import Content
 from tests.memory_store.log import MemoryLog
 from tests.memory_store.reader import MemoryReader
@@ -68,23 +67,13 @@ class MemoryEventStore:
         deciding: Collection[str] = (),
     ) -> AbstractContextManager[Transaction]:
         """Open a writing transaction. One lock is everybody's, so ``skip_locked`` finds nothing to skip."""
-        return self._transaction(lambda content: set(workspaces))
-
-    def write_open_windows(self, fleet: str | None) -> AbstractContextManager[Transaction]:
-        """Open a writing transaction that holds every workspace of the fleet (None: all) with an open window."""
-        return self._transaction(
-            lambda content: {
-                name
-                for name, stored in content.workspaces.items()
-                if stored.due_at is not None and fleet in (None, fleet_of(stored.state))
-            }
-        )
+        return self._transaction(set(workspaces))
 
     @contextmanager
-    def _transaction(self, wanted: Callable[[Content], Collection[str]]) -> Iterator[Transaction]:
+    def _transaction(self, wanted: Collection[str]) -> Iterator[Transaction]:
         with self._writing:
             try:
-                transaction = MemoryTransaction(self._log, self._content, wanted(self._content), self._clock.now())
+                transaction = MemoryTransaction(self._log, self._content, wanted, self._clock.now())
                 yield transaction
                 if transaction.failure is not None:
                     raise RolledBack("the transaction had failed and was rolled back") from transaction.failure

@@ -15,6 +15,7 @@ from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.errors import Conflict
+from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.transaction import Running, StoredAnswer
 from orchestrator.ports.workspaces import Lease, StoredWorkspace
 from orchestrator.storage.sql.rows import recorded, sourced, stored_event_of
@@ -118,8 +119,21 @@ class MemoryTransaction:
             self._draft = replace(self._draft, snapshots={**self._draft.snapshots, **new})
 
     def save_policy(self, layer: PolicyLayer) -> None:
-        """Insert or replace a policy layer."""
-        self._draft = replace(self._draft, policies={**self._draft.policies, layer.scope: layer})
+        """Insert or replace a policy layer, and note that no open window of its scope follows it yet."""
+        begun = Recomputation(scope=layer.scope, version=layer.version)
+        self._draft = replace(
+            self._draft,
+            policies={**self._draft.policies, layer.scope: layer},
+            recomputations={**self._draft.recomputations, layer.scope: begun},
+        )
+
+    def note_recomputed(self, done: Recomputation, to: str | None) -> None:
+        """Note that open windows follow a layer up to a workspace, None: all of them."""
+        if self._draft.recomputations.get(done.scope) != done:
+            return
+        others = {scope: one for scope, one in self._draft.recomputations.items() if scope != done.scope}
+        further = {} if to is None else {done.scope: replace(done, to=to)}
+        self._draft = replace(self._draft, recomputations=others | further)
 
     def count_paths(self, workspace: str, from_position: int, to_position: int) -> int:
         """Count the distinct paths of the range's writes whose action is not ``record``."""

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import threading
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import PolicyChanged, RestartQueued
-from orchestrator.domain.policy import Policy, PolicyPatch, parse_policy
+from orchestrator.domain.policy import Policies, Policy, PolicyPatch, parse_policy
 from orchestrator.domain.state import Registration
-from orchestrator.errors import PreconditionFailed
+from orchestrator.errors import PreconditionFailed, TimedOut
+from orchestrator.history.replay import replay
 from orchestrator.ports.store import CoreStore
+from orchestrator.ports.transaction import Transaction
+from orchestrator.ports.unit import Unit
+from orchestrator.ports.workspaces import StoredWorkspace
+from orchestrator.service import change_policy as change_policy_module
+from orchestrator.service import recompute, tick
 from orchestrator.service.append import Author
 from orchestrator.service.change_policy import change_policy, note_floor
 from orchestrator.service.operate import Operator
+from orchestrator.service.recompute import save_if_moved
 from orchestrator.service.record import Write, record_writes
+from orchestrator.service.tick import Looked, Seen, look, look_at
 from tests.history import START, History
-from tests.service.world import IDS, SIMULATED, at_once, events, write
+from tests.service.world import IDS, SIMULATED, Bell, at_once, events, write
 from tests.waiting import wait_until
 
 
@@ -211,3 +220,125 @@ def test_thousands_of_open_windows(history: History) -> None:
     record_writes(history.store, writes, actor="me", ids=IDS, auto=SIMULATED)
     change(history, "default", quiet="3s")
     assert due_at(history, "ws-299") == START + timedelta(seconds=3)
+
+
+@pytest.fixture
+def paged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One window a page, and one page at once: the others are left to the ticks."""
+    monkeypatch.setattr(recompute, "WINDOWS_A_PAGE", 1)
+    monkeypatch.setattr(change_policy_module, "_PAGES_AT_ONCE", 1)
+
+
+def look_once(history: History) -> Looked:
+    return look(history.store, Bell(), history.ids, free_slots=lambda: 1)
+
+
+def opened(history: History, *names: str) -> None:
+    for name in names:
+        history.register(name)
+        history.write("p", workspace=name)
+
+
+@pytest.mark.usefixtures("paged")
+def test_windows_that_a_change_did_not_come_to_follow_it_at_the_ticks(history: History) -> None:
+    opened(history, *"abcdef")
+    change(history, "default", quiet="9s")
+    followed = [due_at(history, name) == START + timedelta(seconds=9) for name in "abcdef"]
+    assert followed == [True] + 5 * [False]
+    assert replay(history.store).differences == ()
+    assert look_once(history).next_at == START  # there is more to do at once
+    assert replay(history.store).differences == ()
+    assert look_once(history).next_at == START + timedelta(seconds=9)
+    assert {due_at(history, name) for name in "abcdef"} == {START + timedelta(seconds=9)}
+    assert replay(history.store).differences == ()
+
+
+@pytest.mark.usefixtures("paged")
+def test_a_replay_sees_a_due_that_is_wrong_beside_those_that_are_not_recomputed_yet(history: History) -> None:
+    opened(history, *"abc")
+    change(history, "fleet:other", quiet="9s")
+    change(history, "default", quiet="9s")
+    with history.store.write(["a"]) as transaction:
+        state = history.state("a")
+        transaction.save([StoredWorkspace(state=state, due_at=START)])
+    assert [difference.id for difference in replay(history.store).differences] == ["a"]
+
+
+@pytest.mark.usefixtures("paged")
+def test_a_window_that_is_due_by_the_policy_of_before_waits_for_the_new_one(history: History) -> None:
+    opened(history, *"ab")
+    change(history, "default", quiet="40s", max_wait="50s")
+    assert due_at(history, "b") == START + timedelta(seconds=15)
+    history.at(16)
+    assert look_at(history.store, history.ids, ["b"]) == {"b": Seen.NOTHING}
+    assert due_at(history, "b") == START + timedelta(seconds=40)
+
+
+@pytest.mark.usefixtures("paged")
+def test_a_layer_that_is_changed_again_begins_anew(history: History) -> None:
+    opened(history, *"abc")
+    change(history, "default", quiet="9s")
+    change(history, "default", quiet="5s")
+    look_once(history)
+    assert {due_at(history, name) for name in "abc"} == {START + timedelta(seconds=5)}
+
+
+def test_a_change_is_answered_though_its_windows_cannot_follow_now(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: object, **named: object) -> bool:
+        raise TimedOut("a row stays locked")
+
+    opened(history, "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(change_policy_module, "recompute", refuse)
+        change(history, "default", quiet="9s")
+    assert due_at(history, "a") == START + timedelta(seconds=15)
+    look_once(history)
+    assert due_at(history, "a") == START + timedelta(seconds=9)
+
+
+def test_a_row_that_stays_locked_ends_no_look(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: object, **named: object) -> bool:
+        raise TimedOut("a row stays locked")
+
+    opened(history, "a")
+    monkeypatch.setattr(change_policy_module, "recompute", refuse)
+    monkeypatch.setattr(tick, "recompute", refuse)
+    change(history, "default", quiet="9s")
+    assert look_once(history).next_at == START + timedelta(seconds=15)
+
+
+def test_a_window_that_cannot_be_worked_out_keeps_no_other_from_following(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(tx: Transaction, stored: StoredWorkspace, policies: Policies) -> None:
+        if stored.state.workspace == "b":
+            raise ArithmeticError("a duration of a million years")
+        save_if_moved(tx, stored, policies)
+
+    opened(history, *"abc")
+    monkeypatch.setattr(recompute, "save_if_moved", save)
+    change(history, "default", quiet="9s")
+    after = [START + timedelta(seconds=seconds) for seconds in (9, 15, 9)]
+    assert [due_at(history, name) for name in "abc"] == after
+    with history.store.read() as reader:
+        assert reader.recomputations() == []
+
+
+def test_a_change_locks_a_page_of_windows_at_a_time(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes waits for a page, never for all windows that are open."""
+    held: list[int] = []
+
+    def commit(store: CoreStore, unit: Unit[Any]) -> Any:
+        held.append(len(unit.workspaces))
+        return commit_as_ever(store, unit)
+
+    names = [f"ws-{number:03}" for number in range(2 * recompute.WINDOWS_A_PAGE + 7)]
+    writes = [Write(workspace=name, path="a") for name in names]
+    record_writes(history.store, writes, actor="me", ids=IDS, auto=SIMULATED)
+    commit_as_ever = type(history.store).commit
+    monkeypatch.setattr(type(history.store), "commit", commit)
+    change(history, "default", quiet="3s")
+    assert held == [0, recompute.WINDOWS_A_PAGE, recompute.WINDOWS_A_PAGE, 7]
+    assert {due_at(history, name) for name in names} == {START + timedelta(seconds=3)}

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 STAGES: dict[str, tuple[str, ...]] = {
     "commit": ("begin", "step", "commit", "committed"),
-    "write_open_windows": ("begin", "commit", "committed"),
     "read": ("begin",),
     "renew_leases": ("begin", "committed"),
     "ticked": ("begin", "committed"),
@@ -26,7 +25,7 @@ STAGES: dict[str, tuple[str, ...]] = {
 SITES: tuple[tuple[str, str], ...] = (
     ("absence.note_absences", "read"),
     ("absence.note_absences", "commit"),
-    ("change_policy.change_policy", "write_open_windows"),
+    ("change_policy.change_policy", "commit"),
     ("claim.Claimer._ready", "read"),
     ("claim.Claimer._start", "commit"),
     ("dead_worker._abandon", "commit"),
@@ -40,6 +39,8 @@ SITES: tuple[tuple[str, str], ...] = (
     ("operate.Operator._carry_out", "commit"),
     ("operate.Operator.register", "commit"),
     ("operate.Operator.report_exit", "commit"),
+    ("recompute._recompute_page", "commit"),
+    ("recompute.recompute", "read"),
     ("record.record_writes", "commit"),
     ("tasks.Ticker.forget_answers", "forget_answers"),
     ("tasks.Ticker.forget_answers", "read"),

@@ -157,9 +157,6 @@ class SimulatedStore:
     ) -> AbstractContextManager[Transaction]:
         raise NotImplementedError("what is simulated hands units to commit")
 
-    def write_open_windows(self, fleet: str | None) -> AbstractContextManager[Transaction]:
-        return _WholeWrite(self, fleet)
-
     def read(self) -> AbstractContextManager[CoreReader]:
         return _Read(self)
 
@@ -308,25 +305,3 @@ class _Write(AbstractContextManager[Transaction]):
             self._inner.__exit__(type(error), error, error.__traceback__)
             raise
         self._inner.__exit__(None, None, None)
-
-
-class _WholeWrite(_Write):
-    """One that locks whatever has an open window, and is begun and answered by itself."""
-
-    def __init__(self, store: SimulatedStore, fleet: str | None) -> None:
-        super().__init__(store, (), False, (), lambda names: store.memory.write_open_windows(fleet))
-
-    def __enter__(self) -> Transaction:
-        begin, commit, self._committed = boundaries_of(sys._getframe(1).f_code, "write_open_windows")
-        self._store.cross(begin)
-        self._commits = (commit,)
-        return super().__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> bool | None:
-        swallowed = super().__exit__(kind, error, at)
-        if error is None:
-            self._store.committed(None)
-            self._store.answer(self._committed)
-        return swallowed

@@ -101,6 +101,15 @@ MUTANTS: dict[str, Mutant] = {
     "policy-keeps-due": Mutant(
         plant=service.policy_keeps_due, breaks="a change of policy leaves open windows as they were"
     ),
+    "recomputed-in-part": Mutant(
+        plant=service.recomputed_in_part, breaks="a change of policy reaches the first open windows and no other"
+    ),
+    "locked-not-recomputed": Mutant(
+        plant=service.locked_not_recomputed, breaks="a window that is just being written to misses a change of policy"
+    ),
+    "recomputed-by-an-old-state": Mutant(
+        plant=service.recomputed_by_an_old_state, breaks="a window is due by what it held before a page was locked"
+    ),
     "hold-never-ends": Mutant(
         plant=numbers.hold_never_ends, breaks="a hold outlasts its end until somebody releases it"
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -15,15 +15,19 @@ import msgspec
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import decide
 from orchestrator.domain import events as ev
+from orchestrator.domain.due import due
 from orchestrator.domain.policy import Policies, Policy
+from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.serving import Need, Patience, SeenWorker, Serving, absences
 from orchestrator.domain.state import UnsettledRestart, WorkspaceState
 from orchestrator.errors import Unavailable
 from orchestrator.ports.executor import Executor, Order, Receipt
+from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.ports.transaction import Running, StoredAnswer, Transaction
-from orchestrator.ports.workspaces import OpenCycle, Outlook, WorkspaceFilter
-from orchestrator.service import absence, append, change_policy, claim, dead_worker, drain, execute, lease, tick
+from orchestrator.ports.unit import Unit
+from orchestrator.ports.workspaces import OpenCycle, Outlook, StoredWorkspace, WorkspaceFilter
+from orchestrator.service import absence, append, claim, dead_worker, drain, execute, lease, recompute, tick
 from orchestrator.service.append import Author
 from tests.memory_store import log as memory_log
 from tests.memory_store.content import Content
@@ -36,7 +40,7 @@ from workers.executors.act_ledger import Acts
 replace = msgspec.structs.replace
 _ready, _start, _started, _act = claim.Claimer._ready, claim.Claimer._start, decide._started, execute._act
 _carry_out, _look_out, _unique_keys = append.carry_out, tick._look_out, memory_log._unique_keys
-_committed = MemoryTransaction.committed
+_committed, _recompute_unit = MemoryTransaction.committed, recompute._unit
 _ready_workspaces, _has_room = MemoryReader.ready_workspaces, MemoryReader._has_room
 
 
@@ -223,7 +227,39 @@ def commits_lost(planting: Planting) -> None:
 
 
 def policy_keeps_due(planting: Planting) -> None:
-    planting.name(change_policy, "_recompute_due", lambda tx, policies: None)
+    planting.name(recompute, "save_if_moved", lambda tx, stored, policies: None)
+
+
+def recomputed_in_part(planting: Planting) -> None:
+    def to_the_end(store: CoreStore, done: Recomputation, names: Sequence[str]) -> None:
+        store.commit(_recompute_unit(names, done, None))
+
+    planting.name(recompute, "_recompute_page", to_the_end)
+
+
+def locked_not_recomputed(planting: Planting) -> None:
+    def passing_over(names: Sequence[str], done: Recomputation, to: str | None) -> Unit[None]:
+        return dataclasses.replace(_recompute_unit(names, done, to), passes_over=True)
+
+    planting.name(recompute, "_unit", passing_over)
+
+
+def recomputed_by_an_old_state(planting: Planting) -> None:
+    def page(store: SimulatedStore, done: Recomputation, names: Sequence[str]) -> None:
+        with store.memory.read() as reader:
+            before = {name: reader.workspace(name) for name in names}
+
+        def step(tx: Transaction) -> None:
+            for name, old in before.items():
+                stored = tx.workspace(name)
+                if stored is not None and old is not None and stored.due_at is not None:
+                    found = due(old.state, policy_in_force(old.state, tx.policies()))
+                    tx.save([StoredWorkspace(state=stored.state, due_at=found.at if found else None)])
+            tx.note_recomputed(done, names[-1] if len(names) == recompute.WINDOWS_A_PAGE else None)
+
+        store.commit(dataclasses.replace(_recompute_unit(names, done, None), step=step))
+
+    planting.name(recompute, "_recompute_page", page)
 
 
 class _Unseen:

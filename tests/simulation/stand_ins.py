@@ -13,12 +13,27 @@ from types import TracebackType
 
 import workers.lease_renewer
 import workers.tasks
-from orchestrator.service import announce, claim, dead_worker, drain, execute, lease, passed_over, tick
+from orchestrator.service import (
+    announce,
+    change_policy,
+    claim,
+    dead_worker,
+    drain,
+    execute,
+    lease,
+    passed_over,
+    recompute,
+    tick,
+)
 from tests.simulation.hub import SECOND, Hub, Thread
 
 SIMULATED = (claim, drain, execute, lease, passed_over, tick, workers.tasks, workers.lease_renewer)
 """Every module of the product that waits."""
-LOGGING = (*SIMULATED, announce, dead_worker)
+LOGGING = (*SIMULATED, announce, change_policy, dead_worker, recompute)
+
+
+_WINDOWS_A_PAGE = 2
+"""A change of policy takes several pages here too, where there are a few workspaces."""
 
 
 class _Now:
@@ -181,7 +196,7 @@ _PLUG_IN_RAISED = "executor.raised"
 def simulated(hub: Hub, heard: list[str]) -> Iterator[None]:
     """Let the product's modules wait on ``hub`` instead of the machine's clock, and log to ``heard``."""
     _Now.hub = hub
-    stand_ins = {"threading": Threading, "time": Time, "_log": Listener(heard)}
+    stand_ins = {"threading": Threading, "time": Time, "_log": Listener(heard), "WINDOWS_A_PAGE": _WINDOWS_A_PAGE}
     kept = [(module, name, getattr(module, name)) for module in LOGGING for name in stand_ins if hasattr(module, name)]
     for module, name, _ in kept:
         setattr(module, name, stand_ins[name])

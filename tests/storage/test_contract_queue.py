@@ -12,6 +12,7 @@ from msgspec import structs
 from orchestrator.domain.policy import Mode, PolicyLayer, PolicyPatch
 from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import Hold, Phase, WorkspaceState
+from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.store import Backlog, CoreStore, Counters, EventStore
 from orchestrator.ports.transaction import Running
 from orchestrator.ports.workspaces import StoredWorkspace
@@ -35,16 +36,50 @@ def running(workspace: str, lease_until: datetime, fence: int = 1, fleet: str = 
     return leased(state(workspace, fleet, fence=fence, restart=unsettled(running=cycle()), **more), lease_until)
 
 
-def test_open_windows_are_held_and_nothing_else(store: CoreStore) -> None:
+def test_open_windows_come_in_pages_by_id(store: CoreStore) -> None:
     put(store, state("blue-2", "blue"), state("blue-1", "blue"), state("red", "red"), due_at=at(5))
     put(store, state("blue-closed", "blue"))
-    with store.write_open_windows("blue") as transaction:
-        assert transaction.locked() == ("blue-1", "blue-2")
-        stored = transaction.workspace("blue-1")
-        assert stored == StoredWorkspace(state=state("blue-1", "blue"), due_at=at(5))
-        transaction.save([StoredWorkspace(state=state("blue-1", "blue"), due_at=None)])
-    with store.write_open_windows(None) as transaction:
-        assert transaction.locked() == ("blue-2", "red")
+    with store.read() as reader:
+        assert reader.open_windows("blue", "", 10) == ["blue-1", "blue-2"]
+        assert reader.open_windows(None, "", 2) == ["blue-1", "blue-2"]
+        assert reader.open_windows(None, "blue-2", 2) == ["red"]
+        assert reader.open_windows("green", "", 10) == []
+
+
+def test_how_far_windows_follow_a_layer_is_kept_until_all_do(store: CoreStore) -> None:
+    def change(version: int, scope: str = "default") -> Recomputation:
+        with store.write() as transaction:
+            transaction.save_policy(PolicyLayer(scope=scope, policy=PolicyPatch(quiet_ms=version), version=version))
+        return Recomputation(scope=scope, version=version)
+
+    def note(done: Recomputation, to: str | None) -> list[Recomputation]:
+        with store.write() as transaction:
+            transaction.note_recomputed(done, to)
+        with store.read() as reader:
+            unfinished = reader.recomputations()
+            assert reader.outlook(1, 1).recomputes == bool(unfinished)
+            return unfinished
+
+    first, fleet = change(1), change(2, "fleet:blue")
+    assert note(first, "m") == [Recomputation(scope="default", version=1, to="m"), fleet]
+    assert note(first, "c") == [Recomputation(scope="default", version=1, to="m"), fleet]  # another has gone on
+    assert note(fleet, None) == [Recomputation(scope="default", version=1, to="m")]
+    again = change(3)
+    assert note(Recomputation(scope="default", version=1, to="m"), None) == [again]  # changed meanwhile
+    assert note(again, None) == []
+    assert note(again, "m") == []
+
+
+def test_a_step_that_fails_notes_nothing(store: CoreStore) -> None:
+    def fail() -> None:
+        with transaction.part():
+            transaction.save_policy(PolicyLayer(scope="default", policy=PolicyPatch(), version=1))
+            raise LookupError
+
+    with store.write() as transaction, pytest.raises(LookupError):
+        fail()
+    with store.read() as reader:
+        assert reader.recomputations() == []
 
 
 def test_only_what_a_worker_serves_is_ready_for_it(clocked_store: CoreStore) -> None:

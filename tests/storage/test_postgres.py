@@ -84,24 +84,6 @@ def test_a_row_that_stays_locked_is_given_up(postgres_url: str, session: psycopg
             assert transaction.locked() == ("a",)
 
 
-def test_a_window_opened_while_rows_were_being_locked_is_held_too(
-    postgres_url: str, session: psycopg.Connection
-) -> None:
-    def hold_all(store: EventStore) -> tuple[str, ...]:
-        with store.write_open_windows(None) as transaction:
-            return tuple(transaction.locked())
-
-    with opened(postgres_url) as store, ThreadPoolExecutor(1) as pool:
-        put(store, state("a"), due_at=at(5))
-        put(store, state("b"))
-        session.execute("SELECT 1 FROM workspaces WHERE id = 'a' FOR UPDATE")
-        held = pool.submit(hold_all, store)
-        wait_until(waiting_for_locks(session, 1), what="the holder waits for row a")
-        put(store, state("b"), state("c"), due_at=at(6))
-        session.rollback()
-        assert held.result(timeout=10) == ("a", "b", "c")
-
-
 def test_a_row_added_while_waiting_for_the_append_lock_is_found(postgres_url: str, session: psycopg.Connection) -> None:
     def find(store: EventStore) -> StoredWorkspace | None:
         with store.write(["new"]) as transaction:
@@ -122,17 +104,17 @@ def test_who_waited_for_a_row_sees_the_registration_that_was_changed_meanwhile(
     blue = state("a", "blue")
     red = replace(blue, registration=registration("red"), registration_position=7, version=2)
 
-    def find(store: EventStore, *, by_fleet: bool) -> StoredWorkspace | None:
-        with store.write_open_windows(None) if by_fleet else store.write(["a"]) as transaction:
+    def find(store: EventStore) -> StoredWorkspace | None:
+        with store.write(["a"]) as transaction:
             return transaction.workspace("a")
 
-    with opened(postgres_url) as store, ThreadPoolExecutor(2) as pool:
+    with opened(postgres_url) as store, ThreadPoolExecutor(1) as pool:
         put(store, blue, due_at=at(5))
         with store.write(["a"]) as transaction:
-            found = [pool.submit(find, store, by_fleet=by_fleet) for by_fleet in (False, True)]
-            wait_until(waiting_for_locks(session, 2), what="both wait for row a")
+            found = pool.submit(find, store)
+            wait_until(waiting_for_locks(session, 1), what="the other waits for row a")
             transaction.save([StoredWorkspace(state=red, due_at=at(6))])
-        assert [one.result(timeout=10) for one in found] == [StoredWorkspace(state=red, due_at=at(6))] * 2
+        assert found.result(timeout=10) == StoredWorkspace(state=red, due_at=at(6))
 
 
 def test_the_trigger_takes_the_lock_that_writers_take(postgres_url: str, session: psycopg.Connection) -> None:

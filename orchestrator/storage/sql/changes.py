@@ -11,6 +11,7 @@ from orchestrator.domain.policy import PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need
 from orchestrator.domain.snapshot import Snapshot
+from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.transaction import StoredAnswer
 from orchestrator.ports.workspaces import Lease
 from orchestrator.storage.sql.workspace_rows import Found
@@ -30,6 +31,8 @@ class Changes:
     restarts: dict[str, RestartProjection] = field(default_factory=dict)
     snapshots: list[Snapshot] = field(default_factory=list)
     layers: dict[str, PolicyLayer] = field(default_factory=dict)
+    recomputed: list[tuple[Recomputation, str | None]] = field(default_factory=list)
+    """How far the windows followed a layer, and how far they do now."""
     answers: dict[tuple[str, str], StoredAnswer] = field(default_factory=dict)
     away: list[tuple[Sequence[Came], Sequence[Need]]] = field(default_factory=list)
 
@@ -42,5 +45,6 @@ class Changes:
         self.restarts |= later.restarts
         self.snapshots += later.snapshots
         self.layers |= later.layers
+        self.recomputed += later.recomputed
         self.answers |= later.answers
         self.away += later.away

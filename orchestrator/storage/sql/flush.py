@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from orchestrator.domain.events import Recorded
 from orchestrator.errors import StorageUnavailable
-from orchestrator.storage.sql import presence, rows
+from orchestrator.storage.sql import presence, recomputation, rows
 from orchestrator.storage.sql.changes import Changes
 from orchestrator.storage.sql.many_rows import insert_drawing, insert_many, upsert_many
 from orchestrator.storage.sql.schema import (
@@ -55,6 +55,8 @@ def write_rest(sql: Statements, before: Mapping[str, Found], changes: Changes, n
     upsert_many(sql, restarts, [rows.restart_row(record) for record in changes.restarts.values()])
     insert_many(sql, workspace_snapshots, [rows.snapshot_row(snapshot) for snapshot in changes.snapshots])
     upsert_many(sql, policies, [rows.policy_row(layer) for layer in changes.layers.values()])
+    for done, to in changes.recomputed:
+        recomputation.note(sql, done, to)
     insert_many(sql, idempotency_keys, _answer_rows(changes, now))
     for came, went in changes.away:
         presence.save_away(sql, came, went)

@@ -21,7 +21,8 @@ from orchestrator.domain.serving import Serving
 from orchestrator.ports.workspaces import Outlook
 from orchestrator.storage.sql.capacity import has_room
 from orchestrator.storage.sql.database_time import DatabaseTime
-from orchestrator.storage.sql.schema import executors_away, heartbeats, leases, registrations, workspaces
+from orchestrator.storage.sql.recomputation import IS_BEHIND
+from orchestrator.storage.sql.schema import executors_away, heartbeats, leases, policies, registrations, workspaces
 from orchestrator.storage.sql.statements import ONE, Statements
 
 TICK = "tick"
@@ -83,6 +84,7 @@ def read_outlook(sql: Statements, time: DatabaseTime, due_most: int, ready_most:
         next_at=min((at for _, at in found["next"]), default=None),
         waits=bool(found["waits"]),
         away=bool(found["away"]),
+        recomputes=bool(found["recomputes"]),
         last_tick_at=next((at for _, at in found["ticked"]), None),
     )
 
@@ -113,6 +115,7 @@ def _outlook(time: DatabaseTime, dialect: str, due_most: int, ready_most: int, w
         "next": _later(now),
         "waits": [_first(_READY, workspaces.c.ready_at <= now, ONE)],
         "away": [_wrapped(sa.select(sa.null().label("id"), executors_away.c.since.label("at")).limit(ONE))],
+        "recomputes": [_wrapped(sa.select(policies.c.scope.label("id"), sa.null().label("at")).where(IS_BEHIND).limit(ONE))],
         "ticked": [sa.select(sa.null(), heartbeats.c.at).where(heartbeats.c.name == _written(TICK))],
     }
     return sa.union_all(*(_named(part, branch) for part, branches in parts.items() for branch in branches))

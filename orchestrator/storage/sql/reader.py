@@ -16,10 +16,11 @@ from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need, SeenWorker, Serving
 from orchestrator.domain.state import Phase
+from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.store import LOG_SUMS, Backlog, Counters, EventFilter, RestartFilter, Waived
 from orchestrator.ports.verification import StoredVerification, Verified
 from orchestrator.ports.workspaces import KeptRow, OpenCycle, Outlook, StoredWorkspace, WorkspaceFilter
-from orchestrator.storage.sql import presence, queue, rows
+from orchestrator.storage.sql import presence, queue, recomputation, rows
 from orchestrator.storage.sql import shared_reads as lookups
 from orchestrator.storage.sql.checkpoints import SqlSeals
 from orchestrator.storage.sql.database_time import DatabaseTime
@@ -278,6 +279,14 @@ class SqlReader(SqlInquiries):
     def verified(self) -> Verified | None:
         """Return the same without its state."""
         return read_verified(self._sql)
+
+    def recomputations(self) -> list[Recomputation]:
+        """Return the changed layers that not all open windows follow yet, the one that was changed first first."""
+        return recomputation.unfinished(self._sql)
+
+    def open_windows(self, fleet: str | None, after: str, limit: int) -> list[str]:
+        """Return workspaces of a fleet (None: of all) whose window is due some time, by id, those after ``after``."""
+        return recomputation.open_windows(self._sql, fleet, after, limit)
 
     def last_tick_at(self) -> datetime | None:
         """Return when a tick last ended, by the database's clock."""

@@ -237,8 +237,9 @@ def restart_projection_of_text(text: str) -> RestartProjection:
 
 
 def policy_row(layer: PolicyLayer) -> Row:
-    """Return the columns of a policy layer."""
-    return {"scope": layer.scope, "policy": canonical_json(layer.policy), "version": layer.version}
+    """Return the columns of a policy layer that was changed: no open window follows it yet."""
+    policy = canonical_json(layer.policy)
+    return {"scope": layer.scope, "policy": policy, "version": layer.version, "recomputed_to": ""}
 
 
 def policy_layer_of(row: sa.RowMapping) -> PolicyLayer:

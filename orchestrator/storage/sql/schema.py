@@ -263,9 +263,15 @@ policies = sa.Table(
     sa.Column("scope", sa.Text, primary_key=True),
     sa.Column("policy", sa.Text, nullable=False),
     sa.Column("version", NUMBER, nullable=False),
+    sa.Column("recomputed_to", sa.Text),
     sa.Index("ix_policies_version", "version"),
 )
-"""The stored policy layers: ``settings``, ``default``, ``fleet:NAME``. A change has a version above all before it."""
+"""The stored policy layers: ``settings``, ``default``, ``fleet:NAME``. A change has a version above all before it.
+
+``recomputed_to``: the last workspace, by id, of which the open window follows the layer; NULL: all of its scope do.
+"""
+_behind = policies.c.recomputed_to.is_not(None)
+sa.Index("ix_policies_recomputing", policies.c.version, postgresql_where=_behind, sqlite_where=_behind)
 
 idempotency_keys = sa.Table(
     "idempotency_keys",

@@ -20,6 +20,7 @@ from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.errors import Conflict
+from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.transaction import Running, StoredAnswer
 from orchestrator.ports.workspaces import Lease, StoredWorkspace
 from orchestrator.storage.sql import flush, presence, rows
@@ -177,8 +178,12 @@ class SqlTransaction:
         self._at_hand.snapshots += snapshots
 
     def save_policy(self, layer: PolicyLayer) -> None:
-        """Insert or replace a policy layer."""
+        """Insert or replace a policy layer, and note that no open window of its scope follows it yet."""
         self._at_hand.layers[layer.scope] = layer
+
+    def note_recomputed(self, done: Recomputation, to: str | None) -> None:
+        """Note that open windows follow a layer up to a workspace, None: all of them."""
+        self._at_hand.recomputed.append((done, to))
 
     def count_paths(self, workspace: str, from_position: int, to_position: int) -> int:
         """Count the distinct paths of the range's writes whose action is not ``record``."""

@@ -247,6 +247,7 @@ def kept_row(row: sa.RowMapping) -> KeptRow:
         workspace=_spelled(own),
         registration=None if is_old or said["workspace"] is None else _spelled(said),
         lease=None if leased["workspace"] is None else _spelled(leased),
+        due_at=own["due_at"],
         is_old=is_old,
         is_leased_in_row=in_row,
     )
@@ -272,6 +273,7 @@ def spelled_workspace(stored: StoredWorkspace, like: KeptRow | None) -> KeptRow:
         workspace=_spelled(own),
         registration=None if said is None else _spelled(said),
         lease=None if leased is None else _spelled(leased),
+        due_at=stored.due_at,
         is_old=is_old,
         is_leased_in_row=in_row and state.cycle is not None,
     )
