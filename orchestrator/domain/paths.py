@@ -1,33 +1,18 @@
-"""Paths of writes as data: how odd ones are stored, which are refused, which rules match them. Never opened.
+"""Paths of writes as data: how odd ones are stored, which are refused. Never opened.
 
-Source: CONTRACT section 2 (``rules``) and section 5 (``path_encoding``).
+Source: CONTRACT section 5 (``path_encoding``).
 """
 
 from __future__ import annotations
 
 import re
-import warnings
-from functools import lru_cache
-from typing import Final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
-
-from pathspec import GitIgnoreSpec
 
 from orchestrator.errors import InvalidInput
 
 MAX_PATH_BYTES = 4096
 """Longest stored path in UTF-8 bytes: Linux' own limit (PATH_MAX)."""
 
-MAX_PATTERNS = 100
-MAX_PATTERN_CHARACTERS = 1000
-
-_LINEAR: Final = "re2"
-"""Matching happens under the append lock. Python's own engine backtracks: ``**/a/**/b/**/c`` kept it busy for 6 s
-with a path of 4,000 characters (measured; RE2: under 5 ms), so that whoever names paths could have stopped all writes.
-"""
-
-_PRIVATE_FROM = 0xF0000
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _WTF8_SURROGATE = re.compile("\udced[\udca0-\udcbf][\udc80-\udcbf]")
 
@@ -59,57 +44,6 @@ def check_path(raw: str) -> None:
     # Every character takes a byte at least: what is far too long is refused before it is encoded.
     if len(raw) > MAX_PATH_BYTES or len(escape_path(raw)[0].encode()) > MAX_PATH_BYTES:
         raise InvalidInput(f"path is longer than {MAX_PATH_BYTES} bytes; shorten it", field="path")
-
-
-def matches(patterns: tuple[str, ...], path: str) -> bool:
-    """Say whether ``path`` is matched by a list of gitignore patterns, of which the last that speaks decides.
-
-    A leading ``/`` of the path is not looked at. Raises ``InvalidInput`` for a pattern that ``check_patterns`` refuses.
-    """
-    return _compiled(patterns).match_file(_encodable(path.lstrip("/")), separators=())
-
-
-def check_patterns(patterns: tuple[str, ...]) -> None:
-    """Raise ``InvalidInput`` that names the first pattern which is broken, too long or can never match."""
-    if not patterns:
-        raise InvalidInput("the list of patterns is empty; give at least one, such as **", field="match")
-    if len(patterns) > MAX_PATTERNS:
-        raise InvalidInput(f"{len(patterns)} patterns in one list; at most {MAX_PATTERNS} are allowed", field="match")
-    for pattern in patterns:
-        if len(pattern) > MAX_PATTERN_CHARACTERS:
-            start = pattern[:40]
-            raise InvalidInput(
-                f"pattern {start!r}... is longer than {MAX_PATTERN_CHARACTERS} characters", field="match"
-            )
-        spec = _spec_of((pattern,))
-        if all(compiled.include is None for compiled in spec.patterns):
-            raise InvalidInput(
-                f"pattern {pattern!r} can never match (blank, a comment or not closed); correct or remove it",
-                field="match",
-            )
-
-
-@lru_cache(maxsize=1024)
-def _compiled(patterns: tuple[str, ...]) -> GitIgnoreSpec:
-    check_patterns(patterns)
-    return _spec_of(patterns)
-
-
-def _spec_of(patterns: tuple[str, ...]) -> GitIgnoreSpec:
-    with warnings.catch_warnings():
-        # `[[]` is a good set of one character; re warns of what a later Python might read into its regex.
-        warnings.simplefilter("ignore", FutureWarning)
-        for pattern in patterns:
-            try:
-                GitIgnoreSpec.from_lines([_encodable(pattern)], backend=_LINEAR)
-            except (ValueError, re.error) as error:
-                raise InvalidInput(f"pattern {pattern!r} is not gitignore syntax: {error}", field="match") from None
-        return GitIgnoreSpec.from_lines(map(_encodable, patterns), backend=_LINEAR)
-
-
-def _encodable(text: str) -> str:
-    """Return ``text`` with each surrogate as one private character of its own: RE2 takes UTF-8 only."""
-    return _SURROGATE.sub(lambda found: chr(_PRIVATE_FROM + ord(found[0])), text)
 
 
 def _bytes_of(raw: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -18,10 +18,10 @@ from orchestrator.domain.events import (
 )
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.paths import check_path, escape_path
-from orchestrator.domain.policy import DEFAULT_FLEET, Action, Policies, Policy, PolicyPatch
+from orchestrator.domain.policy import DEFAULT_FLEET, Action, Policies, PolicyPatch, Rule
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.errors import KeyReused, NotFound, OrchestratorError
+from orchestrator.errors import KeyReused, NotFound, OrchestratorError, StorageUnavailable
 from orchestrator.ports.executor import Target
 from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.ports.transaction import Transaction
@@ -29,6 +29,7 @@ from orchestrator.ports.unit import Asked, Unit
 from orchestrator.service.announce import announce, announce_writes
 from orchestrator.service.append import append_all, expected_at, save
 from orchestrator.service.idempotency import RequestKey, keys_of, once
+from orchestrator.service.rule_matching import TRIES, Matching, Rules, RulesMoved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +89,23 @@ class AutoRegistration:
     target: Target = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Given:
+    """What a caller wants to be recorded."""
+
+    writes: Sequence[Write]
+    actor: str
+    ids: Ids
+    auto: AutoRegistration
+    matching: Matching
+
+
 class _Batch:
     """The writes of one transaction, on their way from the caller's words to events."""
 
-    def __init__(self, tx: Transaction, writes: Sequence[Write], actor: str, auto: AutoRegistration, ids: Ids) -> None:
-        self.tx, self.writes, self.actor, self.auto, self.ids = tx, writes, actor, auto, ids
+    def __init__(self, tx: Transaction, given: _Given) -> None:
+        self.tx, self.writes, self.actor, self.auto = tx, given.writes, given.actor, given.auto
+        self.ids, self.matching = given.ids, given.matching
         self.policies: Policies = tx.policies()
         self.states: dict[str, WorkspaceState] = {}
         self.opened: set[str] = set()
@@ -103,9 +116,10 @@ class _Batch:
         self.replays: dict[int, Recorded] = {}
         self.expected: dict[str, datetime | None] = {}
         self.refused: list[RefusedWrite] = []
+        self.moved: dict[str, Rules] = {}
 
     def prepare(self) -> None:
-        """Turn each write into an event, a replay or a refusal."""
+        """Turn each write into an event, a replay or a refusal. Raises ``RulesMoved``."""
         keys = {self._key(write) for write in self.writes if write.source_id is not None}
         self.known.update(self.tx.by_source(keys))
         for index, write in enumerate(self.writes):
@@ -114,6 +128,8 @@ class _Batch:
             except OrchestratorError as error:
                 name, at = type(error).__name__, getattr(error, "field", "")
                 self.refused.append(RefusedWrite(index=index, error=name, detail=str(error), field=at))
+        if self.moved:
+            raise RulesMoved(self.moved)
 
     def _prepare(self, index: int, write: Write) -> None:
         check_path(write.path)
@@ -126,11 +142,15 @@ class _Batch:
                 self.repeats[index] = known.id
             return
         state = self._state(write.workspace)
+        rules = policy_in_force(state, self.policies).rules
+        if not self.matching.is_by(write.workspace, rules):
+            self.moved[write.workspace] = rules
+            return
         event = NewEvent(
             id=self.ids.new("evt"),
             workspace=write.workspace,
             version=None,
-            data=self._decided(state, _fact(write, policy_in_force(state, self.policies))),
+            data=self._decided(state, _fact(write, self.matching.rule(write.workspace, write.path))),
             actor=self.actor,
             source=write.source,
             source_id=write.source_id,
@@ -240,7 +260,25 @@ def record_writes(
 
     Raises ``StorageUnavailable`` (nothing may be assumed), ``KeyReused`` for the request's key.
     """
-    return told(store.commit(record_unit(writes, actor=actor, ids=ids, auto=auto, request=request)))
+    matching = matching_of(writes)
+    matching.match_by_last()
+    unit = record_unit(writes, actor=actor, ids=ids, auto=auto, request=request, matching=matching)
+    for _ in range(TRIES):
+        try:
+            return told(store.commit(unit))
+        except RulesMoved as moved:
+            matching.learn(moved.rules)
+    raise rules_keep_changing()
+
+
+def matching_of(writes: Iterable[Write]) -> Matching:
+    """Return who matches the paths of some writes; it has not begun yet."""
+    return Matching((write.workspace, write.path) for write in writes)
+
+
+def rules_keep_changing() -> StorageUnavailable:
+    """Return the error for writes whose rules were others at every try."""
+    return StorageUnavailable("the path rules changed again and again meanwhile; nothing was stored, try again")
 
 
 @dataclass(frozen=True)
@@ -254,13 +292,23 @@ class Recording:
 
 
 def record_unit(
-    writes: Sequence[Write], *, actor: str, ids: Ids, auto: AutoRegistration, request: RequestKey | None = None
+    writes: Sequence[Write],
+    *,
+    actor: str,
+    ids: Ids,
+    auto: AutoRegistration,
+    matching: Matching,
+    request: RequestKey | None = None,
 ) -> Unit[Recording]:
-    """Return the unit that stores the good ones of ``writes``; what it answers is for ``told``."""
+    """Return the unit that stores the good ones of ``writes``; what it answers is for ``told``.
+
+    Its step raises ``RulesMoved`` where ``matching`` has to learn others; it may be handed in again after that.
+    """
+    given = _Given(writes=writes, actor=actor, ids=ids, auto=auto, matching=matching)
     sources = [(write.source or actor, write.source_id) for write in writes if write.source_id is not None]
 
     def step(tx: Transaction) -> Recording:
-        batch = _Batch(tx, writes, actor, auto, ids)
+        batch = _Batch(tx, given)
         recorded: list[Recorded] = []
 
         def compute() -> RecordedBatch:
@@ -304,10 +352,9 @@ def _announce(recording: Recording) -> None:
         announce_writes(events, decision.value, by_id[events[-1].id].due_at, recording.states[workspace])
 
 
-def _fact(write: Write, policy: Policy) -> FileWritten:
+def _fact(write: Write, rule: Rule | None) -> FileWritten:
     """Return the fact; the policy's first matching rule decides its action and numbers."""
     path, encoded = escape_path(write.path)
-    rule = policy.rule_for(path)
     return FileWritten(
         path=path,
         op=write.op,

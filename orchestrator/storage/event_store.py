@@ -43,7 +43,7 @@ from orchestrator.storage.sql.schema import (
     workspaces,
 )
 from orchestrator.storage.sql.statements import Statements
-from orchestrator.storage.sql.told import Told, tell
+from orchestrator.storage.sql.told import tell
 from orchestrator.storage.sql.transaction import Instants, SqlTransaction
 from orchestrator.storage.sql.verification import save_verification
 from orchestrator.storage.sql.workspace_rows import Found, RegistrationMoved, found_of, to_lock, unreadable

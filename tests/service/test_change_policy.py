@@ -262,6 +262,8 @@ def test_a_replay_sees_a_due_that_is_wrong_beside_those_that_are_not_recomputed_
         state = history.state("a")
         transaction.save([StoredWorkspace(state=state, due_at=START)])
     assert [difference.id for difference in replay(history.store).differences] == ["a"]
+    change(history, "default", quiet="8s")
+    assert replay(history.store).differences == ()
 
 
 @pytest.mark.usefixtures("paged")
@@ -324,6 +326,9 @@ def test_a_window_that_cannot_be_worked_out_keeps_no_other_from_following(
     assert [due_at(history, name) for name in "abc"] == after
     with history.store.read() as reader:
         assert reader.recomputations() == []
+    monkeypatch.undo()
+    change(history, "default", quiet="8s")
+    assert due_at(history, "b") == START + timedelta(seconds=8)
 
 
 def test_a_change_locks_a_page_of_windows_at_a_time(history: History, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,9 @@ MUTANTS: dict[str, Mutant] = {
     "recomputed-in-part": Mutant(
         plant=service.recomputed_in_part, breaks="a change of policy reaches the first open windows and no other"
     ),
+    "rules-of-before": Mutant(
+        plant=service.rules_of_before, breaks="a path is matched by the rules that its workspace had before"
+    ),
     "locked-not-recomputed": Mutant(
         plant=service.locked_not_recomputed, breaks="a window that is just being written to misses a change of policy"
     ),

@@ -29,6 +29,7 @@ from orchestrator.ports.unit import Unit
 from orchestrator.ports.workspaces import OpenCycle, Outlook, StoredWorkspace, WorkspaceFilter
 from orchestrator.service import absence, append, claim, dead_worker, drain, execute, lease, recompute, tick
 from orchestrator.service.append import Author
+from orchestrator.service.rule_matching import Matching, Rules
 from tests.memory_store import log as memory_log
 from tests.memory_store.content import Content
 from tests.memory_store.reader import MemoryReader
@@ -40,6 +41,7 @@ from workers.executors.act_ledger import Acts
 replace = msgspec.structs.replace
 _ready, _start, _started, _act = claim.Claimer._ready, claim.Claimer._start, decide._started, execute._act
 _carry_out, _look_out, _unique_keys = append.carry_out, tick._look_out, memory_log._unique_keys
+_is_by = Matching.is_by
 _committed, _recompute_unit = MemoryTransaction.committed, recompute._unit
 _ready_workspaces, _has_room = MemoryReader.ready_workspaces, MemoryReader._has_room
 
@@ -228,6 +230,13 @@ def commits_lost(planting: Planting) -> None:
 
 def policy_keeps_due(planting: Planting) -> None:
     planting.name(recompute, "save_if_moved", lambda tx, stored, policies: None)
+
+
+def rules_of_before(planting: Planting) -> None:
+    def is_by(matching: Matching, workspace: str, rules: Rules) -> bool:
+        return _is_by(matching, workspace, rules) or bool(matching._rules.get(workspace))
+
+    planting.name(Matching, "is_by", is_by)
 
 
 def recomputed_in_part(planting: Planting) -> None:

@@ -30,10 +30,22 @@ from orchestrator.domain.events import WriteDecision
 from orchestrator.domain.policy import Action
 from orchestrator.errors import OrchestratorError
 from orchestrator.service.idempotency import RequestKey
-from orchestrator.service.record import AcceptedWrite, RecordedBatch, Write, record_unit, told
+from orchestrator.service.record import (
+    AcceptedWrite,
+    RecordedBatch,
+    Write,
+    matching_of,
+    record_unit,
+    rules_keep_changing,
+    told,
+)
+from orchestrator.service.rule_matching import TRIES, RulesMoved
 
 _LARGE_BODY_BYTES = 64 * 1024
 """A body from here on is decoded, and its answer made, beside the event loop: 1 MiB takes tens of milliseconds."""
+
+_FEW_WRITES = 100
+"""The paths of so many are matched on the event loop: with 1,000 rules that takes milliseconds."""
 
 _JSON_TYPE = (b"content-type", JSON.encode())
 _NO_NAME = invalid([{"loc": ("path", "workspace"), "type": "", "msg": f"String should match pattern '{NAME_PATTERN}'"}])
@@ -112,9 +124,18 @@ class Asked:
 
 async def record(asked: Asked, writes: Sequence[Write], key: RequestKey | None) -> tuple[RecordedBatch, bool]:
     """Hand writes to the service: what became of each, after the commit, and whether that was answered before."""
-    services, commits = asked.services, asked.commits
-    unit = record_unit(writes, actor=services.actor, ids=services.ids, auto=services.auto, request=key)
-    return told(await commits.commit(unit))
+    services, matching = asked.services, matching_of(writes)
+    unit = record_unit(
+        writes, actor=services.actor, ids=services.ids, auto=services.auto, matching=matching, request=key
+    )
+    match_by_last, learn = matching.match_by_last, matching.learn
+    await run_in_threadpool(match_by_last) if len(writes) > _FEW_WRITES else match_by_last()
+    for _ in range(TRIES):
+        try:
+            return told(await asked.commits.commit(unit))
+        except RulesMoved as moved:
+            await run_in_threadpool(learn, moved.rules)
+    raise rules_keep_changing()
 
 
 class _WayIn:

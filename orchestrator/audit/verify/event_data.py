@@ -14,6 +14,15 @@ Kind = Literal["restart", "reload"]
 Suppression = Literal["cycle_running", "held", "settling", "restart_pending"]
 
 
+class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A path rule, and the numbers that it gives."""
+
+    match: tuple[str, ...]
+    action: Literal["restart", "reload", "record"] = "restart"
+    quiet_ms: int | None = None
+    max_wait_ms: int | None = None
+
+
 class PolicyPatch(msgspec.Struct, frozen=True, omit_defaults=True):
     """One layer of the policy, as far as the log can show whether it was kept."""
 
@@ -31,6 +40,7 @@ class PolicyPatch(msgspec.Struct, frozen=True, omit_defaults=True):
     lease_ms: int | None = None
     max_concurrent: int | None = None
     mode: Literal["live", "shadow"] | None = None
+    rules: tuple[Rule, ...] | None = None
 
 
 class _Data(msgspec.Struct, gc=False):
@@ -42,6 +52,7 @@ class FileWritten(_Data):
 
     path: str
     action: Literal["restart", "reload", "record"]
+    rule: str | None = None
     quiet_ms: Count | None = None
     max_wait_ms: Count | None = None
 

@@ -12,7 +12,7 @@ import msgspec
 
 from orchestrator.audit.verify.event_data import PolicyPatch
 
-_FORMAT = "restart-orchestrator/verification@3"
+_FORMAT = "restart-orchestrator/verification@4"
 
 
 class Cycle(msgspec.Struct):

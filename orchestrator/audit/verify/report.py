@@ -41,7 +41,7 @@ MEANING: dict[Promise, str] = {
     Promise.S6: "one unsettled restart a workspace, and ranges that tile",
     Promise.S7: "stamps and fences rise with every cycle",
     Promise.S8: "the log is what was sealed: nothing was edited, cut or put in",
-    Promise.S9: "every restart has a cause, and every suppressed probe is an event with its reason",
+    Promise.S9: "every restart has a cause, every suppressed probe is an event, and a write's rule is one in force",
     Promise.S10: "folding the log gives the tables, byte for byte",
     Promise.L1: "a write is covered in time",
     Promise.L2: "a dead worker's cycle is abandoned in time and goes on",

@@ -20,6 +20,8 @@ def file_written(judge: Judge, workspace: Workspace, event: Envelope, at: int) -
     """Take a write in: 85 % of a log, so nothing is done here that can be done at the fold."""
     data = _file_written(event.data)
     judge.ledger.accepted += 1
+    if data.rule is not None or data.action != "restart":
+        _check_rule(judge, workspace, event, data)
     if data.action == "record":
         judge.ledger.recorded += 1
         return
@@ -35,6 +37,17 @@ def file_written(judge: Judge, workspace: Workspace, event: Envelope, at: int) -
         workspace.full_position = position
     if data.quiet_ms is not None or data.max_wait_ms is not None:
         workspace.ruled[position] = (_us(data.quiet_ms), _us(data.max_wait_ms))
+
+
+def _check_rule(judge: Judge, workspace: Workspace, event: Envelope, data: data_of.FileWritten) -> None:
+    """Whatever a path matches, the rule that a write names was in force then, and says what the write does."""
+    in_force = judge.policies.in_force(workspace)
+    if in_force is None:
+        return
+    if (data.rule, data.action, data.quiet_ms, data.max_wait_ms) not in in_force.rules:
+        against = max(in_force.position, workspace.policy_position)
+        text = f"a write is to {data.action} by the path rule {data.rule!r}, and no such rule is in force"
+        judge.broken(Promise.S9, workspace, (against, event.position), text)
 
 
 def restart_requested(judge: Judge, workspace: Workspace, event: Envelope, at: int) -> None:

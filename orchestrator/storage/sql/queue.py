@@ -22,7 +22,15 @@ from orchestrator.ports.workspaces import Outlook
 from orchestrator.storage.sql.capacity import has_room
 from orchestrator.storage.sql.database_time import DatabaseTime
 from orchestrator.storage.sql.recomputation import IS_BEHIND
-from orchestrator.storage.sql.schema import executors_away, heartbeats, leases, policies, registrations, workspaces
+from orchestrator.storage.sql.schema import (
+    Instant,
+    executors_away,
+    heartbeats,
+    leases,
+    policies,
+    registrations,
+    workspaces,
+)
 from orchestrator.storage.sql.statements import ONE, Statements
 
 TICK = "tick"
@@ -39,6 +47,7 @@ _TICKED = (
     (leases.c.workspace, leases.c.until),
 )
 _READY = (workspaces.c.id, workspaces.c.ready_at)
+_NEVER = sa.cast(sa.null(), Instant()).label("at")
 
 _kept = lru_cache(maxsize=64)
 """Statements are kept: to build one costs more than to run it."""
@@ -115,7 +124,7 @@ def _outlook(time: DatabaseTime, dialect: str, due_most: int, ready_most: int, w
         "next": _later(now),
         "waits": [_first(_READY, workspaces.c.ready_at <= now, ONE)],
         "away": [_wrapped(sa.select(sa.null().label("id"), executors_away.c.since.label("at")).limit(ONE))],
-        "recomputes": [_wrapped(sa.select(policies.c.scope.label("id"), sa.null().label("at")).where(IS_BEHIND).limit(ONE))],
+        "recomputes": [_wrapped(sa.select(policies.c.scope.label("id"), _NEVER).where(IS_BEHIND).limit(ONE))],
         "ticked": [sa.select(sa.null(), heartbeats.c.at).where(heartbeats.c.name == _written(TICK))],
     }
     return sa.union_all(*(_named(part, branch) for part, branches in parts.items() for branch in branches))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orchestrator.audit.verify.report import Promise
 from tests.audit.verify.logs import TICK_US, Log, broken, instant, verify
 
@@ -344,6 +346,22 @@ def test_s9_a_probe_that_asked_for_a_restart_although_it_was_to_be_suppressed(lo
     log.put(log.of("last", "FileWritten", 1), "RestartRequested", trigger="probe", reason="no answer")
 
     assert broken(verify(log.encode())) == {S9: [(99, 100)]}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("rule", "src/**"), ("quiet_ms", 1), ("max_wait_ms", 1), ("action", "restart")]
+)
+def test_s9_a_write_follows_a_rule_that_is_not_in_force(log: Log, name: str, said: object) -> None:
+    log.data("ruled", "FileWritten")[name] = said
+    found = broken(verify(log.encode(), tick_us=None))
+
+    assert S9 in found
+
+
+def test_s9_a_write_is_only_recorded_and_names_no_rule(log: Log) -> None:
+    log.data("last", "FileWritten")["action"] = "record"
+
+    assert S9 in broken(verify(log.encode(), tick_us=None))
 
 
 def test_the_sentence_names_what_contradicts_what(log: Log) -> None:
