@@ -127,7 +127,9 @@ class History:
             stored = reader.workspace(workspace)
         assert stored is not None
         with self.store.write([workspace]) as tx:
-            files = tx.count_paths(workspace, stored.state.from_position, stored.state.last_position)
+            files = tx.count_paths(
+                workspace, stored.state.from_position, stored.state.last_position, stored.state.waits_since
+            )
         self.carry_out(workspace, cmd.StartCycle(cycle_id=cycle, worker="host:1", iteration=1, files=files))
         assert self.state(workspace).last_cycle == cycle, "nothing could be started"
         return cycle

@@ -143,6 +143,31 @@ def test_restarts_that_wait_for_their_full_fleet_cost_a_bell_and_a_look_one_stat
         assert len(sent) == 1, sent
 
 
+def test_paths_of_all_that_a_look_folds_are_counted_in_one_statement(costed: Costed) -> None:
+    change_policy(costed.store, IDS, scope="default", patch=PolicyPatch(quiet_ms=0, max_wait_ms=1), actor="me")
+    costed.write(6, workspaces=10)
+    with statements() as sent:
+        costed.look()
+    assert len([words for words in sent if "count(DISTINCT" in words]) == 1
+    with costed.store.read() as reader:
+        assert [record.files for record in reader.restarts(RestartFilter())] == 10 * [6]
+
+
+def test_a_change_of_policy_costs_the_same_however_many_windows_are_open(costed: Costed) -> None:
+    def change(quiet_ms: int) -> None:
+        change_policy(costed.store, IDS, scope="default", patch=PolicyPatch(quiet_ms=quiet_ms), actor="me")
+
+    change(1_000)
+    with statements() as few:
+        change(2_000)
+    costed.write(1, workspaces=40)
+    with statements() as many:
+        change(3_000)
+    assert len(few) == len(many), many
+    # the instant and the policies; append, write the layer; then one page: what is left, its rows, the same again
+    assert len(many) == 14 + 2 * costed.append_lock, many
+
+
 def test_a_snapshot_is_one_statement_of_the_transaction_that_settles_a_restart(costed: Costed) -> None:
     operator, author = Operator(costed.store, IDS), Author(actor="me")
     operator.request_restart("ws-0", RequestRestart(trigger=Trigger.MANUAL, reason="now"), author)

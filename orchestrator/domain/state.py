@@ -258,6 +258,11 @@ class WorkspaceState(Struct, frozen=True, kw_only=True):
         return self.next_try.at if self.next_try else None
 
     @property
+    def waits_since(self) -> datetime | None:
+        """Return when the first came of what waits; None where nothing does."""
+        return self.folded.opened_at or self.window.opened_at
+
+    @property
     def pending(self) -> bool:
         """True while anything waits for a cycle to succeed."""
         return self.pending_writes + self.pending_requests > 0

@@ -106,8 +106,11 @@ class Transaction(PresenceChange, Protocol):
         """
         ...
 
-    def count_paths(self, workspace: str, from_position: int, to_position: int) -> int:
-        """Count the distinct paths of the range's writes whose action is not ``record``."""
+    def count_paths(self, workspace: str, from_position: int, to_position: int, since: datetime | None) -> int:
+        """Count the distinct paths of the range's writes whose action is not ``record``.
+
+        None of those may have been recorded before ``since`` (None: whenever); what was is not even looked at.
+        """
         ...
 
     def running(self, fleet: str) -> Running:

@@ -203,7 +203,7 @@ class Claimer:
         if restart is not None and restart.to_position == state.last_position:
             files = restart.files
         else:
-            files = tx.count_paths(state.workspace, state.from_position, state.last_position)
+            files = tx.count_paths(state.workspace, state.from_position, state.last_position, state.waits_since)
         return cmd.StartCycle(
             cycle_id=self._ids.new("cyc"),
             worker=self._worker,

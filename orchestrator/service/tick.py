@@ -182,7 +182,7 @@ def fold_if_due(
     """Carry out a tick of one workspace inside a transaction that holds it, and its open cycle's lease."""
     files, lease_until = 0, lease.until if lease else None
     if _may_fold(state, policies, tx.now, lease_until):
-        files = tx.count_paths(state.workspace, state.from_position, state.last_position)
+        files = tx.count_paths(state.workspace, state.from_position, state.last_position, state.waits_since)
     command = cmd.Tick(restart_id=ids.new("rst"), files=files, lease_until=lease_until)
     return carry_out(tx, state, command, BY_ITSELF, ids, policies)
 

@@ -135,7 +135,7 @@ class MemoryTransaction:
         further = {} if to is None else {done.scope: replace(done, to=to)}
         self._draft = replace(self._draft, recomputations=others | further)
 
-    def count_paths(self, workspace: str, from_position: int, to_position: int) -> int:
+    def count_paths(self, workspace: str, from_position: int, to_position: int, since: datetime | None) -> int:
         """Count the distinct paths of the range's writes whose action is not ``record``."""
         last = min(to_position, len(self._log))
         found = (event.data for event in self._log.between(from_position, last, workspace))

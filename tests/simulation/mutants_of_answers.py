@@ -156,8 +156,10 @@ def deadline_too_late(planting: Planting) -> None:
 
 
 def files_counted_short(planting: Planting) -> None:
-    def count_paths(tx: MemoryTransaction, workspace: str, from_position: int, to_position: int) -> int:
-        return _count_paths(tx, workspace, from_position, to_position - 1)
+    def count_paths(
+        tx: MemoryTransaction, workspace: str, from_position: int, to_position: int, since: datetime | None
+    ) -> int:
+        return _count_paths(tx, workspace, from_position, to_position - 1, since)
 
     planting.name(MemoryTransaction, "count_paths", count_paths)
 

@@ -198,11 +198,25 @@ def test_distinct_paths_are_counted_without_what_is_only_recorded(store: CoreSto
     log(store, file_written("d", "other"), file_written('","action":"record"'), requested())
     log(store, file_written("e", action=Action.RELOAD))
     with store.write() as transaction:
-        assert transaction.count_paths("ws", 1, 99) == 4
-        assert transaction.count_paths("ws", 2, 4) == 2
-        assert transaction.count_paths("ws", 4, 5) == 0
+        assert transaction.count_paths("ws", 1, 99, None) == 4
+        assert transaction.count_paths("ws", 2, 4, None) == 2
+        assert transaction.count_paths("ws", 4, 5, None) == 0
         transaction.append([file_written("f")])
-        assert transaction.count_paths("ws", 1, 99) == 5
+        assert transaction.count_paths("ws", 1, 99, None) == 5
+
+
+def test_paths_are_counted_from_an_instant_on(store: CoreStore) -> None:
+    log(store, *(file_written(f"logs/{number}", action=Action.RECORD) for number in range(5)))
+    first, _ = log(store, file_written("a"), file_written("b"))
+    later, *_ = log(store, file_written("b"), file_written("c"), file_written("x", "other"))
+    with store.write() as transaction:
+        assert transaction.count_paths("ws", 1, 99, first.recorded_at) == 3
+        assert transaction.count_paths("ws", later.position + 1, 99, first.recorded_at) == 1
+        assert transaction.count_paths("ws", 1, later.position, first.recorded_at) == 2
+        assert transaction.count_paths("other", 1, 99, later.recorded_at) == 1
+        assert transaction.count_paths("nobody", 1, 99, later.recorded_at) == 0
+        transaction.append([file_written("d"), file_written("c")])
+        assert transaction.count_paths("ws", 1, 99, first.recorded_at) == 4
 
 
 def test_the_log_is_read_by_page(store: CoreStore) -> None:

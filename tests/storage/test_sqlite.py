@@ -179,7 +179,7 @@ def test_a_transactions_lookups_go_through_an_index(store: EventStore) -> None:
     with store.write() as transaction:
         for look in (
             lambda: transaction.by_source([("editor", "1"), ("editor", "2"), ("me", "1")]),
-            lambda: transaction.count_paths("ws", 1, 9),
+            lambda: transaction.count_paths("ws", 1, 9, None),
             transaction.last_clock_regression_at,
             lambda: transaction.running("blue"),
             lambda: transaction.answer("me", "key"),

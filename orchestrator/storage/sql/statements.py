@@ -20,7 +20,7 @@ from orchestrator.errors import (
     Unreadable,
 )
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[Mapping[str, Any]] | Mapping[str, Any]
 
 ONE: sa.ColumnElement[int] = sa.literal_column("1", sa.Integer())
 """The limit of a look-up, written out: of a bound one PostgreSQL expects a tenth of all rows, and so plans the

@@ -9,11 +9,13 @@ import sqlalchemy as sa
 
 from orchestrator.domain.events import Recorded
 from orchestrator.domain.restart_projection import RestartProjection
+from orchestrator.domain.state import WorkspaceState
 from orchestrator.ports.transaction import StoredAnswer
 from orchestrator.ports.unit import Asked
 from orchestrator.ports.workspaces import Lease
 from orchestrator.storage.sql import rows
 from orchestrator.storage.sql import shared_reads as lookups
+from orchestrator.storage.sql.path_counts import Range, count_paths
 from orchestrator.storage.sql.schema import events, idempotency_keys, leases, restarts
 from orchestrator.storage.sql.statements import Statements
 from orchestrator.storage.sql.workspace_rows import Found, lease_in_row
@@ -34,6 +36,7 @@ class Told:
     answers: dict[Named, StoredAnswer | None] = field(default_factory=dict)
     restarts: dict[str, RestartProjection | None] = field(default_factory=dict)
     leases: dict[str, Lease | None] = field(default_factory=dict)
+    paths: dict[Range, int] = field(default_factory=dict)
 
 
 def tell(sql: Statements, held: Mapping[str, Found], asked: Iterable[Asked], deciding: Collection[str]) -> Told:
@@ -48,7 +51,19 @@ def tell(sql: Statements, held: Mapping[str, Found], asked: Iterable[Asked], dec
     ids = [restart.id for restart in unsettled if restart is not None]
     told.restarts = dict.fromkeys(ids) | restarts_of(sql, ids)
     told.leases = dict.fromkeys(named) | leases_of(sql, {name: held[name] for name in named})
+    told.paths = count_paths(sql, [_waiting(held[name].stored.state) for name in named if _grew(held[name])])
     return told
+
+
+def _grew(held: Found) -> bool:
+    """Return whether a decision may need to know how many paths wait: not where its restart has counted them all."""
+    state = held.stored.state
+    restart = state.restart
+    return state.pending_writes > 0 and (restart is None or restart.to_position != state.last_position)
+
+
+def _waiting(state: WorkspaceState) -> Range:
+    return Range(state.workspace, state.from_position, state.last_position, state.waits_since)
 
 
 def recorded_under(sql: Statements, keys: Collection[Named]) -> dict[Named, Recorded]:

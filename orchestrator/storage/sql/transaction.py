@@ -26,8 +26,9 @@ from orchestrator.ports.workspaces import Lease, StoredWorkspace
 from orchestrator.storage.sql import flush, presence, rows
 from orchestrator.storage.sql import shared_reads as lookups
 from orchestrator.storage.sql.changes import Changes
+from orchestrator.storage.sql.path_counts import Range, count_paths, paths_of
 from orchestrator.storage.sql.policy_cache import PolicyCache
-from orchestrator.storage.sql.schema import IS_WRITE, NOT_A_WRITE, events, leases, workspaces
+from orchestrator.storage.sql.schema import NOT_A_WRITE, events, leases, workspaces
 from orchestrator.storage.sql.statements import Statements
 from orchestrator.storage.sql.told import Told, answered, leases_of, recorded_under
 from orchestrator.storage.sql.workspace_rows import Found, fleet_of, same_cycle
@@ -185,7 +186,7 @@ class SqlTransaction:
         """Note that open windows follow a layer up to a workspace, None: all of them."""
         self._at_hand.recomputed.append((done, to))
 
-    def count_paths(self, workspace: str, from_position: int, to_position: int) -> int:
+    def count_paths(self, workspace: str, from_position: int, to_position: int, since: datetime | None) -> int:
         """Count the distinct paths of the range's writes whose action is not ``record``."""
         unwritten = {
             event.data.path
@@ -195,15 +196,12 @@ class SqlTransaction:
             and event.data.action is not Action.RECORD
             and from_position <= event.position <= to_position
         }
-        wanted = (
-            events.c.workspace == workspace,
-            events.c.position.between(from_position, to_position),
-            IS_WRITE,
-            self._sql.json(events.c.data)["action"].as_string() != Action.RECORD.value,
-        )
+        wanted = Range(workspace, from_position, to_position, since)
         if unwritten:
-            return len(unwritten.union(self._sql.run(sa.select(events.c.subject).distinct().where(*wanted)).scalars()))
-        return int(self._sql.run(sa.select(sa.func.count(events.c.subject.distinct())).where(*wanted)).scalar_one())
+            return len(unwritten.union(paths_of(self._sql, wanted)))
+        if wanted not in self._told.paths:
+            self._told.paths |= count_paths(self._sql, [wanted])
+        return self._told.paths[wanted]
 
     def running(self, fleet: str) -> Running:
         """Count the open cycles; exact, since every start holds the append lock."""
