@@ -8,6 +8,7 @@ from datetime import datetime
 
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
+from orchestrator.domain.decide import decide
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import SETTLED, RestartProjection
 from orchestrator.domain.state import Registration, WorkspaceState
@@ -64,12 +65,16 @@ class Operator:
 
         Raises ``Conflict`` with ``create_only`` if it exists already.
         """
+        command = cmd.Register(registration=registration)
+        if not create_only:
+            unchanged = self._unchanged_by(workspace, command)
+            if unchanged is not None:
+                return StoredWorkspace(state=unchanged.state, due_at=unchanged.due_at), False
 
         def step(tx: Transaction) -> tuple[StoredWorkspace | None, bool, list[ev.Recorded]]:
             state = _state_of(tx, workspace)
             if create_only and state.registered:
                 raise Conflict(f"workspace {workspace!r} is registered already")
-            command = cmd.Register(registration=registration)
             _, recorded = carry_out(tx, state, command, author, self._ids, tx.policies())
             return tx.workspace(workspace), not state.registered, recorded
 
@@ -94,6 +99,8 @@ class Operator:
         self, workspace: str, command: cmd.ReportProbe, author: Author, request: RequestKey | None = None
     ) -> tuple[ProbeAnswer, bool]:
         """Record what a probe leads to. Raises ``NotFound``."""
+        if command.healthy and request is None and self._unchanged_by(workspace, command) is not None:
+            return ProbeAnswer(decision="ignored"), False
 
         def answer(tx: Transaction, state: WorkspaceState, recorded: list[ev.Recorded]) -> ProbeAnswer:
             if not recorded:
@@ -147,6 +154,18 @@ class Operator:
             return append(tx, state, [exited], BY_ITSELF, self._ids, tx.policies())[1]
 
         announce(self._store.commit(Unit(name="exit", workspaces=(workspace,), step=step)))
+
+    def _unchanged_by(self, workspace: str, command: cmd.Command) -> StoredWorkspace | None:
+        """Return a workspace's row where a command records nothing, as things stand; None where it may.
+
+        What records nothing need not wait for the lock that every write waits for. Raises what the command does.
+        """
+        with self._store.read() as reader:
+            stored = reader.workspace(workspace)
+            if stored is None:
+                return None
+            policy = policy_in_force(stored.state, reader.policies())
+            return None if decide(stored.state, command, policy, reader.now()) else stored
 
     def _carry_out(
         self,

@@ -114,6 +114,20 @@ def test_probes(history: History) -> None:
     ]
 
 
+def test_what_records_nothing_waits_for_nobody_who_writes(shared_store: CoreStore) -> None:
+    operator = Operator(shared_store, IDS)
+    registered, _ = operator.register("ws", WEB, ME)
+    with shared_store.write():
+        answer, replayed = operator.report_probe("ws", cmd.ReportProbe(healthy=True), ME)
+        again = operator.register("ws", WEB, ME)
+    assert (answer.decision, replayed) == ("ignored", False)
+    assert again == (registered, False)
+    operator.change("ws", cmd.Remove(reason="gone"), ME)
+    with shared_store.write(), pytest.raises(NotFound, match="ws"):
+        operator.report_probe("ws", cmd.ReportProbe(healthy=True), ME)
+    assert operator.register("ws", WEB, ME)[1]
+
+
 def test_hold_release_remove(history: History) -> None:
     history.register()
     change = history.operator.change

@@ -37,6 +37,7 @@ SITES: tuple[tuple[str, str], ...] = (
     ("execute.execute", "inspect"),
     ("lease.LeaseBook.renew", "renew_leases"),
     ("operate.Operator._carry_out", "commit"),
+    ("operate.Operator._unchanged_by", "read"),
     ("operate.Operator.register", "commit"),
     ("operate.Operator.report_exit", "commit"),
     ("recompute._recompute_page", "commit"),
