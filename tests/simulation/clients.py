@@ -193,7 +193,8 @@ class Clients:
 
     def _probe(self, action: Action, rng: Random) -> None:
         for _ in range(rng.choice((1, 3))):
-            command, request = cmd.ReportProbe(healthy=rng.random() < 0.2, detail="no answer"), self._key()
+            command, key = cmd.ReportProbe(healthy=rng.random() < 0.2, detail="no answer"), self._key()
+            request = None if command.healthy and rng.random() < 0.5 else key
             author = Author(actor=ACTOR)
             self.ask(partial(self._operator.report_probe, action.workspace, command, author, request))
             self.hub.wait(rng.randrange(SECOND, 20 * SECOND))

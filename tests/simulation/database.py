@@ -140,7 +140,8 @@ class SimulatedStore:
         self, entries: Sequence[Entry], workspaces: Collection[str], skip_locked: bool
     ) -> AbstractContextManager[Transaction]:
         commits = [entry.commit for entry in entries if set(entry.unit.workspaces) <= set(workspaces)]
-        return _Write(self, tuple(sorted(workspaces)), skip_locked, commits, self.memory.write)
+        recomputes = any(entry.unit.name == "recompute" and entry.unit.workspaces for entry in entries)
+        return _Write(self, tuple(sorted(workspaces)), skip_locked, commits, recomputes=recomputes)
 
     def stepped(self, boundary: Boundary) -> None:
         """Come to a unit's step. Raises ``StorageUnavailable`` where a statement of it fails."""
@@ -251,17 +252,19 @@ class _Write(AbstractContextManager[Transaction]):
         names: tuple[str, ...],
         skip_locked: bool,
         commits: Sequence[Boundary],
-        begin: Callable[[Collection[str]], AbstractContextManager[Transaction]],
+        *,
+        recomputes: bool,
     ) -> None:
+        """``recomputes``: what it commits is a reason to compare all rows with the log."""
         self._store, self._names, self._skip_locked, self._commits = store, names, skip_locked, commits
-        self._begin_inner = begin
+        self._recomputes = recomputes
         self._held: list[str] = []
 
     def __enter__(self) -> Transaction:
         self._store.check()
         try:
             self._lock()
-            self._inner = self._begin_inner(self._held[:-1])
+            self._inner = self._store.memory.write(self._held[:-1])
             return self._inner.__enter__()
         except BaseException:
             self._release()
@@ -290,7 +293,7 @@ class _Write(AbstractContextManager[Transaction]):
             self._commit_or_roll_back()
         finally:
             self._release()
-        self._store.committed(names)
+        self._store.committed(None if self._recomputes else names)
         return None
 
     def _commit_or_roll_back(self) -> None:

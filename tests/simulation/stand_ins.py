@@ -32,8 +32,8 @@ SIMULATED = (claim, drain, execute, lease, passed_over, tick, workers.tasks, wor
 LOGGING = (*SIMULATED, announce, change_policy, dead_worker, recompute)
 
 
-_WINDOWS_A_PAGE = 2
-"""A change of policy takes several pages here too, where there are a few workspaces."""
+_WINDOWS_A_PAGE = 1
+"""A change of policy takes several pages here too, where few windows are open at a time."""
 
 
 class _Now:

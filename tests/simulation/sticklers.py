@@ -7,11 +7,13 @@ from dataclasses import replace
 from functools import partial
 from random import Random
 
+from orchestrator.domain.policy import DEFAULT_SCOPE
 from orchestrator.errors import KeyReused
 from orchestrator.service.idempotency import RequestKey
 from orchestrator.service.record import RecordedBatch, Write, record_writes
 from tests.simulation.clients import ACTOR, AUTO, Ack, Clients
 from tests.simulation.hub import SECOND
+from tests.simulation.policies import draw_policy
 from tests.simulation.work import PATHS, Action
 
 _OTHER = "key:other"
@@ -23,7 +25,7 @@ class Sticklers:
 
     def __init__(self, clients: Clients, names: tuple[str, ...], broken: Broken) -> None:
         self._clients, self._names, self._broken = clients, names, broken
-        clients.kinds |= {"again": self._again, "batch": self._batch, "hurry": self._hurry}
+        clients.kinds |= {"again": self._again, "batch": self._batch, "hurry": self._hurry, "shift": self._shift}
 
     def _hurry(self, action: Action, rng: Random) -> None:
         """Somebody loses patience with a restart that is to be retried, or that runs, and asks for one."""
@@ -49,6 +51,17 @@ class Sticklers:
             self._broken("once", first.id, f"{first.id} came twice in a request, the second time as {repeated.id}")
         self._acknowledge(writes, batch)
         clients.hub.wait(rng.randrange(9) * SECOND)
+
+    def _shift(self, action: Action, rng: Random) -> None:
+        """Somebody changes a policy while windows of several workspaces are open, and others go on writing to them."""
+        clients = self._clients
+        names = rng.sample(self._names, min(3, len(self._names)))
+        for name in names:
+            clients.write(name, [rng.choice(PATHS)])
+        for name in names:
+            late = rng.randrange(SECOND // 10)
+            clients.start(Action(at=0, kind="write", workspace=name, draw=rng.randrange(1 << 30)), late)
+        clients.policy(DEFAULT_SCOPE, draw_policy(rng))
 
     def _again(self, action: Action, rng: Random) -> None:
         """The same request twice gives the same answer; its key with something else is refused; others may use it."""

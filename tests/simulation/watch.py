@@ -9,7 +9,7 @@ has its excuse.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from orchestrator.audit.verify.ledger import Workspace
 from orchestrator.audit.verify.lines import Envelope, Unreadable, microseconds, parse_instant
 from orchestrator.audit.verify.log_pass import Verifier
 from orchestrator.domain.canonical_line import StoredEvent
+from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.store import CoreReader, EventFilter
 from orchestrator.ports.workspaces import StoredWorkspace
 from tests.simulation.hub import SECOND
@@ -53,6 +54,7 @@ class Watch:
         self.said_away: Callable[[Away], None] = lambda said: None
         self._broken = broken
         self._rows: dict[str, StoredWorkspace] = {}
+        self._behind: Sequence[Recomputation] = ()
         self._paths: dict[str, list[tuple[int, str]]] = defaultdict(list)
 
     def committed(self, reader: CoreReader, names: Collection[str], now: int, *, all_rows: bool) -> None:
@@ -68,6 +70,7 @@ class Watch:
         except Unreadable as error:
             self.unreadable = error
             return
+        self._behind = reader.recomputations()
         for name in names:
             row, known = reader.workspace(name), self.verifier.ledger.workspaces.get(name)
             if row is None or known is None:
@@ -195,9 +198,16 @@ class Watch:
             return at, at
         numbers = cast("RestartQueued", in_force.numbers)  # of a queued restart only its numbers are read
         found = due.window_due(known, numbers)
+        if at is not None and found is not None and self._is_behind(known):
+            return at, at
         if at is not None and at in {late for late, _ in due.due_after_change(known, numbers)}:
             return at, at
         return at, found[0] if found is not None else None
+
+    def _is_behind(self, known: Workspace) -> bool:
+        """Return whether a window need not follow a changed policy yet."""
+        scopes = ("settings", "default", f"fleet:{known.fleet}")
+        return any(one.scope in scopes and known.id > one.to for one in self._behind)
 
     def _follow_lease(self, row: StoredWorkspace, known: Workspace, now: int, clock: int) -> None:
         """A renewal gives the lease that the start gave, and none comes after the cycle's time is long over."""

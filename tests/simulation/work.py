@@ -23,7 +23,7 @@ class Action:
 
 
 OPERATIONS = ("manual", "mutation", "probe", "hold", "cancel", "remove", "register", "policy", "exit")
-SPECIAL = ("again", "batch", "hurry")
+SPECIAL = ("again", "batch", "hurry", "shift")
 
 
 def draw_work(rng: Random, names: tuple[str, ...], length: int) -> tuple[tuple[Action, ...], dict[str, int]]:

@@ -36,7 +36,7 @@ _SERVERS = 2
 OTHER_POOL = "other"
 """The last worker does not serve it, where there are several."""
 _FORGET_EVERY = 3600 * SECOND
-_COMPARES_MOST = 2
+_COMPARES_MOST = 10
 
 
 class CountedIds:
