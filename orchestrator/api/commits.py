@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from orchestrator.ports.store import EventStore
-from orchestrator.ports.unit import Answered, AnswerT, Refused, Unit
+from orchestrator.ports.unit import Answered, AnswerT, Refused, Unit, Wake
 
 _Asked = asyncio.Future[Any]
 
@@ -19,30 +19,31 @@ class Commits:
 
     def __init__(self, store: EventStore) -> None:
         self._store = store
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._outcomes: deque[tuple[_Asked, Answered | Refused]] = deque()
-        self._is_told = False
 
     async def commit(self, unit: Unit[AnswerT]) -> AnswerT:
         """Return a unit's answer once it is committed. Raises what ``CoreStore.commit`` does.
 
         A caller that is cancelled changes nothing: what it has asked for is committed all the same.
         """
-        loop = asyncio.get_running_loop()
-        asked: _Asked = loop.create_future()
-        self._store.submit(unit, partial(self._tell, loop, asked))
+        self._loop = asyncio.get_running_loop()
+        asked: _Asked = self._loop.create_future()
+        self._store.submit(unit, partial(self._tell, asked))
         answer: AnswerT = await asked
         return answer
 
-    def _tell(self, loop: asyncio.AbstractEventLoop, asked: _Asked, outcome: Answered | Refused) -> None:
-        """Take an outcome from the committer's thread."""
+    def _tell(self, asked: _Asked, outcome: Answered | Refused) -> Wake:
+        """Take an outcome from the committer's thread; return what wakes the loop for all of a commit."""
         self._outcomes.append((asked, outcome))
-        if not self._is_told:
-            self._is_told = True
-            with suppress(RuntimeError):  # the loop has ended, and with it whoever asked
-                loop.call_soon_threadsafe(self._answer)
+        return self._wake
+
+    def _wake(self) -> None:
+        with suppress(RuntimeError):  # the loop has ended, and with it whoever asked
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._answer)
 
     def _answer(self) -> None:
-        self._is_told = False
         while self._outcomes:
             asked, outcome = self._outcomes.popleft()
             if asked.done():

@@ -42,8 +42,13 @@ class Refused:
     error: BaseException
 
 
-Tell = Callable[[Answered | Refused], None]
-"""Told a unit's outcome, by the thread that committed it: returns at once and does not raise."""
+Wake = Callable[[], None]
+Tell = Callable[[Answered | Refused], Wake | None]
+"""Told a unit's outcome, by the thread that committed it: returns at once and does not raise.
+
+What it returns is called once all outcomes of the commit are told, once however many return the same: who is woken
+for each answer finds one, goes to sleep again, and takes the processor from whoever answers (measured: 45 of 50).
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,6 @@ than thought, nothing is stored, and whoever asked matches by those and comes ag
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
 from orchestrator.domain.paths import check_path, escape_path
@@ -29,25 +27,27 @@ class RulesMoved(Exception):
 
 
 class LastRules:
-    """The path rules that workspaces had when they were last written to; none are kept for one without."""
+    """The path rules that workspaces had when they were last written to; none are kept for one without.
+
+    Safe for many threads: each of its steps is one of a dictionary's.
+    """
 
     def __init__(self, most: int = _KEPT) -> None:
         self._most = most
-        self._kept: OrderedDict[str, Rules] = OrderedDict()
-        self._lock = threading.Lock()
+        self._kept: dict[str, Rules] = {}
 
     def of(self, workspace: str) -> Rules:
         """Return a workspace's rules, as far as is known."""
         return self._kept.get(workspace, ())
 
     def note(self, workspace: str, rules: Rules) -> None:
-        """Keep a workspace's rules; those that were noted the longest ago are forgotten where there are too many."""
-        with self._lock:
+        """Keep a workspace's rules; where there are too many, all others are forgotten."""
+        if len(self._kept) >= self._most and workspace not in self._kept:
+            self._kept.clear()
+        if rules:
+            self._kept[workspace] = rules
+        else:
             self._kept.pop(workspace, None)
-            if rules:
-                self._kept[workspace] = rules
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
 
 
 LAST = LastRules()
@@ -57,9 +57,9 @@ LAST = LastRules()
 class Matching:
     """The rules of some writes' paths. Begin with ``match_by_last``; ``learn`` what a ``RulesMoved`` says."""
 
-    def __init__(self, written: Iterable[tuple[str, str]], last: LastRules = LAST) -> None:
+    def __init__(self, written: Iterable[tuple[str, str]]) -> None:
         """``written``: workspace and path of each write, as its caller reports it."""
-        self._last = last
+        self._last = LAST
         self._paths: dict[str, set[str]] = {}
         for workspace, path in written:
             self._paths.setdefault(workspace, set()).add(path)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import structlog
 
 from orchestrator.errors import Overloaded, StorageUnavailable
-from orchestrator.ports.unit import Answered, AnswerT, Refused, Tell, Unit
+from orchestrator.ports.unit import Answered, AnswerT, Refused, Tell, Unit, Wake
 from orchestrator.storage.committing import AnyUnit, Busy, Outcome, Writing, commit_group
 
 _log = structlog.get_logger("orchestrator")
@@ -180,12 +181,14 @@ class Committer:
         self._answer(group, outcomes)
 
     def _answer(self, group: list[_Waiting], outcomes: list[Outcome]) -> None:
-        passed_over = []
+        passed_over, wakes = [], dict[Wake, None]()
         for waiting, outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, Busy):
                 passed_over.append(waiting)
-            else:
-                _tell(waiting, outcome)
+            elif (wake := _tell(waiting, outcome)) is not None:
+                wakes[wake] = None
+        for wake in wakes:
+            _guarded(wake, "all")
         if passed_over:
             self._put_back(passed_over)
 
@@ -198,8 +201,14 @@ class Committer:
             self._changed.notify_all()
 
 
-def _tell(waiting: _Waiting, outcome: Answered | Refused) -> None:
+def _tell(waiting: _Waiting, outcome: Answered | Refused) -> Wake | None:
+    return _guarded(lambda: waiting.tell(outcome), waiting.unit.name)
+
+
+def _guarded(call: Callable[[], Wake | None], unit: str) -> Wake | None:
+    """Call; whoever cannot be told must not keep the others from their answers."""
     try:
-        waiting.tell(outcome)
-    except Exception:  # noqa: BLE001 (whoever cannot be told must not keep the others from their answers)
-        _log.exception("commit.not_told", unit=waiting.unit.name)
+        return call()
+    except Exception:  # noqa: BLE001 (see above)
+        _log.exception("commit.not_told", unit=unit)
+        return None

@@ -70,7 +70,9 @@ class OneByOne:
         """Carry a unit out at once, and tell its outcome."""
         (outcome,) = commit_group(self._store, [unit], skip_locked=unit.passes_over)
         if not isinstance(outcome, Busy):  # none is: without skipping, rows are waited for
-            tell(outcome)
+            wake = tell(outcome)
+            if wake is not None:
+                wake()
 
     def close(self) -> None:
         """Do nothing: nothing waits."""

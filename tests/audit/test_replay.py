@@ -72,7 +72,7 @@ def test_a_snapshot_that_an_older_worker_did_not_keep_is_no_difference(lived: Au
             "workspace_snapshots",
             "ws at ",
         ),
-        ("INSERT INTO policies SELECT 'fleet:red', policy, 7 FROM policies LIMIT 1", "policies", "fleet:red"),
+        ("INSERT INTO policies SELECT 'fleet:red', policy, 7, NULL FROM policies LIMIT 1", "policies", "fleet:red"),
     ],
 )
 def test_an_edited_row_is_found(lived: AuditedHistory, sqlite_url: str, edit: str, table: str, name: str) -> None:

@@ -23,13 +23,14 @@ from orchestrator.service import (
     lease,
     passed_over,
     recompute,
+    rule_matching,
     tick,
 )
 from tests.simulation.hub import SECOND, Hub, Thread
 
 SIMULATED = (claim, drain, execute, lease, passed_over, tick, workers.tasks, workers.lease_renewer)
 """Every module of the product that waits."""
-LOGGING = (*SIMULATED, announce, change_policy, dead_worker, recompute)
+REPLACED = (*SIMULATED, announce, change_policy, dead_worker, recompute, rule_matching)
 
 
 _WINDOWS_A_PAGE = 1
@@ -197,7 +198,8 @@ def simulated(hub: Hub, heard: list[str]) -> Iterator[None]:
     """Let the product's modules wait on ``hub`` instead of the machine's clock, and log to ``heard``."""
     _Now.hub = hub
     stand_ins = {"threading": Threading, "time": Time, "_log": Listener(heard), "WINDOWS_A_PAGE": _WINDOWS_A_PAGE}
-    kept = [(module, name, getattr(module, name)) for module in LOGGING for name in stand_ins if hasattr(module, name)]
+    stand_ins["LAST"] = rule_matching.LastRules()  # what one run has learned is nothing to the next
+    kept = [(module, name, getattr(module, name)) for module in REPLACED for name in stand_ins if hasattr(module, name)]
     for module, name, _ in kept:
         setattr(module, name, stand_ins[name])
     try:
