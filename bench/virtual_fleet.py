@@ -148,7 +148,7 @@ class VirtualFleet:
         self._claims.discard(workspace)
         state, policy, now = self.log.state(workspace), self.log.policy(workspace), self.log.now
         fleet = fleet_of(state)
-        if not may_start(state, policy, now, cmd.Capacity()):
+        if not may_start(state, policy, now, cmd.UNBOUNDED):
             self._offer_place(fleet)
             self.follow(workspace)
             return

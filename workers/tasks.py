@@ -94,7 +94,7 @@ class Ticker:
         """Delete idempotency answers that nobody will ask for again."""
         try:
             with self._store.read() as reader:
-                now: datetime = reader.now()
+                now: datetime = reader.clock()
             forgotten = self._store.forget_answers(now - _ANSWERS_KEPT)
         except Unavailable as error:
             _log.warning("forget.skipped", error=str(error))

@@ -60,7 +60,7 @@ class PeriodicVerification:
 
     def _run(self) -> Report | None:
         with self._store.read() as reader:
-            kept, last, now = reader.verification(), reader.last_position(), reader.now()
+            kept, last, now = reader.verification(), reader.last_position(), reader.clock()
         if last == 0:
             return None
         verification = Verification(ledger=self._ledger(kept))

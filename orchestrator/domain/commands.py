@@ -76,6 +76,10 @@ class Capacity:
     running_in_fleet: int = 0
 
 
+UNBOUNDED = Capacity()
+"""For who asks whether there is anything to start, whatever runs."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StartCycle:
     """A worker claims the workspace. ``files`` counts the distinct paths that wait.

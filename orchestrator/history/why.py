@@ -35,7 +35,7 @@ def why(reader: Reader, restart: str) -> RestartStory:
         record,
         writes=found.judged,
         requests=found.requests,
-        holds=holds_of(found.holds, found.end.recorded_at if found.end else reader.now()),
+        holds=holds_of(found.holds, found.end.recorded_at if found.end else reader.clock()),
         previous_started_at=cycles[0].previous_started_at if cycles else None,
         truncated=found.truncated,
     )

@@ -121,7 +121,7 @@ class CoreReader(Presence, Protocol):
     Each method is one statement over an index, whatever the history's length.
     """
 
-    def now(self) -> datetime:
+    def clock(self) -> datetime:
         """Return the database's clock."""
         ...
 

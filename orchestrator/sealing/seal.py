@@ -164,7 +164,7 @@ def _signed(reader: Reader, base: _Base, grown: Grown, position: int, signing: S
     def load(level: int, number: int) -> bytes:
         return grown.changed.get((level, number)) or stored(level, number)
 
-    size, sealed_at = grown.edge.size, reader.now()
+    size, sealed_at = grown.edge.size, reader.clock()
     head = Checkpoint(origin=base.origin, size=size, root=grown.root, position=position, sealed_at=sealed_at)
     proof = consistency_proof(base.edge.size, size, subtree_hashes(load))
     return StoredCheckpoint(

@@ -27,7 +27,7 @@ def note_absences(store: CoreStore, ids: Ids, *, tick: timedelta) -> bool:
     with store.read() as reader:
         waiting, away = reader.waiting_for(), reader.away()
         workers = reader.workers() if waiting or away else []
-        read_at = reader.now()
+        read_at = reader.clock()
         if not absences(waiting, workers, away, read_at, patience):
             return bool(away)
 

@@ -171,7 +171,7 @@ class Claimer:
         policy = policy_in_force(state, policies)
         if registration is None or not is_served(state, self._serving):
             return (Refusal.NOT_SERVED, ""), []
-        if not may_start(state, policy, tx.now, cmd.Capacity()):
+        if not may_start(state, policy, tx.now, cmd.UNBOUNDED):
             return (Refusal.NOT_READY, ""), []
         capacity = self._capacity(tx, registration, policy)
         if not may_start(state, policy, tx.now, capacity):
@@ -185,7 +185,7 @@ class Claimer:
 
     def _capacity(self, tx: Transaction, registration: Registration, policy: Policy) -> cmd.Capacity:
         if self._running_most is None and policy.max_concurrent is None:
-            return cmd.Capacity()
+            return cmd.UNBOUNDED
         running = tx.running(registration.fleet)
         return cmd.Capacity(running=running.total, running_most=self._running_most, running_in_fleet=running.in_fleet)
 

@@ -165,7 +165,7 @@ class Operator:
             if stored is None:
                 return None
             policy = policy_in_force(stored.state, reader.policies())
-            return None if decide(stored.state, command, policy, reader.now()) else stored
+            return None if decide(stored.state, command, policy, reader.clock()) else stored
 
     def _carry_out(
         self,

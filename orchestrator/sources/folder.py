@@ -31,9 +31,9 @@ from orchestrator.sources.tree import (
     Tree,
     WatchedWrite,
     folders_inside,
-    look_at,
     mark_of,
     named_writes,
+    scan,
     writes_between,
 )
 
@@ -116,7 +116,7 @@ class FolderWatcher:
         self._armed: frozenset[str] = frozenset()
         self._polled = False
         self._notify = _notices([], poll=True)
-        self._tree = look_at(self._root, self._folders)
+        self._tree = scan(self._root, self._folders)
         self._look_at_s = 0.0
         self._look_again(rearm=True)
 
@@ -206,10 +206,10 @@ class FolderWatcher:
 
         Armed first and looked at afterwards: what is written in between is seen by the look.
         """
-        new = look_at(self._root, self._folders)
+        new = scan(self._root, self._folders)
         for tried in range(5):
             if tried:
-                new = look_at(self._root, self._folders)
+                new = scan(self._root, self._folders)
             if new.directories == self._armed and not rearm:
                 return new, True
             rearm = not self._arm(new.directories)

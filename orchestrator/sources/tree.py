@@ -95,7 +95,7 @@ class Tree:
     ignores: Ignores
 
 
-def look_at(root: str, folders: frozenset[str]) -> Tree:
+def scan(root: str, folders: frozenset[str]) -> Tree:
     """Look at every file of ``root`` that is not ignored; symbolic links are files and are not followed.
 
     Raises ``OSError`` where a look is not possible at all now (no descriptors left, an I/O error): a look that took

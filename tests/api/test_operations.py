@@ -111,7 +111,7 @@ def test_hold_keeps_and_release_gives_one_restart(api: Api) -> None:
     assert [restart["writes"] for restart in api.get("/v1/restarts")["items"]] == [2]
 
     with api.services.store.read() as reader:
-        until = reader.now() + timedelta(hours=1)
+        until = reader.clock() + timedelta(hours=1)
     api.http.post("/v1/workspaces/ws/hold", json={"reason": "night", "until": until.isoformat()})
 
     assert api.get("/v1/workspaces/ws")["hold"]["until"] == format_instant(until)

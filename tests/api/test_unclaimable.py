@@ -23,7 +23,7 @@ def test_a_workspace_that_nobody_serves_is_shown_counted_and_explained(any_api: 
     api.tick()
     store = api.services.store
     with store.read() as reader:
-        now = reader.now()
+        now = reader.clock()
     with store.write() as tx:
         tx.save_away([(("simulated", "host-2"), now, 1)], [])
 

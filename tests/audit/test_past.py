@@ -206,7 +206,7 @@ def test_a_server_answers_too(postgres_url: str) -> None:
     store = open_store(postgres_url)
     try:
         with store.read() as reader:
-            began = reader.now()
+            began = reader.clock()
         history = AuditedHistory(store, TestClock())
         history.register("ws", quiet=0, min_interval=0)
         history.write("a")

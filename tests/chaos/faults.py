@@ -19,6 +19,7 @@ from tests.waiting import wait_until
 Inject = Callable[[ChaosProduction, random.Random], None]
 
 
+_WORKERS = [name for name, command in ARGUMENTS.items() if command == "worker"]
 ANY = "any process"
 """What a fault breaks that has its round for itself."""
 
@@ -61,6 +62,31 @@ def _kill(name: str) -> Inject:
     def inject(production: ChaosProduction, chance: random.Random) -> None:
         last(chance.uniform(0, 0.5))
         production.end(name)
+        last(chance.uniform(0, 0.8))
+        production.begin(name)
+
+    return inject
+
+
+def _kill_child(name: str) -> Inject:
+    """The parent has seen it end: it says so, and starts another by itself."""
+
+    def inject(production: ChaosProduction, chance: random.Random) -> None:
+        for _ in range(chance.choice([1, 1, 2])):
+            last(chance.uniform(0, 1.0))
+            if production.processes[name].kill_child():
+                production.kills[name, "kill -9 of its child"] += 1
+
+    return inject
+
+
+def _kill_parent(name: str) -> Inject:
+    """The child is left and must stop, while another of its kind works beside it already."""
+
+    def inject(production: ChaosProduction, chance: random.Random) -> None:
+        last(chance.uniform(0, 0.5))
+        production.processes[name].kill_parent()
+        production.kills[name, "kill -9 of its parent"] += 1
         last(chance.uniform(0, 0.8))
         production.begin(name)
 
@@ -202,6 +228,8 @@ _FAULTS: Mapping[str, Fault] = {
     **{f"{name} ends at a crash point": Fault(name, _crash(name)) for name in ARGUMENTS},
     **{f"{name} killed": Fault(name, _kill(name)) for name in ARGUMENTS},
     **{f"{name} frozen": Fault(name, _freeze(name)) for name in ARGUMENTS},
+    **{f"{name}'s child killed": Fault(name, _kill_child(name)) for name in _WORKERS},
+    **{f"{name}'s parent killed": Fault(name, _kill_parent(name)) for name in _WORKERS},
     "worker-1 frozen between claim and act": Fault("worker-1", _zombie("worker-1")),
     "worker-2 frozen between claim and act": Fault("worker-2", _zombie("worker-2")),
     "a process stopped in order": Fault(ANY, _stop_in_order),

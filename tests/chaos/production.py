@@ -168,7 +168,7 @@ class ChaosProduction(Production):
         def serves() -> bool:
             try:
                 with self.store.read() as reader:
-                    healed_at.append(reader.now())
+                    healed_at.append(reader.clock())
                     ticked_at = reader.last_tick_at()
                 return ticked_at is not None and ticked_at > healed_at[0] and self.ready()
             except Unavailable:

@@ -132,7 +132,7 @@ class Scenario:
                 worker=worker,
                 iteration=iteration,
                 files=self._files(),
-                capacity=capacity or cmd.Capacity(),
+                capacity=capacity or cmd.UNBOUNDED,
             )
         )
 

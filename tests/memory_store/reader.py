@@ -37,7 +37,7 @@ class MemoryReader:
         self._log, self._content, self._clock = log, content, clock
         self._present = present
 
-    def now(self) -> datetime:
+    def clock(self) -> datetime:
         """Return the clock."""
         return self._clock.now()
 
@@ -174,7 +174,7 @@ class MemoryReader:
     def outlook(self, due_most: int, ready_most: int, *, running_most: int | None = None) -> Outlook:
         """Return what there is to do now."""
         return Outlook(
-            now=self.now(),
+            now=self.clock(),
             due=self.due_workspaces(due_most),
             ready=self.ready_workspaces(ready_most, running_most=running_most),
             next_at=self.next_instant(),

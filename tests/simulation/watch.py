@@ -78,7 +78,7 @@ class Watch:
             if name in written or all_rows:
                 self._compare(row, known)
             elif row is not self._rows.get(name):  # a renewal writes a row and no event
-                self._follow_lease(row, known, now, microseconds(reader.now()))
+                self._follow_lease(row, known, now, microseconds(reader.clock()))
             self._rows[name] = row
 
     def renewed(self, held: Mapping[str, tuple[int, int]], kept: Collection[str]) -> None:

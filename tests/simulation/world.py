@@ -123,7 +123,7 @@ class World:
         """Return the time that a decision made now would be recorded at."""
         with self.store.memory.read() as reader:
             last = reader.events(EventFilter(after=reader.last_position() - 1))
-            return max([reader.now(), *(event.recorded_at for event in last)])
+            return max([reader.clock(), *(event.recorded_at for event in last)])
 
     def kill(self, process: Process, away: int) -> None:
         """Kill a process and count it; it is started anew when ``away`` is over."""

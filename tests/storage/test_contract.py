@@ -79,7 +79,7 @@ def test_an_empty_store(store: CoreStore) -> None:
         assert reader.last_position() == 0
         assert reader.workspace("nobody") is None
         assert reader.policies().layers == {}
-        assert reader.now() >= transaction.now
+        assert reader.clock() >= transaction.now
 
 
 def test_a_taken_version_is_a_conflict_and_rolls_back(store: CoreStore) -> None:

@@ -220,14 +220,14 @@ def test_what_is_due_stays_due_when_the_clock_steps_back(clocked_store: CoreStor
     log(clocked_store, file_written())
     set_clock.step(-60)
     with clocked_store.read() as reader:
-        assert reader.now() == at(-60)
+        assert reader.clock() == at(-60)
         assert reader.due_workspaces(10) == ["due", "ready"]
         assert reader.ready_workspaces(10) == ["ready"]
 
 
 def test_due_and_ready_by_the_stores_own_clock(store: CoreStore) -> None:
     with store.read() as reader:
-        now = reader.now()
+        now = reader.clock()
     put(store, state("due"), state("ready", restart=unsettled(now - timedelta(seconds=1))), due_at=now)
     soon = now + timedelta(minutes=5)
     put(store, state("later", restart=unsettled(soon)), due_at=soon + timedelta(minutes=1))
@@ -240,7 +240,7 @@ def test_due_and_ready_by_the_stores_own_clock(store: CoreStore) -> None:
 def test_leases_are_renewed_for_the_right_fence_of_an_open_cycle(store: CoreStore) -> None:
     put(store, running("mine", NOON, fence=4), running("lost", NOON, fence=5), state("ended", fence=4))
     with store.read() as reader:
-        before = reader.now()
+        before = reader.clock()
     renewed = store.renew_leases(
         {"mine": (4, 30_000), "lost": (4, 30_000), "ended": (4, 30_000), "unknown": (4, 30_000)}
     )
@@ -251,7 +251,7 @@ def test_leases_are_renewed_for_the_right_fence_of_an_open_cycle(store: CoreStor
         assert mine is not None
         assert mine.lease is not None
         until = mine.lease.until
-        assert before + timedelta(seconds=30) <= until <= reader.now() + timedelta(seconds=30)
+        assert before + timedelta(seconds=30) <= until <= reader.clock() + timedelta(seconds=30)
         assert mine == running("mine", until, fence=4)
         assert lost == running("lost", NOON, fence=5)
 
@@ -325,12 +325,12 @@ def test_the_backlog(audited_store: EventStore) -> None:
 def test_the_last_tick(store: CoreStore) -> None:
     with store.read() as reader:
         assert reader.last_tick_at() is None
-        before = reader.now()
+        before = reader.clock()
     store.ticked()
     with store.read() as reader:
         first = reader.last_tick_at()
         assert first is not None
-        assert before <= first <= reader.now()
+        assert before <= first <= reader.clock()
     store.ticked()
     with store.read() as reader:
         second = reader.last_tick_at()

@@ -24,7 +24,7 @@ LEASE_MS = 30_000
 def running(store: EventStore, *names: str) -> dict[str, tuple[int, int]]:
     """Let a cycle of each run, its lease nearly over, and return what a worker would renew."""
     with store.read() as reader:
-        soon = reader.now() + timedelta(seconds=1)
+        soon = reader.clock() + timedelta(seconds=1)
     put(store, *(leased(state(name, fence=1, restart=unsettled(running=cycle())), soon) for name in names))
     return dict.fromkeys(names, (1, LEASE_MS))
 
@@ -41,7 +41,7 @@ def left_s(store: EventStore, name: str) -> float:
     lease = found(store, name).lease
     assert lease is not None
     with store.read() as reader:
-        return (lease.until - reader.now()).total_seconds()
+        return (lease.until - reader.clock()).total_seconds()
 
 
 def leased_in_its_row(url: str, store: EventStore, name: str) -> None:

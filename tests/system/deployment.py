@@ -152,7 +152,7 @@ class Deployment(ABC):
     def now(self) -> datetime:
         """The database's clock."""
         with self.store.read() as reader:
-            return reader.now()
+            return reader.clock()
 
     def await_clock(self, at: datetime) -> None:
         """Wait until the database's clock has passed ``at``."""

@@ -118,6 +118,18 @@ class OrchestratorProcess:
         self._popen.kill()
         self._popen.wait(10)
 
+    def kill_child(self) -> bool:
+        """End a worker's child alone, which its parent sees; return whether there was one."""
+        children = self.workers()
+        for child in children:
+            child.kill()
+        return bool(children)
+
+    def kill_parent(self) -> None:
+        """End a worker's parent alone: its child is left, and has to see that by itself."""
+        self._popen.kill()
+        self._popen.wait(10)
+
     def freeze(self) -> None:
         """Stop it in the middle of whatever it does: its connections stay open."""
         for worker in self.workers():

@@ -95,7 +95,7 @@ class Health:
         try:
             store.check()
             with store.read() as reader:
-                now = reader.now()
+                now = reader.clock()
                 beat = beat_check(reader.last_tick_at(), now, self._services.settings.tick_ms)
                 seal = seal_check(reader.seals.state(), now)
                 claims = claims_check(reader.unclaimable(), reader.away())

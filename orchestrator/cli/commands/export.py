@@ -44,7 +44,7 @@ def export_command(  # noqa: PLR0913 (each is an option)
     count = 0
     with reading(database_url, data) as store, _sink(output) as write, Bar("exporting") as bar:
         with store.read() as reader:
-            first, last = parse_span(since, until, now=reader.now())
+            first, last = parse_span(since, until, now=reader.clock())
         scope = Scope(workspace=workspace, fleet=fleet, since=first, until=last)
         for piece, rows in exported(store, Export(of=of, format=as_format, after=after, scope=scope), bar.move):
             write(piece.decode())

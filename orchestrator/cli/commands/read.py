@@ -74,7 +74,7 @@ def workspaces(
     pair = parse_pair(label, name="--label") if label is not None else None
     wanted = WorkspaceFilter(phase=state, fleet=fleet, label=pair, limit=_PAGE, removed=workspace is not None)
     with reading(database_url, data) as store, store.read() as reader:
-        moment = None if at is None else moment_at(reader, parse_moment(at, reader.now(), name="--at"))
+        moment = None if at is None else moment_at(reader, parse_moment(at, reader.clock(), name="--at"))
         policies = moment.policies if moment else reader.policies()
         if workspace is None:
             found = list(_workspaces(reader, wanted, moment))
@@ -141,7 +141,7 @@ def restarts(  # noqa: PLR0913 (each is an option)
 ) -> None:
     """List restarts, newest first."""
     with reading(database_url, data) as store, store.read() as reader:
-        first, last = parse_span(since, until, now=reader.now())
+        first, last = parse_span(since, until, now=reader.clock())
         found = _restarts(
             reader,
             limit,

@@ -39,7 +39,7 @@ def _asked(
     span: tuple[str | None, str | None],
 ) -> Iterator[tuple[Reader, Scope]]:
     with reading(database_url, data) as store, store.read() as reader:
-        since, until = parse_span(*span, now=reader.now())
+        since, until = parse_span(*span, now=reader.clock())
         yield reader, Scope(workspace=workspace, fleet=fleet, since=since, until=until)
 
 

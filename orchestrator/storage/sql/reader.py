@@ -63,7 +63,7 @@ class SqlReader(SqlInquiries):
         """Return what is sealed, at the same state of the database."""
         return SqlSeals(self._sql)
 
-    def now(self) -> datetime:
+    def clock(self) -> datetime:
         """Return the database's clock."""
         at: datetime = self._sql.run(sa.select(self._time.clock())).scalar_one()
         return at
@@ -256,7 +256,7 @@ class SqlReader(SqlInquiries):
         leased = self._sql.run(sa.select(sa.func.count()).select_from(leases)).scalar_one()
         due = [at for row in found for at in (row.due_at, row.ready_at) if at is not None]
         return Backlog(
-            now=self.now(),
+            now=self.clock(),
             pending_writes=sum(int(row.writes) for row in found),
             pending_workspaces=sum(row.waiting for row in found),
             oldest_due_at=min(due, default=None),
