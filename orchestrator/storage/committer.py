@@ -72,7 +72,11 @@ class Committer:
         self._store, self._waiting_most = store, waiting_most
         self._line = _Line()
         self._awaited: _Waiting | None = None
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._more = threading.Condition(self._lock)
+        """Told of units by those who bring them, where the thread that commits has nothing to do."""
+        self._rows = threading.Condition(self._lock)
+        """Told of units that were passed over; not of each that comes, as whoever waits for a row is woken by that."""
         self._closing = False
         self._threads: list[threading.Thread] = []
 
@@ -94,7 +98,7 @@ class Committer:
 
         Raises ``Overloaded`` where too many wait, ``StorageUnavailable`` at the process' end.
         """
-        with self._changed:
+        with self._lock:
             if self._closing:
                 raise StorageUnavailable("this process is stopping; nothing was stored")
             if len(self._line) >= self._waiting_most:
@@ -102,13 +106,14 @@ class Committer:
             self._line.add(_Waiting(unit, tell))
             if not self._threads:
                 self._begin()
-            self._changed.notify_all()
+            self._more.notify()
 
     def close(self) -> None:
         """Commit what waits, and end; what comes later is refused."""
-        with self._changed:
+        with self._lock:
             self._closing = True
-            self._changed.notify_all()
+            self._more.notify()
+            self._rows.notify()
         for thread in self._threads:
             thread.join()
 
@@ -125,11 +130,11 @@ class Committer:
 
     def _next_group(self) -> list[_Waiting]:
         """Wait for something to do and take it; empty once everything is done and nothing more may come."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._has_work() or self._is_over())
+        with self._lock:
+            self._more.wait_for(lambda: self._has_work() or self._is_over())
             group = self._line.take()
             if not group:
-                self._changed.notify_all()  # the other thread waits for this end
+                self._rows.notify()  # the other thread waits for this end
             return group
 
     def _has_work(self) -> bool:
@@ -140,16 +145,16 @@ class Committer:
 
     def _pause_for(self, group: list[_Waiting]) -> None:
         """Leave the rows of others alone for a moment, where nothing else is left to do."""
-        with self._changed:
+        with self._lock:
             only_busy = self._line.busy and not self._line.hurried and not self._line.others
             if only_busy and all(waiting.busy_since_s is not None for waiting in group):
-                self._changed.wait(_PASSED_OVER_S)
+                self._more.wait(_PASSED_OVER_S)
 
     def _wait_for_rows(self) -> None:
         """Wait for the rows of the unit that was passed over the longest, one after the other."""
         while True:
-            with self._changed:
-                self._changed.wait_for(
+            with self._lock:
+                self._rows.wait_for(
                     lambda: self._take_awaited() or self._is_over(),
                     timeout=_WAITED_FOR_AFTER_S if self._line.busy else None,
                 )
@@ -159,9 +164,9 @@ class Committer:
                         return
                     continue
             self._carry_out([awaited], skip_locked=False)
-            with self._changed:
+            with self._lock:
                 self._awaited = None
-                self._changed.notify_all()
+                self._more.notify()  # it may be the last thing before an end
 
     def _take_awaited(self) -> bool:
         first = self._line.busy[0] if self._line.busy else None
@@ -194,11 +199,12 @@ class Committer:
 
     def _put_back(self, passed_over: list[_Waiting]) -> None:
         now_s = time.monotonic()
-        with self._changed:
+        with self._lock:
             for waiting in reversed(passed_over):
                 waiting.busy_since_s = waiting.busy_since_s or now_s
                 self._line.busy.appendleft(waiting)
-            self._changed.notify_all()
+            self._more.notify()
+            self._rows.notify()
 
 
 def _tell(waiting: _Waiting, outcome: Answered | Refused) -> Wake | None:
