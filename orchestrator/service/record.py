@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import replace
 
 from orchestrator.domain.events import (
     FileWritten,
@@ -18,7 +19,7 @@ from orchestrator.domain.events import (
 )
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.paths import check_path, escape_path
-from orchestrator.domain.policy import DEFAULT_FLEET, Action, Policies, PolicyPatch, Rule
+from orchestrator.domain.policy import DEFAULT_FLEET, Action, Policy, PolicyPatch, Rule
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import KeyReused, NotFound, OrchestratorError, StorageUnavailable
@@ -32,8 +33,7 @@ from orchestrator.service.idempotency import RequestKey, keys_of, once
 from orchestrator.service.rule_matching import TRIES, Matching, Rules, RulesMoved
 
 
-@dataclass(frozen=True, kw_only=True)
-class Write:
+class Write(msgspec.Struct, frozen=True, kw_only=True):
     """A write as a caller reports it. ``source_id`` is the caller's id, ``source`` defaults to the actor."""
 
     workspace: str
@@ -47,8 +47,7 @@ class Write:
     traceparent: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class AcceptedWrite:
+class AcceptedWrite(msgspec.Struct, frozen=True, kw_only=True):
     """An accepted write. ``due_at`` is when its restart is due as things stand; None if it asks for none."""
 
     id: str
@@ -60,8 +59,7 @@ class AcceptedWrite:
     replayed: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class RefusedWrite:
+class RefusedWrite(msgspec.Struct, frozen=True, kw_only=True):
     """A write that was not stored: ``error`` is the name of the error's class, ``detail`` its sentence.
 
     ``field`` names what was refused, or is empty.
@@ -73,11 +71,10 @@ class RefusedWrite:
     field: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecordedBatch:
+class RecordedBatch(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a batch: by index, accepted or refused."""
 
-    accepted: Mapping[int, AcceptedWrite] = field(default_factory=dict)
+    accepted: Mapping[int, AcceptedWrite] = {}
     refused: Sequence[RefusedWrite] = ()
 
 
@@ -100,149 +97,184 @@ class _Given:
     matching: Matching
 
 
+@dataclass(slots=True)
+class _Workspace:
+    """A workspace as far as the batch has come; ``policy`` holds for all its writes here."""
+
+    state: WorkspaceState
+    policy: Policy
+    opened: bool = False
+    """One of these writes opens its window."""
+
+    def decision(self, action: Action) -> WriteDecision:
+        """Return what becomes of its next write at once; the second one is folded into the first one's window."""
+        decision = _decision(self.state, action)
+        if decision is not WriteDecision.OPENED_WINDOW:
+            return decision
+        if self.opened:
+            return WriteDecision.FOLDED
+        self.opened = True
+        return decision
+
+
 class _Batch:
-    """The writes of one transaction, on their way from the caller's words to events."""
+    """The writes of one request on their way from the caller's words to events: ``sort``, ``append``, ``answer``."""
 
     def __init__(self, tx: Transaction, given: _Given) -> None:
-        self.tx, self.writes, self.actor, self.auto = tx, given.writes, given.actor, given.auto
-        self.ids, self.matching = given.ids, given.matching
-        self.policies: Policies = tx.policies()
-        self.states: dict[str, WorkspaceState] = {}
-        self.opened: set[str] = set()
-        self.events: list[NewEvent] = []
-        self.index_of: dict[str, int] = {}
-        self.repeats: dict[int, str] = {}
-        self.known: dict[tuple[str, str], NewEvent] = {}
-        self.replays: dict[int, Recorded] = {}
-        self.expected: dict[str, datetime | None] = {}
-        self.refused: list[RefusedWrite] = []
-        self.moved: dict[str, Rules] = {}
+        self._tx, self._given, self._policies = tx, given, tx.policies()
+        self._workspaces: dict[str, _Workspace] = {}
+        self._events: list[NewEvent] = []
+        self._index_of: dict[str, int] = {}
+        """Of each new write's event, which write it is."""
+        self._again: dict[int, NewEvent] = {}
+        """Writes that were reported before: recorded already, or further up in this batch."""
+        self._refused: list[RefusedWrite] = []
 
-    def prepare(self) -> None:
-        """Turn each write into an event, a replay or a refusal. Raises ``RulesMoved``."""
-        keys = {self._key(write) for write in self.writes if write.source_id is not None}
-        self.known.update(self.tx.by_source(keys))
-        for index, write in enumerate(self.writes):
+    @property
+    def states(self) -> dict[str, WorkspaceState]:
+        """Return the workspaces as the batch has left them."""
+        return {name: workspace.state for name, workspace in self._workspaces.items()}
+
+    def sort(self) -> None:
+        """Tell new writes from those that were reported before and from those that are refused. Raises ``RulesMoved``.
+
+        Nothing is changed by that.
+        """
+        moved: dict[str, Rules] = {}
+        keys = {key for write in self._given.writes if (key := self._key(write)) is not None}
+        known: dict[tuple[str, str], NewEvent] = dict(self._tx.by_source(keys)) if keys else {}
+        for index, write in enumerate(self._given.writes):
             try:
-                self._prepare(index, write)
+                self._place(index, write, known, moved)
             except OrchestratorError as error:
                 name, at = type(error).__name__, getattr(error, "field", "")
-                self.refused.append(RefusedWrite(index=index, error=name, detail=str(error), field=at))
-        if self.moved:
-            raise RulesMoved(self.moved)
+                self._refused.append(RefusedWrite(index=index, error=name, detail=str(error), field=at))
+        if moved:
+            raise RulesMoved(moved)
 
-    def _prepare(self, index: int, write: Write) -> None:
+    def _key(self, write: Write) -> tuple[str, str] | None:
+        return None if write.source_id is None else (write.source or self._given.actor, write.source_id)
+
+    def _place(self, index: int, write: Write, known: dict[tuple[str, str], NewEvent], moved: dict[str, Rules]) -> None:
         check_path(write.path)
-        known = self.known.get(self._key(write)) if write.source_id is not None else None
-        if known is not None:
-            _check_same(known, write)
-            if isinstance(known, Recorded):
-                self.replays[index] = known
-            else:
-                self.repeats[index] = known.id
+        key = self._key(write)
+        before = None if key is None else known.get(key)
+        if before is not None:
+            _check_same(before, write)
+            self._again[index] = before
             return
-        state = self._state(write.workspace)
-        rules = policy_in_force(state, self.policies).rules
-        if not self.matching.is_by(write.workspace, rules):
-            self.moved[write.workspace] = rules
+        workspace, matching = self._workspace(write.workspace), self._given.matching
+        if not matching.is_by(write.workspace, workspace.policy.rules):
+            moved[write.workspace] = workspace.policy.rules
             return
-        event = NewEvent(
-            id=self.ids.new("evt"),
+        event = self._event(write, _fact(write, matching.rule(write.workspace, write.path), workspace))
+        self._events.append(event)
+        self._index_of[event.id] = index
+        if key is not None:
+            known[key] = event
+
+    def _event(self, write: Write, fact: FileWritten) -> NewEvent:
+        return NewEvent(
+            id=self._given.ids.new("evt"),
             workspace=write.workspace,
             version=None,
-            data=self._decided(state, _fact(write, self.matching.rule(write.workspace, write.path))),
-            actor=self.actor,
+            data=fact,
+            actor=self._given.actor,
             source=write.source,
             source_id=write.source_id,
             occurred_at=write.occurred_at,
             traceparent=write.traceparent,
         )
-        self.events.append(event)
-        self.index_of[event.id] = index
-        if write.source_id is not None:
-            self.known[self._key(write)] = event
 
-    def _decided(self, state: WorkspaceState, fact: FileWritten) -> FileWritten:
-        """Add what becomes of the write at once; the second one of a batch is folded into the first one's window."""
-        decision = _decision(state, fact)
-        if decision is WriteDecision.OPENED_WINDOW and state.workspace in self.opened:
-            decision = WriteDecision.FOLDED
-        if decision is WriteDecision.OPENED_WINDOW:
-            self.opened.add(state.workspace)
-        return msgspec.structs.replace(fact, decision=decision)
+    def _workspace(self, name: str) -> _Workspace:
+        """Return a workspace, to be registered by this batch if need be. Raises ``NotFound``."""
+        found = self._workspaces.get(name)
+        if found is None:
+            stored = self._tx.workspace(name)
+            state = stored.state if stored else WorkspaceState(workspace=name)
+            if not state.registered:
+                self._events.append(self._registration(state))
+            found = self._workspaces[name] = _Workspace(state, policy_in_force(state, self._policies))
+        return found
 
-    def _key(self, write: Write) -> tuple[str, str]:
-        return (write.source or self.actor, write.source_id or "")
-
-    def _state(self, workspace: str) -> WorkspaceState:
-        """Return the workspace's state, as registered by this batch if need be. Raises ``NotFound``."""
-        if workspace not in self.states:
-            stored = self.tx.workspace(workspace)
-            state = stored.state if stored else WorkspaceState(workspace=workspace)
-            self.states[workspace] = state if state.registered else self._registered(state)
-        return self.states[workspace]
-
-    def _registered(self, state: WorkspaceState) -> WorkspaceState:
-        if state.removed or self.auto.executor is None:
+    def _registration(self, state: WorkspaceState) -> NewEvent:
+        auto = self._given.auto
+        if state.removed or auto.executor is None:
             removed = "was removed" if state.removed else "is not registered"
             raise NotFound(f"workspace {state.workspace!r} {removed}; PUT /v1/workspaces/{state.workspace} first")
         registered = WorkspaceRegistered(
-            fleet=DEFAULT_FLEET, labels={}, executor=self.auto.executor, target=self.auto.target, policy=PolicyPatch()
+            fleet=DEFAULT_FLEET, labels={}, executor=auto.executor, target=auto.target, policy=PolicyPatch()
         )
-        self.events.append(
-            NewEvent(
-                id=self.ids.new("evt"),
-                workspace=state.workspace,
-                version=state.version + 1,
-                data=registered,
-                actor=self.actor,
-            )
+        return NewEvent(
+            id=self._given.ids.new("evt"),
+            workspace=state.workspace,
+            version=state.version + 1,
+            data=registered,
+            actor=self._given.actor,
         )
-        return state
 
-    def commit(self) -> tuple[RecordedBatch, list[Recorded]]:
-        """Append, fold into the rows, and say what each write led to."""
-        recorded = append_all(self.tx, self.events, self.ids) if self.events else []
+    def append(self) -> list[Recorded]:
+        """Append what is new, and fold it into the rows."""
+        if not self._events:
+            return []
+        recorded = append_all(self._tx, self._events, self._given.ids)
         for event in recorded:
-            before = self.states[event.workspace or ""]
-            self.states[before.workspace] = evolve(before, event, policy_in_force(before, self.policies))
-        save(self.tx, [self.states[name] for name in sorted({e.workspace or "" for e in recorded})], self.policies)
-        accepted = {self.index_of[event.id]: self._accepted(event) for event in recorded if event.id in self.index_of}
-        by_id = {write.id: write for write in accepted.values()}
-        accepted |= {index: replace(by_id[event], replayed=True) for index, event in self.repeats.items()}
-        accepted |= dict(self._replayed())
-        return RecordedBatch(accepted=accepted, refused=self.refused), recorded
+            workspace = self._workspaces[event.workspace or ""]
+            workspace.state = evolve(workspace.state, event, workspace.policy)
+        written = sorted({event.workspace or "" for event in recorded})
+        save(self._tx, [self._workspaces[name].state for name in written], self._policies)
+        return recorded
 
-    def _accepted(self, event: Recorded, *, replayed: bool = False) -> AcceptedWrite:
-        """Return the answer for a write that is stored, once everything that came together is folded."""
+    def answer(self, recorded: Sequence[Recorded]) -> RecordedBatch:
+        """Say what each write led to, once everything that came together is folded."""
+        due_at: dict[str, datetime | None] = {}
+        accepted: dict[int, AcceptedWrite] = {}
+        for event in recorded:
+            index = self._index_of.get(event.id)
+            if index is not None:
+                accepted[index] = self._accepted(event, due_at)
+        new = {write.id: write for write in accepted.values()} if self._again else {}
+        for index, before in self._again.items():
+            if not isinstance(before, Recorded):
+                accepted[index] = replace(new[before.id], replayed=True)
+            elif (answer := self._replayed(before, due_at)) is not None:
+                accepted[index] = answer
+        return RecordedBatch(accepted=accepted, refused=self._refused)
+
+    def _replayed(self, event: Recorded, due_at: dict[str, datetime | None]) -> AcceptedWrite | None:
+        """Return the answer for a write that was recorded before."""
+        stored = self._tx.workspace(event.workspace or "")
+        if stored is None or not isinstance(event.data, FileWritten):
+            return None
+        answer = self._accepted(event, due_at)
+        settled = event.position <= stored.state.settled_to
+        return replace(answer, due_at=None if settled else answer.due_at, replayed=True)
+
+    def _accepted(self, event: Recorded, due_at: dict[str, datetime | None]) -> AcceptedWrite:
+        """Return the answer for a write that is stored; ``due_at`` keeps by workspace what is worked out for all."""
         data, workspace = event.data, event.workspace or ""
         if not isinstance(data, FileWritten) or data.decision is None:
             raise TypeError(f"{event.type} {event.id} is not a write that this version recorded")
-        settled = replayed and event.position <= self.states[workspace].settled_to
+        if data.action is not Action.RECORD and workspace not in due_at:
+            due_at[workspace] = self._expected_at(workspace)
         return AcceptedWrite(
             id=event.id,
             workspace=workspace,
             position=event.position,
             action=data.action,
             decision=data.decision,
-            due_at=None if settled or data.action is Action.RECORD else self._expected_at(workspace),
-            replayed=replayed,
+            due_at=None if data.action is Action.RECORD else due_at[workspace],
+            replayed=False,
         )
 
-    def _expected_at(self, workspace: str) -> datetime | None:
-        """Return when the workspace's restart is due; worked out once for all its writes."""
-        if workspace not in self.expected:
-            state = self.states[workspace]
-            self.expected[workspace] = expected_at(state, policy_in_force(state, self.policies))
-        return self.expected[workspace]
-
-    def _replayed(self) -> Iterator[tuple[int, AcceptedWrite]]:
-        for index, event in self.replays.items():
-            stored = self.tx.workspace(event.workspace or "")
-            if stored is None or not isinstance(event.data, FileWritten):
-                continue
-            self.states[stored.state.workspace] = stored.state
-            yield index, self._accepted(event, replayed=True)
+    def _expected_at(self, name: str) -> datetime | None:
+        stored = self._tx.workspace(name)
+        if stored is None:
+            return None
+        state = stored.state
+        if state.restart is None and state.hold is None:  # then it is what was saved with the row
+            return stored.due_at
+        return expected_at(state, policy_in_force(state, self._policies))
 
 
 def record_writes(
@@ -312,10 +344,9 @@ def record_unit(
         recorded: list[Recorded] = []
 
         def compute() -> RecordedBatch:
-            batch.prepare()
-            answer, events = batch.commit()
-            recorded.extend(events)
-            return answer
+            batch.sort()
+            recorded.extend(batch.append())
+            return batch.answer(recorded)
 
         # A request of which nothing was stored may come again once its cause is gone: an unknown workspace, say.
         answer, is_replayed = once(tx, actor, request, RecordedBatch, compute, keep=lambda batch: bool(batch.accepted))
@@ -352,13 +383,15 @@ def _announce(recording: Recording) -> None:
         announce_writes(events, decision.value, by_id[events[-1].id].due_at, recording.states[workspace])
 
 
-def _fact(write: Write, rule: Rule | None) -> FileWritten:
+def _fact(write: Write, rule: Rule | None, workspace: _Workspace) -> FileWritten:
     """Return the fact; the policy's first matching rule decides its action and numbers."""
     path, encoded = escape_path(write.path)
+    action = rule.action if rule else Action.RESTART
     return FileWritten(
         path=path,
         op=write.op,
-        action=rule.action if rule else Action.RESTART,
+        action=action,
+        decision=workspace.decision(action),
         digest=write.digest,
         size=write.size,
         path_encoding="percent" if encoded else None,
@@ -380,8 +413,8 @@ def _check_same(known: NewEvent, write: Write) -> None:
         raise KeyReused(f"id {write.source_id!r} was used before for another write; use a new id")
 
 
-def _decision(before: WorkspaceState, data: FileWritten) -> WriteDecision:
-    if data.action is Action.RECORD:
+def _decision(before: WorkspaceState, action: Action) -> WriteDecision:
+    if action is Action.RECORD:
         return WriteDecision.RECORDED
     if before.hold is not None:
         return WriteDecision.HELD

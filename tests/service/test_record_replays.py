@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.events import FileWritten, WorkspaceRegistered
@@ -110,7 +111,7 @@ def test_the_same_request_again(store: CoreStore) -> None:
 def test_the_same_key_with_another_body(store: CoreStore) -> None:
     record(store, WRITE, request=KEY)
     with pytest.raises(KeyReused, match="k1"):
-        record(store, WRITE, request=replace(KEY, fingerprint="POST /v1/writes b"))
+        record(store, WRITE, request=dataclasses.replace(KEY, fingerprint="POST /v1/writes b"))
 
 
 def test_a_key_belongs_to_its_actor(store: CoreStore) -> None:
@@ -139,7 +140,11 @@ def test_a_key_from_threads_at_once_has_one_effect(shared_store: CoreStore) -> N
 def test_a_key_for_two_workspaces_at_once(shared_store: CoreStore) -> None:
     def send(workspace: str) -> str:
         try:
-            record(shared_store, Write(workspace=workspace, path="a"), request=replace(KEY, fingerprint=workspace))
+            record(
+                shared_store,
+                Write(workspace=workspace, path="a"),
+                request=dataclasses.replace(KEY, fingerprint=workspace),
+            )
         except KeyReused:
             return "refused"
         return "stored"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -165,9 +165,9 @@ def files_counted_short(planting: Planting) -> None:
 
 
 def decision_told_wrong(planting: Planting) -> None:
-    def decision(before: WorkspaceState, data: ev.FileWritten) -> ev.WriteDecision:
-        if data.action is Action.RECORD or before.hold is not None:
-            return _decision(before, data)
+    def decision(before: WorkspaceState, action: Action) -> ev.WriteDecision:
+        if action is Action.RECORD or before.hold is not None:
+            return _decision(before, action)
         return ev.WriteDecision.FOLDED if before.pending else ev.WriteDecision.OPENED_WINDOW
 
     planting.name(record, "_decision", decision)
@@ -188,9 +188,9 @@ def batch_saves_one_row(planting: Planting) -> None:
 
 
 def replay_answered_anew(planting: Planting) -> None:
-    def replayed(batch: record._Batch) -> Iterator[tuple[int, AcceptedWrite]]:
-        for index, answer in _replayed(batch):
-            yield index, dataclasses.replace(answer, action=Action.RESTART, replayed=False)
+    def replayed(batch: record._Batch, event: ev.Recorded, due_at: dict[str, datetime | None]) -> AcceptedWrite | None:
+        answer = _replayed(batch, event, due_at)
+        return None if answer is None else msgspec.structs.replace(answer, action=Action.RESTART, replayed=False)
 
     planting.name(record._Batch, "_replayed", replayed)
 
