@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import resource
 import socket
 import threading
@@ -49,9 +48,6 @@ class HttpServer:
 
     def start(self) -> None:
         """Begin serving."""
-        # What there is now lives as long as the process: looking at it again and again costs a tenth of a write.
-        gc.collect()
-        gc.freeze()
         self._thread.start()
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -23,6 +24,7 @@ RUNNING_CYCLES_S = 10.0
 """How long running cycles may go on after the first signal."""
 
 _LOOK_EVERY_S = 0.2
+_CYCLES_MOST = 20_000
 _LAST_LINES_S = 0.2
 ENDED_AT_ONCE = 130
 """The exit code of a process that a second signal ended, as shells say it of Ctrl-C."""
@@ -39,6 +41,17 @@ class Part(Protocol):
     def alive(self) -> bool:
         """False once it has ended, for whatever reason."""
         ...
+
+
+def _leave_alone_what_lasts() -> None:
+    """Tell the garbage collector that what there is now lives as long as the process, and to look less often.
+
+    Looking at it again and again cost a fifth of a write (measured). What is made from here on is freed by its count;
+    what has cycles of references waits until there are ``_CYCLES_MOST`` more things than there were.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_CYCLES_MOST, 20, 20)
 
 
 class Lifecycle:
@@ -65,6 +78,7 @@ class Lifecycle:
 
         Returns the exit code: 0 after a signal, 1 if a part had ended by itself (a supervisor starts us again).
         """
+        _leave_alone_what_lasts()
         dead: list[str] = []
         while not self._stop.wait(_LOOK_EVERY_S) and not dead:
             dead = [name for name, part in parts.items() if not part.alive]
