@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
 
 import structlog
 
@@ -55,10 +56,17 @@ class Refusal(Enum):
     """The database ended what was asked of it, as it took too long; that is logged."""
 
 
+Claimed = Claim | tuple[Refusal, str]
+"""A cycle, or why there is none and in which fleet."""
+NO_ITERATIONS: Mapping[str, int] = MappingProxyType({})
+
+
 @dataclass
 class _Search:
     """What one search has found out: full fleets, and the workspaces that were refused."""
 
+    iterations: Mapping[str, int]
+    is_all_full: bool = False
     full: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     busy: list[str] = field(default_factory=list)
@@ -81,34 +89,33 @@ class Claimer:
         self._worker, self._running_most = worker, running_most
         self._lost = Lost()
 
-    def claim_oldest(self, last: str = "", iteration: int = 0) -> Claim | None:
-        """Start the cycle that has waited longest; pass over fleets that are full, and rows that others hold.
+    def claim_oldest(self, most: int = 1, iterations: Mapping[str, int] = NO_ITERATIONS) -> list[Claim]:
+        """Start up to ``most`` cycles, those that have waited longest; pass over full fleets and rows that others hold.
 
         Where nothing may start that costs one statement, however much waits for its fleet. Rows that others hold are
-        waited for where nothing else could be started. ``last`` is the workspace that the caller has drained,
-        ``iteration`` times, before this. Raises ``StorageUnavailable``: what may have been claimed is rescued.
+        waited for where nothing else could be started. ``iterations``: workspaces that were drained just before this,
+        and how often in a row. Raises ``StorageUnavailable``: what may have been claimed is rescued.
         """
-
-        def iteration_of(workspace: str) -> int:
-            return iteration + 1 if workspace == last else 1
-
-        search = _Search(refused=self._lost.slow.resting())
-        while ready := self._ready(search):
-            for workspace in ready:
-                found = self._claim(workspace, iteration_of(workspace), skip_locked=True)
+        search = _Search(refused=self._lost.slow.resting(), iterations=iterations)
+        claims: list[Claim] = []
+        while len(claims) < most and (ready := self._ready(search)):
+            for workspace, found in self._claim_some(ready[: most - len(claims)], search).items():
                 if isinstance(found, Claim):
-                    return found
-                if found[0] is Refusal.ALL_FULL:
-                    return None
-                self._note(search, workspace, *found)
-                if found[0] is Refusal.FLEET_FULL:
-                    break  # the next page leaves the whole fleet out
+                    claims.append(found)
+                else:
+                    self._note(search, workspace, *found)
+            if search.is_all_full:
+                return claims
+        return claims or self._claim_held(search)
+
+    def _claim_held(self, search: _Search) -> list[Claim]:
+        """Wait for the rows that others hold, one after the other, until a cycle could be started."""
         held_long = self._lost.held.resting()
         for workspace in [name for name in search.busy if name not in held_long]:
-            found = self._claim(workspace, iteration_of(workspace), skip_locked=False)
+            found = self._claim(workspace, search, skip_locked=False)
             if isinstance(found, Claim):
-                return found
-        return None
+                return [found]
+        return []
 
     def _ready(self, search: _Search) -> list[str]:
         with self._store.read() as reader:
@@ -122,16 +129,30 @@ class Claimer:
 
     def _note(self, search: _Search, workspace: str, refusal: Refusal, fleet: str) -> None:
         search.refused.add(workspace)
+        search.is_all_full = search.is_all_full or refusal is Refusal.ALL_FULL
         if refusal is Refusal.BUSY:
             search.busy.append(workspace)
         if refusal is Refusal.FLEET_FULL:
             search.full.add(fleet)
 
-    def _claim(self, workspace: str, iteration: int, *, skip_locked: bool) -> Claim | tuple[Refusal, str]:
+    def _claim_some(self, workspaces: Sequence[str], search: _Search) -> dict[str, Claimed]:
+        """Start cycles of these workspaces in one unit; where that fails, of each alone: a defect is its own."""
+        if len(workspaces) > 1:
+            try:
+                return self._start(workspaces, search, skip_locked=True)
+            except TimedOut as error:
+                _log.warning("claim.split", workspaces=len(workspaces), error=str(error))
+            except Unavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 (whose it is is found and logged one by one)
+                _log.warning("claim.split", workspaces=len(workspaces), error=repr(error))
+        return {workspace: self._claim(workspace, search, skip_locked=True) for workspace in workspaces}
+
+    def _claim(self, workspace: str, search: _Search, *, skip_locked: bool) -> Claimed:
         """Start a cycle of ``workspace``, or say why not, and in which fleet it is."""
         started_s = time.monotonic()
         try:
-            return self._start(workspace, iteration, skip_locked=skip_locked)
+            return self._start([workspace], search, skip_locked=skip_locked)[workspace]
         except TimedOut as error:
             lost = self._lost.slow if skip_locked else self._lost.held
             lost.add(workspace, took_s=time.monotonic() - started_s)
@@ -143,26 +164,31 @@ class Claimer:
             _log.exception("claim.failed", workspace=workspace)
             return Refusal.DEFECT, ""
 
-    def _start(self, workspace: str, iteration: int, *, skip_locked: bool) -> Claim | tuple[Refusal, str]:
+    def _start(self, workspaces: Sequence[str], search: _Search, *, skip_locked: bool) -> dict[str, Claimed]:
 
-        def step(tx: Transaction) -> tuple[Claim | tuple[Refusal, str], list[ev.Recorded]]:
-            return self._start_held(tx, workspace, iteration)
+        def step(tx: Transaction) -> tuple[dict[str, Claimed], list[ev.Recorded]]:
+            claimed: dict[str, Claimed] = {}
+            recorded: list[ev.Recorded] = []
+            for workspace in workspaces:
+                iteration = search.iterations.get(workspace, 0) + 1
+                claimed[workspace], added = self._start_held(tx, workspace, iteration)
+                recorded += added
+            return claimed, recorded
 
         unit = Unit(
             name="claim",
-            workspaces=(workspace,),
+            workspaces=tuple(workspaces),
             step=step,
             asked=DECIDES,
             passes_over=skip_locked,
             hurried=True,
+            weight=len(workspaces),
         )
         found, recorded = self._store.commit(unit)
         announce(recorded)
         return found
 
-    def _start_held(
-        self, tx: Transaction, workspace: str, iteration: int
-    ) -> tuple[Claim | tuple[Refusal, str], list[ev.Recorded]]:
+    def _start_held(self, tx: Transaction, workspace: str, iteration: int) -> tuple[Claimed, list[ev.Recorded]]:
         stored = tx.workspace(workspace)
         if stored is None:
             return (Refusal.BUSY, ""), []

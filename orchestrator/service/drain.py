@@ -23,6 +23,7 @@ from orchestrator.service.append import BY_ITSELF, carry_out
 from orchestrator.service.claim import Claim, Claimer
 from orchestrator.service.execute import Cancelled, execute
 from orchestrator.service.lease import HeldLease, LeaseBook
+from orchestrator.service.shared_claims import SharedClaims
 from orchestrator.service.tick import fold_if_due
 
 _log = structlog.get_logger("orchestrator")
@@ -87,9 +88,10 @@ class Drainer:
         self.worker, self._jitter = worker, jitter
         self.running_most = running_most
         self.serving = serving or Serving(executors=frozenset(executors))
-        self._claimer = Claimer(
+        claimer = Claimer(
             store=store, executors=executors, ids=ids, worker=worker, running_most=running_most, serving=self.serving
         )
+        self._claims = SharedClaims(claimer)
         self.slots = Slots(slots)
         self.leases = LeaseBook()
         self._stopping, self._closed = threading.Event(), threading.Event()
@@ -118,7 +120,7 @@ class Drainer:
         cycles, iteration, last = 0, 0, ""
         while not self._stopping.is_set():
             try:
-                claim = self._claimer.claim_oldest(last, iteration)
+                claim = self._claims.next(last, iteration)
             except Unavailable as error:
                 _log.warning("drain.skipped", error=str(error))
                 break

@@ -121,7 +121,7 @@ def test_a_lease_whose_row_is_held_stops_no_other(limited: EventStore, postgres_
     due(limited, "held", "ws")
     look(limited, Bell(), IDS, free_slots=lambda: 1)
     worker = drainer(limited, Scripted(), slots=1)
-    claim = worker._claimer.claim_oldest()
+    claim = worker._claims.next()
     assert claim is not None
     held = claim.state.workspace
     change(postgres_url, ["UPDATE leases SET until = now() - interval '1 minute'"])

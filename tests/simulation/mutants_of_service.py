@@ -178,7 +178,7 @@ def retry_skips_act(planting: Planting) -> None:
 
 def shadow_acts(planting: Planting) -> None:
     def drained(drainer: drain.Drainer) -> int:
-        taken = drainer._claimer.claim_oldest()
+        taken = drainer._claims.next()
         if taken is None:
             return 0
         drainer._run(taken)

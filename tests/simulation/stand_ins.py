@@ -24,11 +24,12 @@ from orchestrator.service import (
     passed_over,
     recompute,
     rule_matching,
+    shared_claims,
     tick,
 )
 from tests.simulation.hub import SECOND, Hub, Thread
 
-SIMULATED = (claim, drain, execute, lease, passed_over, tick, workers.tasks, workers.lease_renewer)
+SIMULATED = (claim, drain, execute, lease, passed_over, shared_claims, tick, workers.tasks, workers.lease_renewer)
 """Every module of the product that waits."""
 REPLACED = (*SIMULATED, announce, change_policy, dead_worker, recompute, rule_matching)
 
