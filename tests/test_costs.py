@@ -143,6 +143,20 @@ def test_restarts_that_wait_for_their_full_fleet_cost_a_bell_and_a_look_one_stat
         assert len(sent) == 1, sent
 
 
+@pytest.mark.parametrize("cycles", [2, 9])
+def test_cycles_that_start_together_cost_what_one_does(costed: Costed, cycles: int) -> None:
+    fleets = [f"fleet-{number}" for number in range(cycles)]
+    for fleet in fleets:
+        registered(costed.store, fleet, fleet)
+    costed.look()
+    worker = drainer(costed.store, Scripted(), slots=cycles)
+    with statements() as sent:
+        claims = worker._claims._claimer.claim_oldest(cycles)
+    assert len(claims) == cycles
+    # what is ready; lock the rows, read their restarts, the instant and the policies; events, rows, leases, restarts
+    assert len(sent) == 9 + costed.append_lock, sent
+
+
 def test_paths_of_all_that_a_look_folds_are_counted_in_one_statement(costed: Costed) -> None:
     change_policy(costed.store, IDS, scope="default", patch=PolicyPatch(quiet_ms=0, max_wait_ms=1), actor="me")
     costed.write(6, workspaces=10)

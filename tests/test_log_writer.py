@@ -207,7 +207,7 @@ def test_one_thread_from_the_first_line_on() -> None:
         assert pipe.lines(2) == ["a", "b"]
 
 
-@pytest.mark.parametrize(("form", "said"), [("json", '"lines": 3, "event": "log.lines_lost"'), ("console", "lines=3")])
+@pytest.mark.parametrize(("form", "said"), [("json", '"lines":3,"event":"log.lines_lost"'), ("console", "lines=3")])
 def test_what_was_lost_is_said_as_other_lines_are(form: str, said: str) -> None:
     script = f"""
 import os, sys

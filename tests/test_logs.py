@@ -65,6 +65,19 @@ def test_json_is_one_object_a_line(said: Said) -> None:
     assert foreign["event"] == "many\nlines {'a': 1}"
 
 
+@pytest.mark.parametrize(
+    "odd", ["\x9b31m", "\u202e", "é", "\ud83d", "\x1b[2J", 1 << 70, {1, 2}, {"a": object}, {1: "x"}, b"\xff", 1.5, None]
+)
+def test_json_is_ascii_whatever_is_in_it(said: Said, odd: object) -> None:
+    configure_logs(form="json")
+    log().info("write.folded", odd=odd)
+    text = said.text()
+    assert text.isascii()
+    assert text.isprintable() or text.rstrip("\n").isprintable()
+    value = json.loads(text)["odd"]
+    assert not isinstance(odd, str | int | float | None) or value == odd
+
+
 def test_console_shows_odd_values_harmlessly(said: Said) -> None:
     configure_logs(form="console")
     log().info("write.folded", path="a\nb\x1b[2J", workspace="ws")

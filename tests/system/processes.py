@@ -107,7 +107,7 @@ class OrchestratorProcess:
     @property
     def crashed(self) -> bool:
         """Say whether it came to its crash point; a worker's parent tells of that, and goes on with another child."""
-        return f'"code": {KILLED}' in self.output if self._is_worker else not self.alive
+        return f'"code":{KILLED}' in self.output if self._is_worker else not self.alive
 
     def kill(self) -> None:
         """End it as a power cut would: of a worker, parent and child together."""
