@@ -6,11 +6,12 @@ import gc
 import sys
 from itertools import takewhile
 
-from bench import audit, dead_worker, under_load
+from bench import audit, dead_worker, page, under_load
 
 _BENCHMARKS = {
     "audit": (audit.main, audit.SUMMARY),
     "dead-worker": (dead_worker.main, dead_worker.SUMMARY),
+    "page": (page.main, page.SUMMARY),
 }
 
 
