@@ -32,9 +32,7 @@ def main(args: Sequence[str]) -> int:
     parser.parse_args(args)
     runs = read_runs(FIGURES)
     if not runs:
-        sys.stderr.write(
-            f"./dev bench page: there are no figures in {FIGURES}; run ./dev bench NAME --write-json FILE\n"
-        )
+        sys.stderr.write(f"./dev bench page: no figures in {FIGURES}; make some with --write-json FILE\n")
         return 2
     for name, plain in runs.items():
         (FIGURES / f"{name}.svg").write_text(bars(plain["figures"]), encoding="utf-8")
@@ -58,8 +56,8 @@ def _run(name: str, plain: dict[str, Any]) -> Iterator[str]:
     words = " ".join(plain["parts"])
     how = f"./dev bench {words}" + (f" --against {plain['against']}" if plain["against"] else "")
     yield f"## {words}"
-    yield f"`{how}{' --quick' if plain['quick'] else ''}`, commit {plain['commit']}, {plain['date']}, on {plain['machine']},"
-    yield f"Python {plain['python']}."
+    how += " --quick" if plain["quick"] else ""
+    yield f"`{how}`, commit {plain['commit']}, {plain['date']}, on {plain['machine']}, Python {plain['python']}."
     if any(item["least"] and item["ratio"] for item in plain["figures"]):
         yield ""
         yield f"![each figure beside what is asked of it](performance/{name}.svg)"

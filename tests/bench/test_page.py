@@ -46,7 +46,7 @@ def test_a_run_says_how_to_repeat_it_and_what_it_found() -> None:
 def test_a_plot_has_a_bar_for_each_figure_of_which_something_is_asked() -> None:
     plain = run(FIGURE, Figure(part="http", what="b", store="s", ours=[1.0], unit="", against="c"))["figures"]
     assert isinstance(plain, list)
-    drawn = ElementTree.fromstring(bars(plain))
+    drawn = ElementTree.fromstring(bars(plain))  # noqa: S314 (our own)
     namespace = "{http://www.w3.org/2000/svg}"
     assert len(drawn.findall(f"{namespace}rect")) == 2  # the ground and one bar
     assert "durable 202s <64 connections>, SQLite" in [item.text for item in drawn.findall(f"{namespace}text")]
