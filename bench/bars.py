@@ -16,7 +16,7 @@ _COLOURS = {"aim": "#2e7d32", "met": "#66a96b", "MISSED": "#c2703d"}
 def bars(figures: Sequence[dict[str, Any]]) -> str:
     """Return the plot: how far each figure is from what is asked of it, on a scale of powers of ten.
 
-    To the right of the middle line it is reached. Figures of which nothing is asked, or that have no ratio, are left out.
+    To the right of the middle line it is reached. Figures of which nothing is asked, or without a ratio, are left out.
     """
     asked = [item for item in figures if item["least"] and item["ratio"]]
     height = _ROW * (len(asked) + 2)
