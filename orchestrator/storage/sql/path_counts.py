@@ -56,10 +56,13 @@ def _counted(dialect: str) -> tuple[Any, ...]:
     return IS_WRITE, as_json(events.c.data, dialect)["action"].as_string() != Action.RECORD.value
 
 
-def _last_before(since: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
-    """Return the position of an event before an instant, at most one transaction's events before the last such one."""
+def _last_before(since: sa.ColumnElement[Any], *given: sa.TableValuedAlias) -> sa.ColumnElement[int]:
+    """Return the position of an event before an instant, at most one transaction's events before the last such one.
+
+    ``given``: the table of which ``since`` is a column, if it is one.
+    """
     earlier = events.alias("earlier")
-    newest = sa.select(earlier.c.position).where(earlier.c.recorded_at < since)
+    newest = sa.select(earlier.c.position).where(earlier.c.recorded_at < since).correlate(*given)
     return sa.func.coalesce(newest.order_by(earlier.c.recorded_at.desc()).limit(ONE).scalar_subquery(), 0)
 
 
@@ -72,7 +75,7 @@ def _in_sqlite() -> sa.Executable:
     """Return the statement: the ranges come along as one JSON value."""
     given = sa.func.json_each(sa.bindparam("ranges")).table_valued("key", "value")
     workspace, first, last, since = (sa.func.json_extract(given.c.value, f"$[{at}]") for at in range(4))
-    counted = _count(workspace, sa.func.max(first, 1 + _last_before(since)), last, "sqlite")
+    counted = _count(workspace, sa.func.max(first, 1 + _last_before(since, given)), last, "sqlite")
     return sa.select(given.c.key, counted.correlate(given).scalar_subquery())
 
 
@@ -86,7 +89,7 @@ def _in_postgres() -> sa.Executable:
     }
     arrays: list[sa.ColumnElement[Any]] = [sa.bindparam(name, type_=postgresql.ARRAY(of)) for name, of in types.items()]
     given = sa.func.unnest(*arrays).table_valued(*types, with_ordinality="number").render_derived()
-    begins = sa.func.greatest(given.c.first, 1 + _last_before(given.c.since))
+    begins = sa.func.greatest(given.c.first, 1 + _last_before(given.c.since, given))
     counted = _count(given.c.named, begins, given.c.last, "postgresql")
     return sa.select(given.c.number - 1, counted.correlate(given).scalar_subquery())
 
