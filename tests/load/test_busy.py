@@ -25,8 +25,8 @@ _LATE_MOST = timedelta(seconds=TICK_S + 1)
 _SLOWER_MOST = 80
 """Beside 32 connections that never rest a write waits for its turn: on two processors some 20 ms instead of 1 or 2."""
 _WRITE_MOST_S = 3.0
-_AT_REST_MOST = {True: 0.5, False: 0.3}
-"""Of one processor, for all processes together; in production there are six."""
+_AT_REST_MOST = {True: 0.3, False: 0.2}
+"""Of one processor, for all processes together: in production there are six, and the machine may be busy."""
 
 
 def test_nobody_is_refused(ran: Ran) -> None:
@@ -41,7 +41,7 @@ def test_restarts_start_within_a_tick_and_a_second(ran: Ran) -> None:
 
 
 def test_a_write_waits_for_its_turn_and_for_nothing_else(ran: Ran) -> None:
-    """Batches under 200 rules, changes of policy with 200 open windows, held answers: none stops it."""
+    """Batches under 500 rules, changes of policy with 200 open windows, held answers: none stops it."""
     assert ran.under_load_s[-1] < _WRITE_MOST_S, ran.under_load_s
     assert median(ran.under_load_s) < _SLOWER_MOST * median(ran.at_rest_s), (ran.under_load_s, ran.at_rest_s)
 
