@@ -1,6 +1,7 @@
-"""Many rows in one statement: an array a column on PostgreSQL, a prepared statement run again on SQLite.
+"""Many rows in one statement: one JSON text on PostgreSQL, a prepared statement run again on SQLite.
 
-SQLAlchemy's own way prepares every value of every row, which cost a write more than the database did (measured).
+SQLAlchemy's own way prepares every value of every row, which cost a write more than the database did; psycopg's arrays
+spell every value by itself in Python, which was a sixth of what a worker did (both measured).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
@@ -16,6 +18,10 @@ from orchestrator.domain.encoding import format_instant
 from orchestrator.storage.sql.schema import Instant
 from orchestrator.storage.sql.statements import Statements
 
+_encode = msgspec.json.Encoder().encode
+_IN_JSON = {"BYTEA": "TEXT"}
+_CHOSEN = {"BYTEA": """decode("{}", 'base64')"""}
+"""Bytes go as base64, which is how msgspec spells them."""
 _POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it without types
 
 
@@ -35,7 +41,7 @@ def insert_drawing(sql: Statements, table: sa.Table, rows: Sequence[Mapping[str,
     """Insert rows into a table of PostgreSQL; return what the database drew for that column, in the rows' order."""
     names = tuple(rows[0])
     text = f"{_insert_text(table, names, sql.dialect)} RETURNING {drawn}"
-    return [row[0] for row in sql.run_text(text, _arrays(rows, names)).all()]
+    return [row[0] for row in sql.run_text(text, _as_json(rows)).all()]
 
 
 def _send(sql: Statements, table: sa.Table, rows: Sequence[Mapping[str, Any]], *, replaces: bool) -> None:
@@ -47,11 +53,11 @@ def _send(sql: Statements, table: sa.Table, rows: Sequence[Mapping[str, Any]], *
         instants = _instants(table, names)
         sql.run_text(text, [tuple(_spelled(row, instants).values()) for row in rows])
     else:
-        sql.run_text(text, _arrays(rows, names))
+        sql.run_text(text, _as_json(rows))
 
 
-def _arrays(rows: Sequence[Mapping[str, Any]], names: Collection[str]) -> tuple[list[Any], ...]:
-    return tuple([row[name] for row in rows] for name in names)
+def _as_json(rows: Sequence[Mapping[str, Any]]) -> tuple[str]:
+    return (_encode(rows).decode(),)
 
 
 def _spelled(row: Mapping[str, Any], instants: Collection[str]) -> Mapping[str, Any]:
@@ -70,9 +76,10 @@ def _insert_text(table: sa.Table, names: tuple[str, ...], dialect: str) -> str:
     if dialect == "sqlite":
         return f"INSERT INTO {table.name} ({columns}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608 (our names)
     kinds = [table.c[name].type.compile(_POSTGRES).partition(" COLLATE ")[0] for name in names]
-    arrays = ", ".join(f"%s::{kind}[]" for kind in kinds)
-    placed = f"unnest({arrays}) WITH ORDINALITY AS given({columns}, nth)"
-    return f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {placed} ORDER BY nth"  # noqa: S608 (our names)
+    typed = ", ".join(f'"{name}" {_IN_JSON.get(kind, kind)}' for name, kind in zip(names, kinds, strict=True))
+    placed = f"ROWS FROM (json_to_recordset(%s::json) AS ({typed})) WITH ORDINALITY AS given({columns}, nth)"
+    chosen = ", ".join(_CHOSEN.get(kind, '"{}"').format(name) for name, kind in zip(names, kinds, strict=True))
+    return f"INSERT INTO {table.name} ({columns}) SELECT {chosen} FROM {placed} ORDER BY nth"  # noqa: S608 (our names)
 
 
 @cache
