@@ -30,7 +30,7 @@ from orchestrator.storage.committing import Committing, OneByOne
 from orchestrator.storage.revisions import check_current
 from orchestrator.storage.sql import checkpoints, file_writes, lease_renewal, presence
 from orchestrator.storage.sql.database_time import LAST_RECORDED_AT, DatabaseTime
-from orchestrator.storage.sql.policy_cache import PolicyCache
+from orchestrator.storage.sql.policy_cache import STAMP, PolicyCache, Stamp
 from orchestrator.storage.sql.queue import TICK
 from orchestrator.storage.sql.reader import SqlReader
 from orchestrator.storage.sql.schema import (
@@ -204,12 +204,19 @@ class SqlEventStore(ABC):
             held[workspace] = dataclasses.replace(held[workspace], stored=replace(stored, state=state))
 
     def _instants(self, sql: Statements) -> Instants:
-        """Read the clock, the last ``recorded_at`` and the last position in one statement, after the last lock."""
+        """Read what only whoever appends may change, in one statement, after the last lock.
+
+        The clock, the last ``recorded_at``, the last position and which policies are stored.
+        """
         latest = sa.type_coerce(LAST_RECORDED_AT, Instant())
-        clock, last, position = sql.run(sa.select(self._time.clock(), latest, self._last_position)).one()
+        clock, last, position, *stamp = sql.run(
+            sa.select(self._time.clock(), latest, self._last_position, *STAMP)
+        ).one()
         behind = timedelta() if last is None or last <= clock else last - clock
         behind_ms = behind // timedelta(milliseconds=1)
-        return Instants(now=clock + behind, clock_behind_ms=behind_ms, last_position=position or 0)
+        return Instants(
+            now=clock + behind, clock_behind_ms=behind_ms, last_position=position or 0, policies=Stamp(*stamp)
+        )
 
     @contextmanager
     def read(self) -> Iterator[Reader]:

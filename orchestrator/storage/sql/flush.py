@@ -1,8 +1,8 @@
-"""Writing what the steps of a transaction have changed: one statement a table, whatever the number of steps."""
+"""Writing what the steps of a transaction have changed: together, whatever the number of steps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from orchestrator.domain.events import Recorded
 from orchestrator.errors import StorageUnavailable
 from orchestrator.storage.sql import presence, recomputation, rows
 from orchestrator.storage.sql.changes import Changes
-from orchestrator.storage.sql.many_rows import insert_drawing, insert_many, upsert_many
+from orchestrator.storage.sql.many_rows import ManyRows
 from orchestrator.storage.sql.schema import (
     events,
     idempotency_keys,
@@ -34,30 +34,55 @@ from orchestrator.storage.sql.workspace_rows import (
 )
 
 
-def write_events(sql: Statements, appended: Sequence[Recorded]) -> None:
-    """Insert events at the positions that they were given. Raises ``Conflict``, ``StorageUnavailable``."""
-    if not appended:
-        return
+def write(
+    sql: Statements, before: Mapping[str, Found], changes: Changes, now: datetime, appended: Callable[[], None]
+) -> None:
+    """Write everything. ``before``: the rows as they were locked; ``appended`` is called once the events are written.
+
+    Raises ``Conflict``, ``StorageUnavailable``.
+    """
+    batch = ManyRows(sql)
     if sql.dialect == "sqlite":
-        insert_many(sql, events, [{"position": event.position, **rows.event_row(event)} for event in appended])
+        batch.insert(events, [{"position": event.position, **rows.event_row(event)} for event in changes.events])
+        appended()
+        _add_rest(batch, before, changes, now)
+    else:
+        _add_rest(batch, before, changes, now)
+        _send_with_events(batch, changes.events)
+        appended()
+    _write_beside(sql, before, changes)
+
+
+def _send_with_events(batch: ManyRows, appended: Sequence[Recorded]) -> None:
+    if not appended:
+        batch.send()
         return
-    drawn = insert_drawing(sql, events, [rows.event_row(event) for event in appended], drawn="position")
+    drawn = batch.send_drawing(events, [rows.event_row(event) for event in appended], drawn="position")
     if drawn != [event.position for event in appended]:
         raise StorageUnavailable("the database drew other positions than foretold; nothing was stored, try again")
 
 
-def write_rest(sql: Statements, before: Mapping[str, Found], changes: Changes, now: datetime) -> None:
-    """Write everything but the events. ``before``: the rows as they were locked. Raises ``Conflict``."""
+def _add_rest(batch: ManyRows, before: Mapping[str, Found], changes: Changes, now: datetime) -> None:
     after = changes.workspaces
-    upsert_many(sql, workspaces, [_workspace_row(found) for found in after.values()])
-    _write_registrations(sql, before, after)
-    _write_leases(sql, before, changes)
-    upsert_many(sql, restarts, [rows.restart_row(record) for record in changes.restarts.values()])
-    insert_many(sql, workspace_snapshots, [rows.snapshot_row(snapshot) for snapshot in changes.snapshots])
-    upsert_many(sql, policies, [rows.policy_row(layer) for layer in changes.layers.values()])
+    batch.upsert(workspaces, [_workspace_row(found) for found in after.values()])
+    moved = [one for name, one in after.items() if is_registered_anew(before.get(name), one)]
+    batch.upsert(registrations, [row for one in moved if (row := registration_row(one.stored.state)) is not None])
+    _add_leases(batch, before, changes)
+    batch.upsert(restarts, [rows.restart_row(record) for record in changes.restarts.values()])
+    batch.insert(workspace_snapshots, [rows.snapshot_row(snapshot) for snapshot in changes.snapshots])
+    batch.upsert(policies, [rows.policy_row(layer) for layer in changes.layers.values()])
+    batch.insert(idempotency_keys, _answer_rows(changes, now))
+
+
+def _write_beside(sql: Statements, before: Mapping[str, Found], changes: Changes) -> None:
+    """Write what is rare, a statement each: fleets of running cycles, how far windows follow a policy, who is away."""
+    for name, one in changes.workspaces.items():
+        state = one.stored.state
+        if state.cycle is not None and is_registered_anew(before.get(name), one):
+            fleet = sa.update(leases).where(leases.c.workspace == state.workspace)
+            sql.run(fleet.values(fleet=fleet_of(state)))
     for done, to in changes.recomputed:
         recomputation.note(sql, done, to)
-    insert_many(sql, idempotency_keys, _answer_rows(changes, now))
     for came, went in changes.away:
         presence.save_away(sql, came, went)
 
@@ -79,20 +104,8 @@ def _answer_rows(changes: Changes, now: datetime) -> list[rows.Row]:
     ]
 
 
-def _write_registrations(sql: Statements, before: Mapping[str, Found], after: Mapping[str, Found]) -> None:
-    """Write the registrations that changed, and the fleets of the cycles that ran already and go on."""
-    moved = [one for name, one in after.items() if is_registered_anew(before.get(name), one)]
-    said = [row for one in moved if (row := registration_row(one.stored.state)) is not None]
-    upsert_many(sql, registrations, said)
-    for one in moved:
-        state = one.stored.state
-        if state.cycle is not None:
-            fleet = sa.update(leases).where(leases.c.workspace == state.workspace)
-            sql.run(fleet.values(fleet=fleet_of(state)))
-
-
-def _write_leases(sql: Statements, before: Mapping[str, Found], changes: Changes) -> None:
-    """Write the leases of cycles that started, and delete those of cycles that have ended."""
+def _add_leases(batch: ManyRows, before: Mapping[str, Found], changes: Changes) -> None:
+    """Add the leases of cycles that started, and delete those of cycles that have ended."""
     given, ended = [], []
     for name, one in changes.workspaces.items():
         earlier, state = before.get(name), one.stored.state
@@ -103,6 +116,5 @@ def _write_leases(sql: Statements, before: Mapping[str, Found], changes: Changes
             given.append(lease_row(state, lease))
         elif earlier is not None and earlier.stored.state.cycle is not None and earlier.lease_until is None:
             ended.append(name)
-    upsert_many(sql, leases, given)
-    if ended:
-        sql.run(sa.delete(leases).where(leases.c.workspace.in_(ended)))
+    batch.upsert(leases, given)
+    batch.delete(leases.c.workspace, ended)

@@ -25,39 +25,77 @@ _CHOSEN = {"BYTEA": """decode("{}", 'base64')"""}
 _POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it without types
 
 
-def insert_many(sql: Statements, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows that all have the same columns. Raises ``Conflict`` where a unique value is taken."""
-    if rows:
-        _send(sql, table, rows, replaces=False)
+Rows = Sequence[Mapping[str, Any]]
+"""Rows that all have the same columns."""
 
 
-def upsert_many(sql: Statements, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows that all have the same columns, or replace those with the same primary key."""
-    if rows:
-        _send(sql, table, rows, replaces=True)
+class ManyRows:
+    """Rows for several tables, sent together: one statement on PostgreSQL, one a table on SQLite.
+
+    PostgreSQL carries all of one statement out on what was there before it: no two may touch the same row.
+    """
+
+    def __init__(self, sql: Statements) -> None:
+        self._sql = sql
+        self._texts: list[str] = []
+        self._values: list[str] = []
+
+    def insert(self, table: sa.Table, rows: Rows) -> None:
+        """Insert rows. ``send`` raises ``Conflict`` where a unique value is taken."""
+        self._add(table, rows, replaces=False)
+
+    def upsert(self, table: sa.Table, rows: Rows) -> None:
+        """Insert rows, or replace those with the same primary key."""
+        self._add(table, rows, replaces=True)
+
+    def delete(self, column: sa.Column[str], values: Sequence[str]) -> None:
+        """Delete the rows in which a column has one of these values."""
+        if not values:
+            return
+        if self._sql.dialect == "sqlite":
+            self._sql.run(sa.delete(column.table).where(column.in_(values)))
+            return
+        named = "SELECT json_array_elements_text(%s::json)"
+        self._texts.append(f"DELETE FROM {column.table.name} WHERE {column.name} IN ({named})")  # noqa: S608 (our names)
+        self._values.append(_encode(values).decode())
+
+    def _add(self, table: sa.Table, rows: Rows, *, replaces: bool) -> None:
+        if not rows:
+            return
+        names = tuple(rows[0])
+        text = _insert_text(table, names, self._sql.dialect)
+        if replaces:
+            text += _replacing(table, names)
+        if self._sql.dialect == "sqlite":
+            instants = _instants(table, names)
+            self._sql.run_text(text, [tuple(_spelled(row, instants).values()) for row in rows])
+            return
+        self._texts.append(text)
+        self._values.append(_encode(rows).decode())
+
+    def send(self) -> None:
+        """Send what is not sent yet. Raises ``Conflict``, ``StorageUnavailable``."""
+        if self._texts:
+            *first, last = self._texts
+            self._run(first, last)
+
+    def send_drawing(self, table: sa.Table, rows: Rows, drawn: str) -> list[Any]:
+        """Send it with rows of a table of PostgreSQL; return what the database drew for a column, in their order."""
+        text = f"{_insert_text(table, tuple(rows[0]), self._sql.dialect)} RETURNING {drawn}"
+        self._values.append(_encode(rows).decode())
+        return [row[0] for row in self._run(self._texts, text).all()]
+
+    def _run(self, first: Sequence[str], last: str) -> sa.CursorResult[*tuple[Any, ...]]:
+        named = ", ".join(f"part_{number} AS ({text})" for number, text in enumerate(first))
+        values, self._texts, self._values = tuple(self._values), [], []
+        return self._sql.run_text(f"WITH {named} {last}" if first else last, values)
 
 
-def insert_drawing(sql: Statements, table: sa.Table, rows: Sequence[Mapping[str, Any]], drawn: str) -> list[Any]:
-    """Insert rows into a table of PostgreSQL; return what the database drew for that column, in the rows' order."""
-    names = tuple(rows[0])
-    text = f"{_insert_text(table, names, sql.dialect)} RETURNING {drawn}"
-    return [row[0] for row in sql.run_text(text, _as_json(rows)).all()]
-
-
-def _send(sql: Statements, table: sa.Table, rows: Sequence[Mapping[str, Any]], *, replaces: bool) -> None:
-    names = tuple(rows[0])
-    text = _insert_text(table, names, sql.dialect)
-    if replaces:
-        text += _replacing(table, names)
-    if sql.dialect == "sqlite":
-        instants = _instants(table, names)
-        sql.run_text(text, [tuple(_spelled(row, instants).values()) for row in rows])
-    else:
-        sql.run_text(text, _as_json(rows))
-
-
-def _as_json(rows: Sequence[Mapping[str, Any]]) -> tuple[str]:
-    return (_encode(rows).decode(),)
+def upsert_many(sql: Statements, table: sa.Table, rows: Rows) -> None:
+    """Insert rows of one table, or replace those with the same primary key."""
+    batch = ManyRows(sql)
+    batch.upsert(table, rows)
+    batch.send()
 
 
 def _spelled(row: Mapping[str, Any], instants: Collection[str]) -> Mapping[str, Any]:

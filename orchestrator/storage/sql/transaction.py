@@ -27,7 +27,7 @@ from orchestrator.storage.sql import flush, presence, rows
 from orchestrator.storage.sql import shared_reads as lookups
 from orchestrator.storage.sql.changes import Changes
 from orchestrator.storage.sql.path_counts import Range, count_paths, paths_of
-from orchestrator.storage.sql.policy_cache import PolicyCache
+from orchestrator.storage.sql.policy_cache import PolicyCache, Stamp
 from orchestrator.storage.sql.schema import NOT_A_WRITE, events, leases, workspaces
 from orchestrator.storage.sql.statements import Statements
 from orchestrator.storage.sql.told import Told, answered, leases_of, recorded_under
@@ -36,11 +36,15 @@ from orchestrator.storage.sql.workspace_rows import Found, fleet_of, same_cycle
 
 @dataclass(frozen=True, kw_only=True)
 class Instants:
-    """What was read after the last lock: the store's time, how far the clock stands behind it, the last position."""
+    """What was read after the last lock: the store's time, how far the clock stands behind it, the last position.
+
+    ``policies`` says which layers are stored.
+    """
 
     now: datetime
     clock_behind_ms: int
     last_position: int
+    policies: Stamp
 
 
 class SqlTransaction:
@@ -59,6 +63,7 @@ class SqlTransaction:
         self._writable = frozenset(held) | frozenset(absent)
         self._done = self._at_hand = Changes()
         self._position = instants.last_position
+        self._stamp = instants.policies
         self._policies: Policies | None = None
         self._open_cycles: dict[str, int] | None = None
         self.now = instants.now
@@ -89,10 +94,11 @@ class SqlTransaction:
 
     def flush(self) -> None:
         """Write everything that the steps have changed. Raises ``Conflict``, ``StorageUnavailable``."""
-        flush.write_events(self._sql, self._done.events)
+        flush.write(self._sql, self._held, self._done, self.now, self._appended)
+
+    def _appended(self) -> None:
         if self._done.events:
             crash_point("write.appended", self._done.events)
-        flush.write_rest(self._sql, self._held, self._done, self.now)
 
     def workspace(self, workspace: str) -> StoredWorkspace | None:
         """Return a locked workspace, as it was last saved."""
@@ -112,7 +118,7 @@ class SqlTransaction:
     def policies(self) -> Policies:
         """Return the stored policy layers, as they are at this instant: only who holds the append lock changes one."""
         if self._policies is None:
-            self._policies = self._cache.read(self._sql)
+            self._policies = self._cache.at(self._sql, self._stamp)
         changed = self._done.layers | self._at_hand.layers
         return Policies(layers={**self._policies.layers, **changed}) if changed else self._policies
 
