@@ -107,7 +107,8 @@ class SimulatedExecutor:
         """Restart; within one process whoever is overtaken in it has been told to stop by then."""
         inside = self._inside[self._hub.current.process if self._hub.current is not None else None]
         for other in inside:
-            if other.workspace == order.workspace and not other.stop.wait(0):
+            overtaken = other.workspace == order.workspace and other.fence < order.fence
+            if overtaken and not other.stop.wait(0):
                 self._outside.untold.append(f"{order.cycle} acts while {other.cycle} is at work beside it, and untold")
         inside.append(order)
         try:
