@@ -28,7 +28,7 @@ from orchestrator.service.recompute import recompute, save_if_moved
 
 _log = structlog.get_logger("orchestrator")
 
-PAGE = 100
+PAGE = 256
 """How many workspaces a look handles before it rings for the first of them."""
 
 _MARKED_EVERY = timedelta(seconds=3)
@@ -37,7 +37,7 @@ _MARKED_EVERY = timedelta(seconds=3)
 _SLOW_IN_A_ROW = 3
 """So many windows that take too long, one after the other, are no windows' fault."""
 
-_TOGETHER = 20
+_TOGETHER = 64
 """How many share a transaction: a commit is most of what one costs, and others wait for its locks."""
 
 _PAGES_A_LOOK = 4

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
-from sqlalchemy import event
+from sqlalchemy import event, exc
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from orchestrator.storage.bounded_connection import BoundedConnection
 
@@ -30,6 +33,11 @@ _POSTGRES_CONNECTION = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+
+_USED_AT_S = "used_at_s"
+_ASKED_AFTER_S = 0.5
+"""A connection that was not used for so long is asked whether it lives. Asking at each use, as SQLAlchemy's own
+``pool_pre_ping`` does, was an eighth of what a worker's commits took (measured)."""
 
 SQLITE_CONNECTIONS = 25
 POSTGRES_CONNECTIONS = 20
@@ -72,7 +80,6 @@ def postgres_engine(
         isolation_level="READ COMMITTED",
         connect_args={**_POSTGRES_CONNECTION, "options": " ".join(settings)},
         pool_timeout=2.0,
-        pool_pre_ping=True,
         **_pool_of(connections, kept=10),
     )
 
@@ -83,10 +90,20 @@ def postgres_engine(
         return connection
 
     @event.listens_for(engine, "checkin")
-    def _forget_read_only(connection: BoundedConnection | None, record: object) -> None:
+    def _forget_read_only(connection: BoundedConnection | None, record: ConnectionPoolEntry) -> None:
         # After a reader SQLAlchemy asks for READ WRITE, which would overrule an operator's read-only database.
         if connection is not None and not connection.closed:
             connection.read_only = None
+        record.info[_USED_AT_S] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _ask_if_it_lives(connection: BoundedConnection, record: ConnectionPoolEntry, proxy: object) -> None:
+        if time.monotonic() - record.info.get(_USED_AT_S, time.monotonic()) < _ASKED_AFTER_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)  # type: ignore[arg-type]  # psycopg's, as it is
+        except psycopg.Error as error:
+            raise exc.InvalidatePoolError("the connection is dead, and so are those that are as old") from error
 
     return engine
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from urllib.parse import quote
 
 import psycopg
@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from orchestrator.errors import MigrationsPending, StorageUnavailable
 from orchestrator.ports.store import EventFilter, EventStore
 from orchestrator.ports.workspaces import StoredWorkspace
+from orchestrator.storage import engines
 from orchestrator.storage.engines import POSTGRES_CONNECTIONS
 from orchestrator.storage.postgres import APPEND_LOCK, PostgresEventStore
 from orchestrator.storage.urls import database_url
@@ -245,3 +246,32 @@ def test_a_server_that_is_frozen_then_stopped_then_back(private_postgres: Privat
         log(store, file_written())
         with store.read() as reader:
             assert len(reader.events(EventFilter())) == 2
+
+
+def test_a_connection_that_died_while_nobody_used_it_is_replaced(
+    postgres_url: str, session: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "_ASKED_AFTER_S", 0.0)
+    with opened(postgres_url) as store:
+        put(store, state("a"))
+        session.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND datname = current_database() AND backend_type = 'client backend'"
+        )
+        session.commit()
+        put(store, state("b"))
+        with store.read() as reader:
+            assert [reader.workspace(name) is not None for name in ("a", "b")] == [True, True]
+
+
+def test_one_that_died_just_now_fails_once_and_no_more(postgres_url: str, session: psycopg.Connection) -> None:
+    with opened(postgres_url) as store:
+        put(store, state("a"))
+        session.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND datname = current_database() AND backend_type = 'client backend'"
+        )
+        session.commit()
+        with suppress(StorageUnavailable):  # a slow machine may have asked
+            put(store, state("b"))
+        put(store, state("b"))
