@@ -86,7 +86,7 @@ def _expression(pattern: str) -> Expression | None:
         with warnings.catch_warnings():
             # `[[]` is a good set of one character; re warns of what a later Python might read into its regex.
             warnings.simplefilter("ignore", FutureWarning)
-            text, includes = GitIgnoreSpecPattern.pattern_to_regex(_with_classes(encodable(pattern)))
+            text, includes = GitIgnoreSpecPattern.pattern_to_regex(with_classes(encodable(pattern)))
         if text is None or includes is None:
             return None
         re2.compile(text, options())
@@ -95,7 +95,7 @@ def _expression(pattern: str) -> Expression | None:
     return Expression(text, includes)
 
 
-def _with_classes(pattern: str) -> str:
+def with_classes(pattern: str) -> str:
     """Return a pattern with the classes in its sets spelled out; one that is not known is left as it is."""
 
     def spelled(found: re.Match[str]) -> str:

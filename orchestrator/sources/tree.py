@@ -19,6 +19,7 @@ import structlog
 from pathspec import GitIgnoreSpec
 
 from orchestrator.domain.events import Operation
+from orchestrator.domain.path_patterns import with_classes
 from orchestrator.domain.paths import escape_path
 
 _log = structlog.get_logger(__name__)
@@ -217,11 +218,12 @@ def _compiled(text: bytes, file: str) -> GitIgnoreSpec:
 def _good_lines(lines: Iterable[str], file: str) -> Iterator[str]:
     for line in lines:
         try:
-            GitIgnoreSpec.from_lines([line], backend=_ANY_TEXT)
+            spelled = with_classes(line)
+            GitIgnoreSpec.from_lines([spelled], backend=_ANY_TEXT)
         except (ValueError, re.error) as error:
             _warn_once("watch_rule_not_understood", file, f"{line!a}: {error}")
         else:
-            yield line
+            yield spelled
 
 
 @lru_cache(maxsize=1024)

@@ -159,13 +159,13 @@ def test_folders_and_temporary_files_that_are_nobodys_work_are_ignored(tmp_path:
 
 def test_gitignore_files_hold_in_their_folder_and_below(tmp_path: Path) -> None:
     (tmp_path / "app/logs").mkdir(parents=True)
-    (tmp_path / ".gitignore").write_text("*.log\n/build/\n!keep.log\n[z-a]\n")
+    (tmp_path / ".gitignore").write_text("*.log\n/build/\n!keep.log\n[z-a]\n[[:digit:]]*.tab\n")
     (tmp_path / "app/.gitignore").write_text("secret*\n!special.log\n")
     with watching(tmp_path) as watch:
-        for ignored in ("a.log", "app/b.log", "app/logs/secret.txt", "build/out.js"):
+        for ignored in ("a.log", "app/b.log", "app/logs/secret.txt", "build/out.js", "7a.tab"):
             (tmp_path / ignored).parent.mkdir(exist_ok=True)
             (tmp_path / ignored).write_text("x")
-        seen = {"keep.log", "app/special.log", "secret.txt", "app/build.txt"}
+        seen = {"keep.log", "app/special.log", "secret.txt", "app/build.txt", "da.tab"}
         for path in seen:
             (tmp_path / path).write_text("x")
         wait_until(lambda: seen <= watch.paths(), timeout_s=DEADLINE_S, what=f"{seen}, not {watch.writes}")
