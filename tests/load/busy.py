@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import psutil
@@ -21,6 +23,18 @@ _BATCH = 3_000
 _CONNECTIONS = 32
 _WORKSPACES = 200
 _HELD = 30
+_HALF_SENT, _IDLE = 20, 200
+_POISON = (
+    b"[" * 100_000,
+    b'{"path": "a", "unknown": 1}',
+    b'{"path": ""}',
+    b'{"path": "\xff"}',
+    b'{"path": "a", "size": -1}',
+    b'{"path": "' + b"x" * 5_000 + b'"}',
+)
+
+
+_JSON = {"content-type": "application/json"}
 
 
 @dataclass
@@ -51,6 +65,8 @@ class Busy:
     batches: int = 0
     changes: int = 0
     held: int = 0
+    poisoned: int = 0
+    """Bad requests, each refused with 4xx."""
     refused: list[str] = field(default_factory=list)
     answered: Answered | None = None
 
@@ -68,6 +84,8 @@ def kept_busy(deployment: Deployment, seconds: float) -> Iterator[Busy]:
     works: list[Callable[[httpx2.Client], Any]] = [
         lambda http: _write_batches(http, busy, over),
         lambda http: _change_policies(http, busy, over),
+        lambda http: _send_poison(http, busy, over),
+        lambda http: _keep_connections(url, over),
         *[lambda http: _hold_answers(http, busy, over)] * _HELD,
     ]
     threads = [threading.Thread(target=_work, args=(url, work, busy)) for work in works]
@@ -128,6 +146,36 @@ def _hold_answers(http: httpx2.Client, busy: Busy, over: threading.Event) -> Non
     while not over.is_set():
         _expect(http.get(f"/v1/writes/{write['id']}", params={"wait": "2"}), busy)
         busy.held += 1
+
+
+def _send_poison(http: httpx2.Client, busy: Busy, over: threading.Event) -> None:
+    """Alone, and in a batch whose other writes are good: those are stored."""
+    while not over.wait(0.05):
+        body = _POISON[busy.poisoned % len(_POISON)]
+        answer = http.post("/v1/workspaces/poisoned/writes", content=body, headers=_JSON)
+        if not 400 <= answer.status_code < 500:
+            busy.refused.append(f"a bad body: {answer.status_code} {answer.text[:300]}")
+        busy.poisoned += 1
+        mixed = [{"workspace": "poisoned", "path": path} for path in ("a", "", "b")]
+        found = http.post("/v1/writes", json=mixed)
+        _expect(found, busy)
+        if found.status_code == 202 and found.json()["accepted"] != 2:
+            busy.refused.append(f"a bad write among good ones: {found.text[:300]}")
+
+
+def _keep_connections(url: str, over: threading.Event) -> None:
+    """Hold connections that say nothing, and some that have sent half of a request."""
+    where = urlsplit(url)
+    half = (
+        b"POST /v1/writes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n["
+    )
+    with ExitStack() as stack:
+        for number in range(_HALF_SENT + _IDLE):
+            connected = socket.create_connection((where.hostname or "", where.port or 0), timeout=10)
+            stack.enter_context(connected)
+            if number < _HALF_SENT:
+                connected.sendall(half)
+        over.wait(60)
 
 
 def _expect(answer: httpx2.Response, busy: Busy) -> None:
