@@ -28,7 +28,8 @@ from orchestrator.service.passed_over import Lost
 
 _log = structlog.get_logger("orchestrator")
 
-_PAGE = 50
+_LOOKED_AT_LEAST = 8
+"""So many ready workspaces are looked at, however few are wanted: some may be refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ class Claimer:
         """
         search = _Search(refused=self._lost.slow.resting(), iterations=iterations)
         claims: list[Claim] = []
-        while len(claims) < most and (ready := self._ready(search)):
+        while len(claims) < most and (ready := self._ready(search, most - len(claims))):
             for workspace, found in self._claim_some(ready[: most - len(claims)], search).items():
                 if isinstance(found, Claim):
                     claims.append(found)
@@ -117,10 +118,10 @@ class Claimer:
                 return [found]
         return []
 
-    def _ready(self, search: _Search) -> list[str]:
+    def _ready(self, search: _Search, wanted: int) -> list[str]:
         with self._store.read() as reader:
             found = reader.ready_workspaces(
-                _PAGE + len(search.refused),
+                max(wanted, _LOOKED_AT_LEAST) + len(search.refused),
                 except_fleets=search.full,
                 serving=self._serving,
                 running_most=self._running_most,

@@ -100,8 +100,8 @@ def no_fence_at_executor(planting: Planting) -> None:
 def cursor_before_lock(planting: Planting) -> None:
     seen: dict[str, int] = {}
 
-    def ready(claimer: claim.Claimer, search: Any) -> list[str]:
-        found = _ready(claimer, search)
+    def ready(claimer: claim.Claimer, search: Any, wanted: int) -> list[str]:
+        found = _ready(claimer, search, wanted)
         store = claimer._store
         if isinstance(store, SimulatedStore):
             with store.memory.read() as reader:
