@@ -20,7 +20,7 @@ from bench.servers import AppendingRedis, durable_postgres, durable_redis
 
 SUMMARY = "cycles a second of one worker, beside Celery tasks that do nothing and an older revision"
 _PART = "drain"
-_TRIAL = 60
+_TRIAL = 160
 """Workspaces of a first try that says how many a turn can take."""
 
 _QUICK = (800, 80)
