@@ -7,6 +7,7 @@ record ``TOGETHER`` writes at a time over 1,000 workspaces. Prints JSON: writes,
 from __future__ import annotations
 
 import importlib
+import inspect
 import itertools
 import json
 import logging
@@ -32,7 +33,9 @@ def _found(*places: str) -> Any:
 def _store(url: str) -> Any:
     _found("orchestrator.storage.migrate:upgrade")(url)
     try:
-        return _found("orchestrator.storage.opening:open_store")(url)
+        opened = _found("orchestrator.storage.opening:open_store")
+        shares = "shares_commits" in inspect.signature(opened).parameters
+        return opened(url, shares_commits=True) if shares else opened(url)  # as the product's own processes do
     except LookupError:
         kind = "sqlite:Sqlite" if url.startswith("sqlite") else "postgres:Postgres"
         return _found(f"orchestrator.storage.{kind}EventStore")(url)

@@ -16,11 +16,12 @@ from bench.machine import ROOT
 SUMMARY = "docs/performance.md from the figures in docs/performance (of runs with --write-json)"
 PAGE = ROOT / "docs" / "performance.md"
 FIGURES = ROOT / "docs" / "performance"
+NOTES = FIGURES / "where_time_goes.md"
 
 _HEAD = """\
 # How fast it is
-Made by `./dev bench page` from the figures that the runs wrote ([performance/](performance)); nothing here is typed by
-hand. Every figure stands beside its peer or its limit, measured in turn with it in the same run, on servers that the
+Made by `./dev bench page` from the figures that the runs wrote ([performance/](performance)); only the last section is
+written by hand. Every figure stands beside its peer or its limit, measured in turn with it in the same run, on servers that the
 benchmark starts itself with durable settings: what counts is the ratio, since machines differ. A figure that misses
 what is asked of it says MISSED.
 """
@@ -49,6 +50,7 @@ def read_runs(folder: Path) -> dict[str, dict[str, Any]]:
 def page(runs: dict[str, dict[str, Any]]) -> str:
     """Return the page as Markdown."""
     parts = [_HEAD.rstrip(), *("\n".join(_run(name, plain)) for name, plain in runs.items())]
+    parts.append(NOTES.read_text(encoding="utf-8").rstrip())
     return "\n\n".join(parts) + "\n"
 
 

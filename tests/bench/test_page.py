@@ -1,4 +1,4 @@
-"""``docs/performance.md`` is made from figures; nothing of it is typed by hand."""
+"""``docs/performance.md`` is made from figures and from one section that people write."""
 
 from __future__ import annotations
 
