@@ -21,9 +21,9 @@ NOTES = FIGURES / "where_time_goes.md"
 _HEAD = """\
 # How fast it is
 Made by `./dev bench page` from the figures that the runs wrote ([performance/](performance)); only the last section is
-written by hand. Every figure stands beside its peer or its limit, measured in turn with it in the same run, on servers that the
-benchmark starts itself with durable settings: what counts is the ratio, since machines differ. A figure that misses
-what is asked of it says MISSED.
+written by hand. Every figure stands beside its peer or its limit, measured in turn with it in the same run, on servers
+that the benchmark starts itself with durable settings: what counts is the ratio, since machines differ. A figure that
+misses what is asked of it says MISSED.
 """
 
 
