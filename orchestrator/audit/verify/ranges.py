@@ -31,9 +31,11 @@ def check_to(judge: Judge, workspace: Workspace, position: int, to_position: int
     if to_position == last:
         return
     if to_position < last:
-        left = next(p for p in sorted((*workspace.writes, *workspace.requests)) if p > to_position)
+        left = min((p for p in (*workspace.writes, *workspace.requests) if p > to_position), default=None)
         text = f"the range of {what} ends at {to_position} and leaves out position {left}, which waited by then"
-        judge.broken(Promise.S1, workspace, (left, position), text)
+        if left is None:
+            text = f"the range of {what} ends at {to_position}, which is no position"
+        judge.broken(Promise.S1, workspace, (last if left is None else left, position), text)
     elif to_position >= position:
         text = f"the range of {what} ends at {to_position}, so it claims what came only after it, at {position}"
         judge.broken(Promise.S1, workspace, (position, to_position), text)

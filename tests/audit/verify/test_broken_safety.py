@@ -46,6 +46,15 @@ def test_s1_a_cycle_leaves_out_a_write_that_waited(log: Log) -> None:
     assert found == {S1: [(26, 28)]}
 
 
+def test_s1_a_cycle_whose_range_ends_at_no_position(log: Log) -> None:
+    for number in (1, 0):
+        log.drop("last", "FileWritten", number)
+    for kind in ("RestartQueued", "CycleStarted"):
+        log.data("last", kind)["to_position"] = -1
+
+    assert S1 in broken(verify(log.encode(), tick_us=None))
+
+
 def test_s1_a_waiver_without_cancel_or_removal(log: Log) -> None:
     position = log.put(
         log.of("last", "FileWritten", 1), "WritesWaived", from_position=96, to_position=99, writes=1, reason="operator"
