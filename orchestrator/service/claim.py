@@ -64,9 +64,10 @@ NO_ITERATIONS: Mapping[str, int] = MappingProxyType({})
 
 @dataclass
 class _Search:
-    """What one search has found out: full fleets, and the workspaces that were refused."""
+    """What one search has started and found out: full fleets, and the workspaces that were refused."""
 
     iterations: Mapping[str, int]
+    claims: list[Claim] = field(default_factory=list)
     is_all_full: bool = False
     full: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
@@ -95,28 +96,34 @@ class Claimer:
 
         Where nothing may start that costs one statement, however much waits for its fleet. Rows that others hold are
         waited for where nothing else could be started. ``iterations``: workspaces that were drained just before this,
-        and how often in a row. Raises ``StorageUnavailable``: what may have been claimed is rescued.
+        and how often in a row. Raises ``StorageUnavailable`` where nothing is known to be started; what may have been
+        is rescued. What is started is returned though the rest failed: its lease would be nobody's.
         """
         search = _Search(refused=self._lost.slow.resting(), iterations=iterations)
-        claims: list[Claim] = []
-        while len(claims) < most and (ready := self._ready(search, most - len(claims))):
-            for workspace, found in self._claim_some(ready[: most - len(claims)], search).items():
-                if isinstance(found, Claim):
-                    claims.append(found)
-                else:
-                    self._note(search, workspace, *found)
-            if search.is_all_full:
-                return claims
-        return claims or self._claim_held(search)
+        try:
+            self._search(search, most)
+        except Unavailable as error:
+            if not search.claims:
+                raise
+            _log.warning("claim.cut_short", claimed=len(search.claims), wanted=most, error=str(error))
+        return search.claims
 
-    def _claim_held(self, search: _Search) -> list[Claim]:
+    def _search(self, search: _Search, most: int) -> None:
+        while len(search.claims) < most and (ready := self._ready(search, most - len(search.claims))):
+            self._claim_some(ready[: most - len(search.claims)], search)
+            if search.is_all_full:
+                return
+        if not search.claims:
+            self._claim_held(search)
+
+    def _claim_held(self, search: _Search) -> None:
         """Wait for the rows that others hold, one after the other, until a cycle could be started."""
         held_long = self._lost.held.resting()
         for workspace in [name for name in search.busy if name not in held_long]:
             found = self._claim(workspace, search, skip_locked=False)
             if isinstance(found, Claim):
-                return [found]
-        return []
+                search.claims.append(found)
+                return
 
     def _ready(self, search: _Search, wanted: int) -> list[str]:
         with self._store.read() as reader:
@@ -128,7 +135,11 @@ class Claimer:
             )
         return [name for name in found if name not in search.refused]
 
-    def _note(self, search: _Search, workspace: str, refusal: Refusal, fleet: str) -> None:
+    def _note(self, search: _Search, workspace: str, found: Claimed) -> None:
+        if isinstance(found, Claim):
+            search.claims.append(found)
+            return
+        refusal, fleet = found
         search.refused.add(workspace)
         search.is_all_full = search.is_all_full or refusal is Refusal.ALL_FULL
         if refusal is Refusal.BUSY:
@@ -136,18 +147,21 @@ class Claimer:
         if refusal is Refusal.FLEET_FULL:
             search.full.add(fleet)
 
-    def _claim_some(self, workspaces: Sequence[str], search: _Search) -> dict[str, Claimed]:
+    def _claim_some(self, workspaces: Sequence[str], search: _Search) -> None:
         """Start cycles of these workspaces in one unit; where that fails, of each alone: a defect is its own."""
         if len(workspaces) > 1:
             try:
-                return self._start(workspaces, search, skip_locked=True)
+                for workspace, found in self._start(workspaces, search, skip_locked=True).items():
+                    self._note(search, workspace, found)
+                return
             except TimedOut as error:
                 _log.warning("claim.split", workspaces=len(workspaces), error=str(error))
             except Unavailable:
                 raise
             except Exception as error:  # noqa: BLE001 (whose it is is found and logged one by one)
                 _log.warning("claim.split", workspaces=len(workspaces), error=repr(error))
-        return {workspace: self._claim(workspace, search, skip_locked=True) for workspace in workspaces}
+        for workspace in workspaces:
+            self._note(search, workspace, self._claim(workspace, search, skip_locked=True))
 
     def _claim(self, workspace: str, search: _Search, *, skip_locked: bool) -> Claimed:
         """Start a cycle of ``workspace``, or say why not, and in which fleet it is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from orchestrator.domain.events import CycleStarted, CycleSucceeded
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import StorageUnavailable
 from orchestrator.ports.store import CoreStore
+from orchestrator.ports.unit import Unit
 from orchestrator.service import claim as claim_module
 from orchestrator.service.claim import NO_ITERATIONS, Claim, Claimer
 from orchestrator.service.shared_claims import SharedClaims
@@ -117,3 +119,30 @@ def test_a_defect_of_one_workspace_starts_all_others(
     assert len(events(shared_store, CycleStarted)) == 3
     assert "claim.split" in capsys.readouterr().out
     assert events(shared_store, CycleSucceeded) == []
+
+
+@pytest.mark.parametrize("defect", [False, True])
+def test_what_is_started_is_returned_though_the_rest_failed(
+    shared_store: CoreStore, monkeypatch: pytest.MonkeyPatch, defect: bool
+) -> None:
+    """Otherwise its lease would be nobody's, and it would wait until that has passed."""
+    commit, calls = type(shared_store).commit, 0
+
+    def failing(store: CoreStore, unit: Unit[Any]) -> Any:
+        nonlocal calls
+        calls += unit.name == "claim"
+        if defect and calls == 1:
+            raise ArithmeticError("of one of them")
+        if calls == 2 + defect:
+            raise StorageUnavailable("away")
+        return commit(store, unit)
+
+    queue(shared_store, "ws-0", "ws-1", "ws-2")
+    worker = drainer(shared_store, Scripted(), slots=3)
+    ready = Claimer._ready
+    if not defect:  # two looks are needed: the first one sees one workspace only
+        monkeypatch.setattr(Claimer, "_ready", lambda claimer, search, wanted: ready(claimer, search, wanted)[:1])
+    monkeypatch.setattr(type(shared_store), "commit", failing)
+    claims = worker._claims._claimer.claim_oldest(3)
+    assert [claim.started.cycle for claim in claims] == [event.cycle for event in events(shared_store, CycleStarted)]
+    assert len(claims) == 1
