@@ -77,6 +77,11 @@ class Matching:
             self._last.note(workspace, now)
             self._match(workspace, now)
 
+    @property
+    def pairs(self) -> int:
+        """Return how many paths are matched with how many rules by ``match_by_last``: what that takes."""
+        return sum(len(paths) * len(self._last.of(name)) for name, paths in self._paths.items())
+
     def is_by(self, workspace: str, rules: Rules) -> bool:
         """Return whether a workspace's paths were matched by these rules."""
         return self._rules.get(workspace) == rules

@@ -248,17 +248,22 @@ def test_a_server_that_is_frozen_then_stopped_then_back(private_postgres: Privat
             assert len(reader.events(EventFilter())) == 2
 
 
+def cut_all_others(session: psycopg.Connection) -> None:
+    """End all other sessions of this database, as an administrator may."""
+    session.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND datname = current_database() AND backend_type = 'client backend'"
+    )
+    session.commit()
+
+
 def test_a_connection_that_died_while_nobody_used_it_is_replaced(
     postgres_url: str, session: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "_ASKED_AFTER_S", 0.0)
     with opened(postgres_url) as store:
         put(store, state("a"))
-        session.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE pid <> pg_backend_pid() AND datname = current_database() AND backend_type = 'client backend'"
-        )
-        session.commit()
+        cut_all_others(session)
         put(store, state("b"))
         with store.read() as reader:
             assert [reader.workspace(name) is not None for name in ("a", "b")] == [True, True]
@@ -267,11 +272,7 @@ def test_a_connection_that_died_while_nobody_used_it_is_replaced(
 def test_one_that_died_just_now_fails_once_and_no_more(postgres_url: str, session: psycopg.Connection) -> None:
     with opened(postgres_url) as store:
         put(store, state("a"))
-        session.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE pid <> pg_backend_pid() AND datname = current_database() AND backend_type = 'client backend'"
-        )
-        session.commit()
+        cut_all_others(session)
         with suppress(StorageUnavailable):  # a slow machine may have asked
             put(store, state("b"))
         put(store, state("b"))

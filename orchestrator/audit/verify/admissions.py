@@ -12,6 +12,7 @@ from orchestrator.audit.verify.lines import Envelope, microseconds, spell_instan
 from orchestrator.audit.verify.report import Promise
 
 _DEFAULT_POOL, _SUPERVISED, _OF_NO_UP = "default", "process", "up"
+_FIRST_VERSION = 1
 _SYSTEM = "system"
 """The actor of what the product does by itself."""
 _registered = msgspec.json.Decoder(data_of.Registered).decode
@@ -84,6 +85,8 @@ def policy_changed(judge: Judge, event: Envelope, at: int) -> None:
             (newest.position, event.position),
             f"policy version {layer.version} comes after version {newest.version}",
         )
+    if newest is None:
+        judge.ledger.has_all_policies = layer.version == _FIRST_VERSION
     judge.policies.change(data.scope, layer)
     judge.ledger.policy_changed_at = at
     for workspace in judge.ledger.workspaces.values():

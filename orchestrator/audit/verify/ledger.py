@@ -191,6 +191,8 @@ class Ledger(msgspec.Struct):
     workspaces: dict[str, Workspace] = {}
     layers: dict[str, Layer] = {}
     policy_changed_at: int = 0
+    has_all_policies: bool = False
+    """The log was read from its first change of a policy on; in a part of a log an earlier layer may be missing."""
     running: int = 0
     crowded_us: int = 0
     crowded_since: int = 0

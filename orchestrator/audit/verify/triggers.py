@@ -42,7 +42,7 @@ def file_written(judge: Judge, workspace: Workspace, event: Envelope, at: int) -
 def _check_rule(judge: Judge, workspace: Workspace, event: Envelope, data: data_of.FileWritten) -> None:
     """Whatever a path matches, the rule that a write names was in force then, and says what the write does."""
     in_force = judge.policies.in_force(workspace)
-    if in_force is None:
+    if in_force is None or not judge.ledger.has_all_policies:
         return
     if (data.rule, data.action, data.quiet_ms, data.max_wait_ms) not in in_force.rules:
         against = max(in_force.position, workspace.policy_position)

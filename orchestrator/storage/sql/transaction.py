@@ -1,7 +1,7 @@
 """One writing transaction on a SQL database, after its locks and before its commit.
 
 Nothing is written while the steps run: what they change is kept and read by the steps after them, and written at the
-end, one statement a table. So a step that fails is forgotten, and the append lock is held over few round trips.
+end, together. So a step that fails is forgotten, and the append lock is held over few round trips.
 """
 
 from __future__ import annotations

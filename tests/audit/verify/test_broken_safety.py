@@ -367,6 +367,16 @@ def test_s9_a_write_follows_a_rule_that_is_not_in_force(log: Log, name: str, sai
     assert S9 in found
 
 
+def test_s9_of_a_part_of_a_log_no_rule_is_missed(log: Log) -> None:
+    """The layer that it comes from may have been set before."""
+    log.data("ruled", "FileWritten")["rule"] = "src/**"
+    for event in log.events:
+        if event["type"] == "PolicyChanged":
+            event["data"]["policy_version"] += 1
+
+    assert S9 not in broken(verify(log.encode(), tick_us=None))
+
+
 def test_s9_a_write_is_only_recorded_and_names_no_rule(log: Log) -> None:
     log.data("last", "FileWritten")["action"] = "record"
 
