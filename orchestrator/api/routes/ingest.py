@@ -45,7 +45,7 @@ _LARGE_BODY_BYTES = 64 * 1024
 """A body from here on is decoded, and its answer made, beside the event loop: 1 MiB takes tens of milliseconds."""
 
 _FEW_PAIRS = 1_000
-"""So many pairs of a path and a rule are matched on the event loop: 8 ms with the worst path that there is (measured)."""
+"""So many pairs of a path and a rule are matched on the event loop: 8 ms with the worst of paths (measured)."""
 
 _JSON_TYPE = (b"content-type", JSON.encode())
 _NO_NAME = invalid([{"loc": ("path", "workspace"), "type": "", "msg": f"String should match pattern '{NAME_PATTERN}'"}])
