@@ -18,6 +18,7 @@ from sqlalchemy import event
 
 from orchestrator.ports.store import EventStore, Reader
 from orchestrator.storage.sql.schema import events
+from orchestrator.storage.sql.statements import hearers
 from orchestrator.storage.urls import SQLITE, database_url
 
 COLUMNS = ", ".join(f'"{column.name}"' for column in events.columns)
@@ -53,19 +54,28 @@ class Cursor(Protocol):
 
 
 @contextmanager
-def recorded() -> Iterator[list[Statement]]:
-    """Yield a list that is filled with every statement that SQLAlchemy sends meanwhile."""
-    found: list[Statement] = []
+def heard(hear: Callable[[sa.Connection, str, Any], object]) -> Iterator[None]:
+    """Have somebody told of every statement but BEGIN that is sent meanwhile: connection, text, parameters."""
 
-    def note(_connection: object, _cursor: object, sql: str, parameters: Any, *_: object) -> None:
+    def note(connection: sa.Connection, _cursor: object, sql: str, parameters: Any, *_: object) -> None:
         if not sql.startswith("BEGIN"):
-            found.append(Statement(sql, parameters))
+            hear(connection, sql, parameters)
 
     event.listen(sa.Engine, "before_cursor_execute", note)
+    hearers.append(hear)
     try:
-        yield found
+        yield
     finally:
+        hearers.remove(hear)
         event.remove(sa.Engine, "before_cursor_execute", note)
+
+
+@contextmanager
+def recorded() -> Iterator[list[Statement]]:
+    """Yield a list that is filled with every statement that is sent meanwhile."""
+    found: list[Statement] = []
+    with heard(lambda _, sql, parameters: found.append(Statement(sql, parameters))):
+        yield found
 
 
 def asked(store: EventStore, ask: Callable[[Reader], object]) -> list[Statement]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from typing import Any
 
@@ -57,7 +58,11 @@ def sqlite_engine(url: sa.URL, *, busy_timeout_ms: int = 5_000, connections: int
     @event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
-        connection.exec_driver_sql(f"BEGIN {mode}")
+        raw = connection.connection.driver_connection
+        try:  # past SQLAlchemy, which takes ten times as long as the statement does (measured)
+            raw.execute(f"BEGIN {mode}")  # type: ignore[union-attr]
+        except sqlite3.Error as error:
+            raise exc.DBAPIError.instance(None, None, error, sqlite3.Error, dialect=engine.dialect) from error
 
     return engine
 

@@ -31,6 +31,7 @@ from orchestrator.storage.revisions import check_current
 from orchestrator.storage.sql import checkpoints, file_writes, lease_renewal, presence
 from orchestrator.storage.sql.database_time import LAST_RECORDED_AT, DatabaseTime
 from orchestrator.storage.sql.policy_cache import STAMP, PolicyCache, Stamp
+from orchestrator.storage.sql.prepared import Prepared
 from orchestrator.storage.sql.queue import TICK
 from orchestrator.storage.sql.reader import SqlReader
 from orchestrator.storage.sql.schema import (
@@ -64,6 +65,7 @@ class SqlEventStore(ABC):
         self._engine, self._reserve = engine, reserve
         self._time = time
         self._policies = PolicyCache()
+        self._latest = Prepared(lambda _: self._select_latest())
         self.committing: Committing = OneByOne(self)
         """How units are committed: one by one, until a process that has many at a time says otherwise."""
 
@@ -154,8 +156,7 @@ class SqlEventStore(ABC):
         """Lock rows, or return None if a missing one was added before the append lock was ours."""
         held: Held = {}
         for start in range(0, len(wanted), _IDS_AT_ONCE):
-            some = workspaces.c.id.in_(wanted[start : start + _IDS_AT_ONCE])
-            held |= self._lock(sql, to_lock.where(some), skip_locked=skip_locked)
+            held |= self._lock(sql, wanted[start : start + _IDS_AT_ONCE], skip_locked=skip_locked)
         told = tell(sql, held, asked, deciding)
         self._take_append_lock(sql)
         self._place_old(sql, held)
@@ -168,10 +169,9 @@ class SqlEventStore(ABC):
             return None
         return SqlTransaction(sql, held, set(missing) - existing, self._instants(sql), told, self._policies)
 
-    def _lock(self, sql: Statements, wanted: sa.Select[*tuple[Any, ...]], *, skip_locked: bool) -> Held:
-        locked = wanted.order_by(workspaces.c.id).with_for_update(skip_locked=skip_locked, of=workspaces)
+    def _lock(self, sql: Statements, wanted: Sequence[str], *, skip_locked: bool) -> Held:
         held: Held = {}
-        for row in sql.run(locked).mappings():
+        for row in sql.ask(to_lock[skip_locked], names=wanted) if wanted else ():
             try:
                 held[row["id"]] = found_of(row)
             except RegistrationMoved:
@@ -181,7 +181,7 @@ class SqlEventStore(ABC):
     def _found_again(self, sql: Statements, workspace: str) -> Found:
         """Read a locked row once more: PostgreSQL had read its registration before it waited for the row."""
         try:
-            return found_of(sql.run(to_lock.where(workspaces.c.id == workspace)).mappings().one())
+            return found_of(sql.ask(to_lock[False], names=[workspace])[0])
         except RegistrationMoved as error:
             raise unreadable(workspace, error) from None
 
@@ -203,15 +203,18 @@ class SqlEventStore(ABC):
             state = replace(stored.state, registration_position=position)
             held[workspace] = dataclasses.replace(held[workspace], stored=replace(stored, state=state))
 
+    def _select_latest(self) -> sa.Select[*tuple[Any, ...]]:
+        last = sa.type_coerce(LAST_RECORDED_AT, Instant()).label("last_recorded_at")
+        position = self._last_position.label("last_position")
+        return sa.select(self._time.clock().label("clock"), last, position, *STAMP)
+
     def _instants(self, sql: Statements) -> Instants:
         """Read what only whoever appends may change, in one statement, after the last lock.
 
         The clock, the last ``recorded_at``, the last position and which policies are stored.
         """
-        latest = sa.type_coerce(LAST_RECORDED_AT, Instant())
-        clock, last, position, *stamp = sql.run(
-            sa.select(self._time.clock(), latest, self._last_position, *STAMP)
-        ).one()
+        (row,) = sql.ask(self._latest)
+        clock, last, position, *stamp = row.values()
         behind = timedelta() if last is None or last <= clock else last - clock
         behind_ms = behind // timedelta(milliseconds=1)
         return Instants(

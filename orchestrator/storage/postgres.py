@@ -61,7 +61,7 @@ class PostgresEventStore(SqlEventStore):
         Who waits for it in vain waits for what all wait for: that is no ``TimedOut`` of the caller's workspaces.
         """
         try:
-            sql.run(sa.select(sa.func.pg_advisory_xact_lock(APPEND_LOCK)))
+            sql.run_text("SELECT pg_advisory_xact_lock(%s)", (APPEND_LOCK,))
         except TimedOut as error:
             sql.failure = StorageUnavailable(f"another transaction keeps the lock of all appends: {error}")
             raise sql.failure from error

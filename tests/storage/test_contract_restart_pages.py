@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from bench.statements import recorded
 from orchestrator.domain.events import ProbeSuppressed, Suppression
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.domain.state import WorkspaceState
@@ -124,20 +126,11 @@ def test_several_types_of_events_in_pages(store: CoreStore) -> None:
 def explained(url: str, ask: RestartFilter | EventFilter) -> str:
     """Return how the database answers a question."""
     store = open_store(url)
-    sent: list[tuple[str, object]] = []
-
-    def note(connection: object, cursor: object, statement: str, parameters: object, *rest: object) -> None:
-        sent.append((statement, parameters))
-
-    sa.event.listen(sa.Engine, "before_cursor_execute", note)
-    try:
-        with store.read() as reader:
-            if isinstance(ask, RestartFilter):
-                reader.restarts(ask)
-            else:
-                reader.events(ask)
-    finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    with recorded() as sent, store.read() as reader:
+        if isinstance(ask, RestartFilter):
+            reader.restarts(ask)
+        else:
+            reader.events(ask)
     store.close()
     engine = sa.create_engine(database_url(url))
     with engine.connect() as connection:
@@ -147,12 +140,15 @@ def explained(url: str, ask: RestartFilter | EventFilter) -> str:
         words = "EXPLAIN QUERY PLAN " if sqlite else "EXPLAIN "
         lines = [
             str(tuple(row))
-            for statement, parameters in sent
-            if not statement.startswith("BEGIN")
-            for row in connection.exec_driver_sql(words + statement, parameters)  # type: ignore[arg-type]
+            for statement in sent
+            for row in connection.exec_driver_sql(words + statement.sql, _as_given(statement.parameters))
         ]
     engine.dispose()
     return "\n".join(lines)
+
+
+def _as_given(parameters: Any) -> Any:
+    return tuple(parameters) if isinstance(parameters, list) else parameters
 
 
 @pytest.mark.parametrize("name", ["sqlite_url", "postgres_url"])

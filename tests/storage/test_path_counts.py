@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
+from bench.statements import recorded
 from orchestrator.domain.policy import Action
 from orchestrator.ports.store import EventStore
 from orchestrator.storage.event_store import SqlEventStore
@@ -56,17 +55,12 @@ def test_no_range_reads_the_log_of_others(request: pytest.FixtureRequest, url: s
 
 def explained(store: EventStore, *ranges: Range) -> str:
     """Return how the database carries a count out."""
-    sent: list[tuple[str, Any]] = []
-
-    def note(connection: object, cursor: object, statement: str, given: object, *rest: object) -> None:
-        sent.append((statement, given))
-
     assert isinstance(store, SqlEventStore)
     with store._reading() as sql:
         if sql.dialect == "postgresql":
             sql.connection.exec_driver_sql("SET LOCAL enable_seqscan = off")  # 2,000 events are read as fast as none
-        sa.event.listen(sql.connection, "before_cursor_execute", note)
-        count_paths(sql, ranges)
-        statement, given = sent[-1]
+        with recorded() as sent:
+            count_paths(sql, ranges)
+        statement, given = sent[-1].sql, sent[-1].parameters
         words = "EXPLAIN QUERY PLAN" if sql.dialect == "sqlite" else "EXPLAIN"
         return "\n".join(str(row) for row in sql.connection.exec_driver_sql(f"{words} {statement}", given))

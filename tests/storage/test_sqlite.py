@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from bench.statements import heard
 from orchestrator.domain.restart_projection import RestartState
 from orchestrator.errors import MigrationsPending, StorageUnavailable
 from orchestrator.ports.store import EventFilter, EventStore, Reader, RestartFilter
@@ -57,15 +58,15 @@ def listening(target: Any, name: str, function: Callable[..., None]) -> Iterator
 def test_writers_begin_immediately_and_readers_do_not(store: SqliteEventStore) -> None:
     said: list[str] = []
 
-    def hear(connection: object, cursor: object, statement: str, *rest: object) -> None:
-        if statement.startswith("BEGIN"):
-            said.append(statement)
+    def trace(connection: Any, *_: object) -> None:
+        connection.set_trace_callback(said.append)
 
-    with listening(sa.Engine, "before_cursor_execute", hear):
+    with listening(sa.pool.Pool, "checkout", trace):
         log(store, file_written())
         store.ticked()
         with store.read() as reader:
             reader.last_position()
+    said = [statement for statement in said if statement.startswith("BEGIN")]
     assert said == ["BEGIN IMMEDIATE", "BEGIN IMMEDIATE", "BEGIN DEFERRED"]
 
 
@@ -193,12 +194,12 @@ def plan_of(look: Callable[[], object]) -> list[str]:
     """Return SQLite's plan of every statement that ``look`` runs."""
     plan: list[str] = []
 
-    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: object) -> None:
-        if not statement.startswith(("BEGIN", "EXPLAIN")):
-            rows = connection.connection.driver_connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            plan.extend(row[3] for row in rows)
+    def explain(connection: sa.Connection, statement: str, parameters: Any) -> None:
+        raw: Any = connection.connection.driver_connection
+        rows = raw.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        plan.extend(row[3] for row in rows)
 
-    with listening(sa.Engine, "before_cursor_execute", explain):
+    with heard(explain):
         look()
     assert plan
     return plan

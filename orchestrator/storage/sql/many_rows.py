@@ -68,7 +68,7 @@ class ManyRows:
             text += _replacing(table, names)
         if self._sql.dialect == "sqlite":
             instants = _instants(table, names)
-            self._sql.run_text(text, [tuple(_spelled(row, instants).values()) for row in rows])
+            self._sql.run_many(text, [tuple(_spelled(row, instants).values()) for row in rows])
             return
         self._texts.append(text)
         self._values.append(_encode(rows).decode())
@@ -83,9 +83,9 @@ class ManyRows:
         """Send it with rows of a table of PostgreSQL; return what the database drew for a column, in their order."""
         text = f"{_insert_text(table, tuple(rows[0]), self._sql.dialect)} RETURNING {drawn}"
         self._values.append(_encode(rows).decode())
-        return [row[0] for row in self._run(self._texts, text).all()]
+        return [row[0] for row in self._run(self._texts, text)]
 
-    def _run(self, first: Sequence[str], last: str) -> sa.CursorResult[*tuple[Any, ...]]:
+    def _run(self, first: Sequence[str], last: str) -> list[Sequence[Any]]:
         named = ", ".join(f"part_{number} AS ({text})" for number, text in enumerate(first))
         values, self._texts, self._values = tuple(self._values), [], []
         return self._sql.run_text(f"WITH {named} {last}" if first else last, values)

@@ -21,6 +21,7 @@ from orchestrator.domain.serving import Serving
 from orchestrator.ports.workspaces import Outlook
 from orchestrator.storage.sql.capacity import has_room
 from orchestrator.storage.sql.database_time import DatabaseTime
+from orchestrator.storage.sql.prepared import Prepared, one_of
 from orchestrator.storage.sql.recomputation import IS_BEHIND
 from orchestrator.storage.sql.schema import (
     Instant,
@@ -50,7 +51,7 @@ _READY = (workspaces.c.id, workspaces.c.ready_at)
 _NEVER = sa.cast(sa.null(), Instant()).label("at")
 
 _kept = lru_cache(maxsize=64)
-"""Statements are kept: to build one costs more than to run it."""
+"""Statements are kept: to build and to spell one costs more than to run it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,25 +68,25 @@ class Startable:
 
 def read_due(sql: Statements, time: DatabaseTime, limit: int) -> list[str]:
     """Return workspaces with something for the tick, oldest first."""
-    return _oldest_first(sql.run(_due_alone(time, limit)), limit)
+    return _oldest_first(_pairs(sql, _due_alone(time, limit)), limit)
 
 
 def read_ready(sql: Statements, time: DatabaseTime, limit: int, wanted: Startable) -> list[str]:
     """Return workspaces that a worker may start now, the longest ready first."""
-    return _oldest_first(sql.run(_ready_alone(time, sql.dialect, limit, wanted)), limit)
+    return _oldest_first(_pairs(sql, _ready_alone(time, limit, wanted)), limit)
 
 
 def read_next_instant(sql: Statements, time: DatabaseTime) -> datetime | None:
     """Return the earliest instant after now at which a branch has one more."""
-    found: list[datetime] = [at for _, at in sql.run(_later_alone(time))]
+    found = [at for _, at in _pairs(sql, _later_alone(time))]
     return min(found, default=None)
 
 
 def read_outlook(sql: Statements, time: DatabaseTime, due_most: int, ready_most: int, wanted: Startable) -> Outlook:
     """Return what there is to do, in one statement."""
     found: dict[str, list[tuple[str, datetime]]] = defaultdict(list)
-    for part, name, at in sql.run(_outlook(time, sql.dialect, _rounded(due_most), _rounded(ready_most), wanted)):
-        found[part].append((name, at))
+    for row in sql.ask(_outlook(time, _rounded(due_most), _rounded(ready_most), wanted)):
+        found[row["part"]].append((row["id"], row["at"]))
     return Outlook(
         now=found["now"][0][1],
         due=_oldest_first(found["due"], due_most),
@@ -99,26 +100,32 @@ def read_outlook(sql: Statements, time: DatabaseTime, due_most: int, ready_most:
 
 
 @_kept
-def _due_alone(time: DatabaseTime, limit: int) -> sa.Executable:
-    return sa.union_all(*_due(_clock(time).now, limit))
+def _due_alone(time: DatabaseTime, limit: int) -> Prepared:
+    return Prepared(lambda _: sa.union_all(*_due(_clock(time).now, limit)))
 
 
 @_kept
-def _ready_alone(time: DatabaseTime, dialect: str, limit: int, wanted: Startable) -> sa.Executable:
-    return _ready(_clock(time).now, dialect, limit, wanted)
+def _ready_alone(time: DatabaseTime, limit: int, wanted: Startable) -> Prepared:
+    return Prepared(lambda dialect: _ready(_clock(time).now, dialect, limit, wanted))
 
 
 @_kept
-def _later_alone(time: DatabaseTime) -> sa.Executable:
-    return sa.union_all(*_later(_clock(time).now))
+def _later_alone(time: DatabaseTime) -> Prepared:
+    return Prepared(lambda _: sa.union_all(*_later(_clock(time).now)))
 
 
 @_kept
-def _outlook(time: DatabaseTime, dialect: str, due_most: int, ready_most: int, wanted: Startable) -> sa.Executable:
+def _outlook(time: DatabaseTime, due_most: int, ready_most: int, wanted: Startable) -> Prepared:
+    return Prepared(lambda dialect: _select_outlook(time, dialect, due_most, ready_most, wanted))
+
+
+def _select_outlook(
+    time: DatabaseTime, dialect: str, due_most: int, ready_most: int, wanted: Startable
+) -> sa.CompoundSelect[*tuple[Any, ...]]:
     clock = _clock(time)
     now = clock.now
     parts = {
-        "now": [sa.select(sa.null(), clock.read.c.wall)],
+        "now": [sa.select(sa.null().label("id"), clock.read.c.wall.label("at"))],
         "due": _due(now, due_most),
         "ready": [_ready(now, dialect, ready_most, wanted)],
         "next": _later(now),
@@ -157,9 +164,9 @@ def _later(now: Now) -> list[Branch]:
 def _ready(now: Now, dialect: str, limit: int, wanted: Startable) -> Branch:
     conditions = [workspaces.c.ready_at <= now, has_room(dialect, wanted.running_most)]
     if wanted.serving is not None:
-        conditions.append(_may_be_served(wanted.serving))
+        conditions.append(_may_be_served(wanted.serving, dialect))
     if wanted.except_fleets:
-        conditions.append(workspaces.c.fleet.not_in(wanted.except_fleets))
+        conditions.append(sa.not_(one_of(workspaces.c.fleet, sorted(wanted.except_fleets), dialect)))
     return _first(_READY, sa.and_(*conditions), _limit(limit), workspaces.c.id)
 
 
@@ -181,11 +188,15 @@ def _wrapped(branch: sa.Select[Any]) -> Branch:
 
 def _named(part: str, branch: sa.Select[Any]) -> sa.Select[Any]:
     rows = branch.subquery()
-    return sa.select(_written(part), *rows.c)
+    return sa.select(_written(part).label("part"), *rows.c)
 
 
 def _written(text: str) -> sa.ColumnElement[str]:
     return sa.literal_column(f"'{text}'", sa.Text())
+
+
+def _pairs(sql: Statements, prepared: Prepared) -> list[tuple[str, datetime]]:
+    return [(row["id"], row["at"]) for row in sql.ask(prepared)]
 
 
 def _limit(wanted: int) -> sa.ColumnElement[int]:
@@ -204,12 +215,15 @@ def _oldest_first(found: Iterable[Any], limit: int) -> list[str]:
     return [name for _, name in sorted((at, name) for name, at in oldest.items())][:limit]
 
 
-def _may_be_served(serving: Serving) -> sa.ColumnElement[bool]:
+def _may_be_served(serving: Serving, dialect: str) -> sa.ColumnElement[bool]:
     """Say whether a worker serves a workspace; a state of the older shape holds its registration itself.
 
     A look-up for each row that is ready. As EXISTS, PostgreSQL joined all registrations there are (measured, 60,000:
     90 ms).
     """
-    served = registrations.c.executor.in_(sorted(serving.executors)) & registrations.c.pool.in_(sorted(serving.pools))
+    served = sa.and_(
+        one_of(registrations.c.executor, sorted(serving.executors), dialect),
+        one_of(registrations.c.pool, sorted(serving.pools), dialect),
+    )
     own = sa.select(served).where(registrations.c.workspace == workspaces.c.id).scalar_subquery()
     return sa.or_(workspaces.c.folded_state.is_(None), sa.func.coalesce(own, sa.true()))

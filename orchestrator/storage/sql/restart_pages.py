@@ -124,7 +124,7 @@ def _in_ranges(sql: Statements, wanted: RestartFilter, ranges: sa.CTE, path: str
     conditions = _conditions(replace(wanted, path=None))
     holds = sa.or_(restarts.c.state != RestartState.GAVE_UP.value, _holds(path))
     mine = sa.and_(restarts.c.from_position == ranges.c.first, holds, *conditions)
-    held = sa.select(ranges.c.first, restarts.c.id, *lookups.restart_columns(sql))
+    held = sa.select(ranges.c.first, restarts.c.id, *lookups.restart_columns(sql.dialect))
     found = sa.and_(ranges.c.count > 0, ranges.c.first.is_not(None))
     return held.select_from(ranges.outerjoin(restarts, mine)).where(found)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -98,7 +98,7 @@ def event_row(event: ev.Recorded) -> Row:
     }
 
 
-def event_of(row: sa.RowMapping) -> ev.Recorded:
+def event_of(row: Mapping[Any, Any]) -> ev.Recorded:
     """Return the event of a row."""
     return ev.Recorded(
         id=row["id"],

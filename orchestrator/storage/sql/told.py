@@ -16,12 +16,31 @@ from orchestrator.ports.workspaces import Lease
 from orchestrator.storage.sql import rows
 from orchestrator.storage.sql import shared_reads as lookups
 from orchestrator.storage.sql.path_counts import Range, count_paths
-from orchestrator.storage.sql.schema import events, idempotency_keys, leases, restarts
+from orchestrator.storage.sql.prepared import Prepared, one_of
+from orchestrator.storage.sql.schema import events, idempotency_keys, leases
 from orchestrator.storage.sql.statements import Statements
 from orchestrator.storage.sql.workspace_rows import Found, lease_in_row
 
 _KEYS_AT_ONCE = 1_000
 Named = tuple[str, str]
+
+_OF = sa.bindparam("of", type_=sa.Text())
+_RECORDED_UNDER = Prepared(
+    lambda dialect: sa.select(events).where(events.c.source == _OF, one_of(events.c.source_id, "ids", dialect))
+)
+_ANSWERED = Prepared(
+    lambda dialect: sa.select(idempotency_keys).where(
+        idempotency_keys.c.actor == _OF, one_of(idempotency_keys.c.key, "ids", dialect)
+    )
+)
+_LEASED = Prepared(
+    lambda dialect: (
+        sa.select(leases)
+        .where(one_of(leases.c.workspace, "names", dialect))
+        .order_by(leases.c.workspace)
+        .with_for_update()
+    )
+)
 
 
 @dataclass
@@ -71,20 +90,19 @@ def recorded_under(sql: Statements, keys: Collection[Named]) -> dict[Named, Reco
     found: dict[Named, Recorded] = {}
     for source, ids in _by_first(keys):
         for some in _pages(ids):
-            wanted = sa.select(events).where(events.c.source == source, events.c.source_id.in_(some))
-            found |= {(source, row["source_id"]): rows.event_of(row) for row in sql.run(wanted).mappings()}
+            found |= {
+                (source, row["source_id"]): rows.event_of(row) for row in sql.ask(_RECORDED_UNDER, of=source, ids=some)
+            }
     return found
 
 
 def answered(sql: Statements, keys: Collection[Named]) -> dict[Named, StoredAnswer]:
     """Return what was answered to these (actor, key)."""
-    kept = idempotency_keys.c
     found: dict[Named, StoredAnswer] = {}
     for actor, names in _by_first(keys):
         for some in _pages(names):
-            wanted = sa.select(kept.key, kept.fingerprint, kept.answer).where(kept.actor == actor, kept.key.in_(some))
-            for key, fingerprint, answer in sql.run(wanted):
-                found[actor, key] = StoredAnswer(fingerprint=fingerprint, answer=answer)
+            for row in sql.ask(_ANSWERED, of=actor, ids=some):
+                found[actor, row["key"]] = StoredAnswer(fingerprint=row["fingerprint"], answer=row["answer"])
     return found
 
 
@@ -92,10 +110,7 @@ def restarts_of(sql: Statements, ids: Sequence[str]) -> dict[str, RestartProject
     """Return the records of these restarts."""
     found: dict[str, RestartProjection] = {}
     for some in _pages(ids):
-        found |= {
-            record.id: record
-            for record in lookups.restart_projections(sql, sa.select(restarts).where(restarts.c.id.in_(some)))
-        }
+        found |= {record.id: record for record in lookups.restarts_named(sql, some)}
     return found
 
 
@@ -113,9 +128,10 @@ def leases_of(sql: Statements, held: Mapping[str, Found]) -> dict[str, Lease]:
         else:
             found[name] = lease
     for some in _pages(beside):
-        wanted = sa.select(leases).where(leases.c.workspace.in_(some)).order_by(leases.c.workspace)
-        for row in sql.run(wanted.with_for_update()):
-            found[row.workspace] = Lease(cycle=row.cycle, fence=row.fence, worker=row.worker, until=row.until)
+        for row in sql.ask(_LEASED, names=some):
+            found[row["workspace"]] = Lease(
+                cycle=row["cycle"], fence=row["fence"], worker=row["worker"], until=row["until"]
+            )
     return found
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -27,6 +27,7 @@ from orchestrator.domain.policy import PolicyPatch
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Unreadable
 from orchestrator.ports.workspaces import KeptRow, Lease, StoredWorkspace
+from orchestrator.storage.sql.prepared import Prepared, one_of
 from orchestrator.storage.sql.presence import IS_AWAY
 from orchestrator.storage.sql.schema import executors_away, leases, registrations, workspaces
 
@@ -40,9 +41,17 @@ WITH_REGISTRATION = workspaces.outerjoin(registrations, registrations.c.workspac
 WITH_ALL = WITH_REGISTRATION.outerjoin(leases, leases.c.workspace == workspaces.c.id)
 
 _KEPT = (workspaces.c.id, workspaces.c.state, workspaces.c.folded_state, workspaces.c.due_at, workspaces.c.lease_until)
-to_lock: sa.Select[*tuple[Any, ...]] = sa.select(*_KEPT, *REGISTERED).select_from(WITH_REGISTRATION)
-"""What a transaction reads of a workspace: its state, not what follows from it, nor its lease, which ingest never
-waits for."""
+
+
+def _to_lock(dialect: str, *, skip_locked: bool) -> sa.Select[*tuple[Any, ...]]:
+    wanted = sa.select(*_KEPT, *REGISTERED).select_from(WITH_REGISTRATION)
+    named = wanted.where(one_of(workspaces.c.id, "names", dialect)).order_by(workspaces.c.id)
+    return named.with_for_update(skip_locked=skip_locked, of=workspaces)
+
+
+to_lock = {skips: Prepared(partial(_to_lock, skip_locked=skips)) for skips in (False, True)}
+"""What a transaction reads of the workspaces ``names``: their states, not what follows from them, nor their leases,
+which ingest never waits for. By whether rows that are locked are skipped."""
 to_read: sa.Select[*tuple[Any, ...]] = sa.select(
     workspaces, *REGISTERED, *LEASED, executors_away.c.since.label("unserved_since")
 ).select_from(WITH_ALL.outerjoin(executors_away, IS_AWAY))
@@ -152,7 +161,7 @@ def lease_row(state: WorkspaceState, lease: Lease) -> Row:
     }
 
 
-def found_of(row: sa.RowMapping) -> Found:
+def found_of(row: Mapping[Any, Any]) -> Found:
     """Return a locked workspace of a row of ``to_lock``. Raises ``RegistrationMoved`` and ``Unreadable``."""
     is_old = row["folded_state"] is None
     stored = _readable(row, lambda: StoredWorkspace(state=_state_of(row), due_at=row["due_at"]))
@@ -183,7 +192,7 @@ def lease_in_row(state: WorkspaceState, until: datetime) -> Lease | None:
     return Lease(cycle=cycle.id, fence=state.fence, worker=cycle.worker, until=until) if cycle else None
 
 
-def _readable(row: sa.RowMapping, read: Callable[[], StoredWorkspace]) -> StoredWorkspace:
+def _readable(row: Mapping[Any, Any], read: Callable[[], StoredWorkspace]) -> StoredWorkspace:
     try:
         return read()
     except DAMAGED as error:
@@ -196,7 +205,7 @@ def unreadable(workspace: str, why: object) -> Unreadable:
     return Unreadable(text, table="workspaces", id=workspace)
 
 
-def _state_of(row: sa.RowMapping) -> WorkspaceState:
+def _state_of(row: Mapping[Any, Any]) -> WorkspaceState:
     registered_at = row["registered_position"] or 0
     if row["folded_state"] is None:
         return decode_old_state(row["state"], registration_position=registered_at)
@@ -206,7 +215,7 @@ def _state_of(row: sa.RowMapping) -> WorkspaceState:
     return state
 
 
-def _registration_of(row: sa.RowMapping) -> Registration | None:
+def _registration_of(row: Mapping[Any, Any]) -> Registration | None:
     if row["registered_position"] is None:
         return None
     return _registration(*(row[f"registered_{name}"] for name in ("fleet", "executor", "labels", "target", "policy")))
