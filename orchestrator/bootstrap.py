@@ -86,7 +86,8 @@ def open_services(
     """
     under = under or RecordedUnder(worker=worker_name(new_token()))
     crash_points.arm(os.environ)
-    ids, store = TimeOrderedIds(), open_store(settings.url, shares_commits=True)
+    ids = TimeOrderedIds()
+    store = open_store(settings.url, shares_commits=True, company_wait_ms=settings.commit_wait_ms)
     slots = settings.slots or (SLOTS_EMBEDDED if embedded else SLOTS)
     celery = create_celery(settings.broker_url, tick_s=settings.tick_ms / 1000, slots=slots)
     executors = available(supervisor, under)

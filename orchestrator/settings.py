@@ -25,6 +25,8 @@ _PREFIX = "ORCHESTRATOR_"
 _POLICY_PREFIX = f"{_PREFIX}POLICY_"
 _WHOLE_NUMBERS = frozenset(f"{_POLICY_PREFIX}{name}" for name in ("MAX_COUNT", "MAX_ATTEMPTS", "MAX_CONCURRENT"))
 
+_COMMIT_WAITS_MOST_MS = 100
+
 
 def default_data_folder() -> Path:
     """Return ``$XDG_STATE_HOME`` or ``~/.local/state``, + ``/restart-orchestrator`` (CONTRACT section 6)."""
@@ -44,6 +46,7 @@ class Settings(BaseSettings):
     broker_url: str = Field(default="memory://", description="Celery broker")
     bind: str = Field(default="127.0.0.1:8321", description="HOST:PORT of the API")
     tick: str = Field(default="1s", description="How often the coalescer looks")
+    commit_wait: str = Field(default="0s", description="How long a commit waits for company, up to 100ms")
     commands_dir: Path | None = Field(
         default=None, description="Folder of the records of `worker`'s running commands; none: one of this user's"
     )
@@ -112,7 +115,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name!r} is no name; write names with commas between them, like a,b")
         return value
 
-    @field_validator("tick", mode="before")
+    @field_validator("tick", "commit_wait", mode="before")
     @classmethod
     def _as_text(cls, value: object) -> object:
         """Take a number of seconds, which TOML has as a number."""
@@ -123,6 +126,13 @@ class Settings(BaseSettings):
     def _check_tick(cls, value: str) -> str:
         if not 50 <= parse_duration(value, field="tick") <= 60_000:
             raise ValueError("tick must be between 50ms and 1m")
+        return value
+
+    @field_validator("commit_wait")
+    @classmethod
+    def _check_commit_wait(cls, value: str) -> str:
+        if parse_duration(value, field="commit_wait") > _COMMIT_WAITS_MOST_MS:
+            raise ValueError(f"commit_wait must be at most {_COMMIT_WAITS_MOST_MS}ms: every write waits for it")
         return value
 
     @field_validator("bind")
@@ -171,6 +181,11 @@ class Settings(BaseSettings):
     def tick_ms(self) -> int:
         """Return the tick in milliseconds."""
         return parse_duration(self.tick, field="tick")
+
+    @property
+    def commit_wait_ms(self) -> int:
+        """Return how long a commit waits for company, in milliseconds."""
+        return parse_duration(self.commit_wait, field="commit_wait")
 
     @property
     def url(self) -> str:

@@ -242,3 +242,12 @@ def test_a_lease_shorter_than_three_ticks_is_refused_with_the_least_that_works(
 def test_a_lease_of_three_ticks_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_POLICY_LEASE", "3s")
     assert load_settings().floor.lease_ms == 3_000
+
+
+def test_a_commit_waits_a_tenth_of_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().commit_wait_ms == 0
+    monkeypatch.setenv("ORCHESTRATOR_COMMIT_WAIT", "5ms")
+    assert load_settings().commit_wait_ms == 5
+    monkeypatch.setenv("ORCHESTRATOR_COMMIT_WAIT", "101ms")
+    with pytest.raises(InvalidInput, match=r"ORCHESTRATOR_COMMIT_WAIT: .* at most 100ms"):
+        load_settings()

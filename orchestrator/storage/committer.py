@@ -1,8 +1,9 @@
 """The committer of a process: one thread that commits whatever units wait, together.
 
-An idle one commits at once; while it does, others come, and share the next commit. So nobody waits for company, and the
-more there is to do the less each costs. A unit whose row another process holds is passed over and stays first in line;
-the longest of them is waited for by a thread of its own, so that neither it nor anybody else starves.
+An idle one commits at once; while it does, others come, and share the next commit. So nobody waits for company, unless
+a setting says so, and the more there is to do the less each costs. A unit whose row another process holds is passed
+over and stays first in line; the longest of them is waited for by a thread of its own, so that neither it nor anybody
+else starves.
 """
 
 from __future__ import annotations
@@ -68,8 +69,9 @@ class _Line:
 class Committer:
     """Carries units out for one store, from any number of threads. Its own threads begin with the first unit."""
 
-    def __init__(self, store: Writing, *, waiting_most: int = WAITING_MOST) -> None:
+    def __init__(self, store: Writing, *, waiting_most: int = WAITING_MOST, company_wait_ms: int = 0) -> None:
         self._store, self._waiting_most = store, waiting_most
+        self._company_wait_s = company_wait_ms / 1_000
         self._line = _Line()
         self._awaited: _Waiting | None = None
         self._lock = threading.Lock()
@@ -132,10 +134,19 @@ class Committer:
         """Wait for something to do and take it; empty once everything is done and nothing more may come."""
         with self._lock:
             self._more.wait_for(lambda: self._has_work() or self._is_over())
+            self._await_company()
             group = self._line.take()
             if not group:
                 self._rows.notify()  # the other thread waits for this end
             return group
+
+    def _await_company(self) -> None:
+        """Let others come along for a moment; not where somebody is in a hurry, a group is full or the end has come."""
+        if self._company_wait_s > 0 and self._has_work():
+            line = self._line
+            self._more.wait_for(
+                lambda: line.hurried or len(line) >= _TOGETHER_MOST or self._closing, self._company_wait_s
+            )
 
     def _has_work(self) -> bool:
         return bool(self._line.hurried or self._line.others or self._line.busy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from typing import Any
 
@@ -209,3 +209,21 @@ def test_a_row_that_is_passed_over_is_no_obstacle_to_whoever_passes_over(postgre
                 name="look", workspaces=("held",), step=lambda tx: tx.workspace("held") is None, passes_over=True
             )
             assert store.commit(unit)
+
+
+def test_a_commit_waits_for_company_where_it_is_told_to(sqlite_url: str) -> None:
+    with closing(open_store(sqlite_url, shares_commits=True, company_wait_ms=60_000)) as store:
+        alone = submitted(store, writing("a"))
+        assert not wait([alone], timeout=0.05).done
+        submitted(store, writing("b"))
+        hurried = submitted(store, writing("c", hurried=True))
+        assert hurried.result(30) == 1, "who is in a hurry waits for nobody, and takes along who waits"
+        assert alone.result(30) == 2
+    assert paths(open_store(sqlite_url)) == ["c", "a", "b"]
+
+
+def test_an_end_waits_for_no_company(sqlite_url: str) -> None:
+    store = open_store(sqlite_url, shares_commits=True, company_wait_ms=60_000)
+    alone = submitted(store, writing("a"))
+    store.close()
+    assert alone.result(0) == 1
