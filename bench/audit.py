@@ -95,7 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a bar is missed")
     parser.add_argument(
-        "--write-json", type=Path, metavar="FILE", help="write the figures to a file too, as `./dev bench page` reads them"
+        "--write-json",
+        type=Path,
+        metavar="FILE",
+        help="write the figures to a file too, as `./dev bench page` reads them",
     )
     return parser
 

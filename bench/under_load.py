@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import drain, fold, http_writes, ingest, lateness
+from bench import drain, fold, http_writes, ingest, lateness, processes
 from bench.builds import NoBuild, older_build, todays_build
 from bench.figures import tables
 from bench.http_load import Refused
@@ -21,6 +21,7 @@ PARTS: dict[str, tuple[Callable[[Run], None], str]] = {
     "drain": (drain.measure, drain.SUMMARY),
     "lateness": (lateness.measure, lateness.SUMMARY),
     "ingest": (ingest.measure, ingest.SUMMARY),
+    "processes": (processes.measure, processes.SUMMARY),
     "peers": (comparison.measure, comparison.SUMMARY),
 }
 
