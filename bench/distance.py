@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
+from typing import IO, cast
 
 import psycopg
 
@@ -35,8 +36,7 @@ class _Side(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         """Send it on its way; nothing is a chunk's end."""
@@ -68,9 +68,9 @@ class _Near(_Side):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connect to the server; nothing is read before that."""
         super().connection_made(transport)
-        assert self.transport is not None
-        self.transport.pause_reading()
-        self._opening = asyncio.get_running_loop().create_task(self._open(self.transport))
+        near = cast(asyncio.Transport, transport)
+        near.pause_reading()
+        self._opening = asyncio.get_running_loop().create_task(self._open(near))
 
     async def _open(self, transport: asyncio.Transport) -> None:
         far = _Side(self._delay_s)
@@ -110,8 +110,7 @@ def further_away(port: int, *, user: str, round_trip_us: int) -> Iterator[Distan
     words = [sys.executable, "-m", "bench.distance", str(port), str(round_trip_us // 2)]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
-        assert process.stdout is not None
-        proxied = int(process.stdout.readline())
+        proxied = int(cast(IO[str], process.stdout).readline())
         longer_us = _round_trip_us(proxied, user) - _round_trip_us(port, user)
         yield Distance(port=proxied, pid=process.pid, longer_us=longer_us)
     finally:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psycopg
 
@@ -48,21 +49,21 @@ def watch(path: Path) -> None:
         seen.events = len(transaction.appended)
         _FLUSH(transaction)
 
-    def commit(connection: psycopg.Connection) -> None:
+    def commit(connection: psycopg.Connection[Any]) -> None:
         taken_ns, seen.taken_ns = seen.taken_ns, 0
         _COMMIT(connection)
         if taken_ns:
             now_ns = time.monotonic_ns()
             os.write(file, f"{now_ns} {now_ns - taken_ns} {seen.events}\n".encode())
 
-    def rollback(connection: psycopg.Connection) -> None:
+    def rollback(connection: psycopg.Connection[Any]) -> None:
         seen.taken_ns = 0
         _ROLLBACK(connection)
 
-    PostgresEventStore._take_append_lock = take  # type: ignore[method-assign]
-    SqlTransaction.flush = flush  # type: ignore[method-assign]
-    psycopg.Connection.commit = commit  # type: ignore[method-assign]
-    psycopg.Connection.rollback = rollback  # type: ignore[method-assign]
+    PostgresEventStore._take_append_lock = take  # type: ignore[assignment, method-assign]
+    SqlTransaction.flush = flush  # type: ignore[assignment, method-assign]
+    psycopg.Connection.commit = commit  # type: ignore[assignment, method-assign]
+    psycopg.Connection.rollback = rollback  # type: ignore[assignment, method-assign]
 
 
 @dataclass(frozen=True, kw_only=True)
