@@ -15,7 +15,6 @@ import httpx2
 import psutil
 
 from bench.http_load import Answered, Load, put_load
-from orchestrator.cli.http_server import allow_many_connections
 from tests.system.client import Client
 from tests.system.deployment import Deployment
 
@@ -24,7 +23,7 @@ _BATCH = 3_000
 _CONNECTIONS = 32
 _WORKSPACES = 200
 _HELD = 30
-_HALF_SENT, _IDLE = 20, 1_000
+_HALF_SENT, _IDLE = 20, 200
 _POISON = (
     b"[" * 100_000,
     b'{"path": "a", "unknown": 1}',
@@ -170,7 +169,6 @@ def _keep_connections(url: str, over: threading.Event) -> None:
     half = (
         b"POST /v1/writes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n["
     )
-    allow_many_connections()
     with ExitStack() as stack:
         for number in range(_HALF_SENT + _IDLE):
             connected = socket.create_connection((where.hostname or "", where.port or 0), timeout=10)

@@ -6,15 +6,18 @@ tests/load` each trouble lasts many times as long.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
+from orchestrator.cli.http_server import allow_many_connections
 from tests.chaos.production import ChaosProduction, own_servers
 from tests.chaos.small_disk import NoSmallDisk, SmallDisk, small_disk
 from tests.load.judged import check_promises, check_stored_once
@@ -26,9 +29,12 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.xdist_group("load")
 
-_GOOD = 9_999
+_WRITES = 10_000
 _WORKSPACES = 20
-_POLICY = {"quiet": "1s", "max_wait": "5s"}
+_IDLE, _HALF_SENT = 1_000, 50
+_HALF = (
+    b'POST /v1/writes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n[{"a'
+)
 _SETTLES_WITHIN_S = 60.0
 
 
@@ -59,27 +65,25 @@ def deployment(
         yield production
 
 
-def test_a_poison_write_among_ten_thousand_good_ones_is_refused_alone(deployment: Deployment) -> None:
+def test_poison_among_ten_thousand_writes_is_refused_alone(deployment: Deployment) -> None:
+    """Broken, of a kind that there is not, and with an id under which something else is stored."""
     workspaces = _workspaces(deployment)
-    good: list[dict[str, Any]] = [
+    deployment.client.write(workspaces[0], "a", id="taken", source="poison")
+    batch: list[dict[str, Any]] = [
         {"workspace": workspaces[number % _WORKSPACES], "path": f"src/{number}.py", "id": f"good-{number}"}
-        for number in range(_GOOD)
+        for number in range(_WRITES)
     ]
-    taken = deployment.client.write(workspaces[0], "a", id="taken", source="poison")
-    poisons = [
-        {"workspace": workspaces[0], "path": ""},
-        {"workspace": workspaces[0], "path": "b", "id": taken["id"], "op": "eaten"},
-        {"workspace": workspaces[1], "path": "another body", "id": "taken", "source": "poison"},
-        {"workspace": "nobody:registered:it", "path": "b"},
-    ]
+    batch[1_000] = {"workspace": workspaces[0], "path": ""}
+    batch[5_000] = {"workspace": workspaces[0], "path": "b", "op": "eaten"}
+    batch[9_000] = {"workspace": workspaces[1], "path": "something else", "id": "taken", "source": "poison"}
     with PatientWriters("beside-poison").at_work(deployment.url, workspaces) as beside:
-        for number, poison in enumerate(poisons):
-            batch = [{**one, "source": f"batch-{number}"} for one in good]
-            batch.insert(_GOOD // 2, poison)
-            answer = deployment.client.http.post("/v1/writes", json=batch, timeout=60)
+        for number in range(examples(1)):
+            writes = [{"source": f"batch-{number}", **one} for one in batch]
+            answer = deployment.client.http.post("/v1/writes", json=writes, timeout=60)
             assert answer.status_code == 202, answer.text[:400]
             found = answer.json()
-            assert (found["accepted"], [item["index"] for item in found["rejected"]]) == (_GOOD, [_GOOD // 2])
+            assert found["accepted"] == _WRITES - 3
+            assert [item["index"] for item in found["rejected"]] == [1_000, 5_000, 9_000]
 
     assert (beside.refused, beside.lost) == (0, 0)
     check_stored_once(deployment, beside)
@@ -87,9 +91,23 @@ def test_a_poison_write_among_ten_thousand_good_ones_is_refused_alone(deployment
     check_promises(deployment, timely=False)  # ten thousand at a time keep a slower machine from its ticks
 
 
-def test_a_database_that_goes_away_in_mid_load_and_comes_back(deployment: Deployment) -> None:
-    if not isinstance(deployment, ChaosProduction):
-        pytest.skip("the embedded product's database is a file")
+def test_a_thousand_silent_connections_and_bodies_that_never_end_cost_nobody_anything(deployment: Deployment) -> None:
+    workspaces, where = _workspaces(deployment), urlsplit(deployment.url)
+    allow_many_connections()
+    with ExitStack() as silent, PatientWriters("beside-silence").at_work(deployment.url, workspaces) as writers:
+        for number in range(_IDLE + _HALF_SENT):
+            connected = socket.create_connection((where.hostname or "", where.port or 0), timeout=10)
+            silent.enter_context(connected)
+            if number >= _IDLE:
+                connected.sendall(_HALF)
+        _await_more(writers, examples(200))
+
+    assert (writers.refused, writers.lost) == (0, 0)
+    check_stored_once(deployment, writers)
+
+
+@pytest.mark.parametrize("deployment", ["production"], indirect=True)
+def test_a_database_that_goes_away_in_mid_load_and_comes_back(deployment: ChaosProduction) -> None:
     workspaces = _workspaces(deployment)
     with PatientWriters("beside-absence").at_work(deployment.url, workspaces) as writers:
         for _ in range(examples(1)):
@@ -129,7 +147,7 @@ def test_a_disk_that_fills_in_mid_load(
 
 
 def _workspaces(deployment: Deployment) -> list[str]:
-    return [deployment.register(policy=_POLICY) for _ in range(_WORKSPACES)]
+    return [deployment.register() for _ in range(_WORKSPACES)]
 
 
 def _await_more(writers: PatientWriters, count: int) -> None:
@@ -143,12 +161,8 @@ def _await_more(writers: PatientWriters, count: int) -> None:
 
 def _fill(deployment: Deployment, disk: SmallDisk, writers: PatientWriters) -> None:
     """Fill it until writes are refused: the log has room left in what it has allocated, and batches use that up."""
-    before = writers.refused
-    batch = [
-        {"workspace": deployment_workspace, "path": f"{number}/{'x' * 500}"}
-        for deployment_workspace in [deployment.register(policy=_POLICY)]
-        for number in range(200)
-    ]
+    before, workspace = writers.refused, deployment.register()
+    batch = [{"workspace": workspace, "path": f"{number}/{'x' * 500}"} for number in range(200)]
 
     def is_refused() -> bool:
         disk.fill()
