@@ -14,19 +14,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from bench.databases import postgres_url, sqlite_url
+from bench.figures import Figure, Findings
 from bench.log_files import Wanted, sqlite_file
+from bench.machine import described
 from bench.passes import measure_passes
+from bench.products import POSTGRES, SQLITE
 from bench.proofs import measure_seal, measure_verify
 from bench.questions import measure_questions
-from bench.ratios import LogIsNotGood, Ratio, Run, table
+from bench.ratios import Bar, LogIsNotGood, Ratio, Run, table
 from bench.statements import driver
 from orchestrator.errors import OrchestratorError
 
 SUMMARY = "the audit's questions, pages, replay, export, verify and sealing, against what each can't do without"
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "benchmarks" / "audit.md"
 _DATABASES: dict[str, Callable[[Path, Wanted], AbstractContextManager[str]]] = {
     "sqlite": sqlite_url,
     "postgres": postgres_url,
@@ -60,9 +63,8 @@ def main(args: Sequence[str]) -> int:
         print(json.dumps({"events": given.events, **machine, "ratios": [item.plain() for item in ratios]}, indent=1))
     else:
         print(table(ratios))
-    if given.write:
-        PAGE.parent.mkdir(parents=True, exist_ok=True)
-        PAGE.write_text(_page(given.events, machine, ratios))
+    if given.write_json:
+        given.write_json.write_text(json.dumps(_as_run(given.events, machine, ratios), indent=1) + "\n")
     return 1 if given.strict and not all(item.met for item in ratios) else 0
 
 
@@ -92,7 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fresh", action="store_true", help="make the log anew, though one is kept")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a bar is missed")
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)} too")
+    parser.add_argument(
+        "--write-json",
+        type=Path,
+        metavar="FILE",
+        help="write the figures to a file too, as `./dev bench page` reads them",
+    )
     return parser
 
 
@@ -126,11 +133,27 @@ def _version(url: str) -> str:
         return str(cursor.fetchall()[0][0])
 
 
-def _page(events: int, machine: dict[str, str], ratios: Sequence[Ratio]) -> str:
-    facts = "\n".join(f"- {name}: {value}" for name, value in machine.items())
-    return (
-        f"# The audit on a log of {events:,} events\n\n"
-        "Written by `./dev bench audit --write`. Both sides of a ratio were measured in turns in one run; times are"
-        " medians. Costs are ours over the other, speeds the other's time over ours.\n\n"
-        f"{facts}\n\n{table(ratios)}\n"
+def _as_run(events: int, machine: dict[str, str], ratios: Sequence[Ratio]) -> dict[str, Any]:
+    """Return the figures of a run in the shape that all runs share."""
+    found = Findings(figures=[_figure(events, ratio) for ratio in ratios])
+    versions = ", ".join(f"{name} {machine[name]}" for name in _DATABASES if name in machine)
+    found.around.append(f"audit: a log of {events:,} events, {versions}; times are {machine['clock']}")
+    return {"parts": ["audit"], **described(), "against": None, "quick": False, **found.plain()}
+
+
+def _figure(events: int, ratio: Ratio) -> Figure:
+    """Return a cost in milliseconds, or a speed in events of the whole log a second."""
+    is_cost = ratio.bar is Bar.COST_AT_MOST
+    ours, other = (took_s * 1000 if is_cost else events / took_s for took_s in (ratio.ours_s, ratio.other_s))
+    return Figure(
+        part="audit",
+        what=ratio.what,
+        store={"sqlite": SQLITE, "postgres": POSTGRES}.get(ratio.database, ratio.database),
+        ours=[ours],
+        unit="ms" if is_cost else "events/s",
+        against=ratio.against,
+        other=[other],
+        more_is_better=not is_cost,
+        least=ratio.limit,
+        note=ratio.note,
     )

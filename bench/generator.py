@@ -86,10 +86,12 @@ class Connection:
         return data
 
 
-def drive(host: str, port: int, requests: Sequence[bytes], *, connections: int, seconds: float, wanted: int) -> Tally:
-    """Ask over ``connections`` for ``seconds``, then wait for what is under way."""
+def drive(
+    host: str, ports: Sequence[int], requests: Sequence[bytes], *, connections: int, seconds: float, wanted: int
+) -> Tally:
+    """Ask over ``connections``, spread over the ports, for ``seconds``, then wait for what is under way."""
     tally, poller = Tally(), select.epoll()
-    opened = [Connection(host, port) for _ in range(connections)]
+    opened = [Connection(host, ports[number % len(ports)]) for number in range(connections)]
     by_number = {connection.socket.fileno(): connection for connection in opened}
     for number in by_number:
         poller.register(number, select.EPOLLIN)
@@ -146,10 +148,10 @@ def post(path: str, host: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-def saves(host: str, *, workspaces: int, first: int = 0) -> list[bytes]:
-    """Return one write of each of 17 files for each workspace, workspace after workspace."""
+def saves(host: str, *, workspaces: int, first: int = 0, files: int = 17) -> list[bytes]:
+    """Return one write of each of so many files for each workspace, workspace after workspace."""
     found = []
-    for file in range(17):
+    for file in range(files):
         body = json.dumps(
             {"path": f"src/app/module_{file:02}/view.py", "op": "modified"}, separators=(",", ":")
         ).encode()
@@ -172,16 +174,16 @@ def batches(host: str, *, workspaces: int, size: int, first: int = 0) -> list[by
 def main() -> int:
     """Carry out the order on stdin."""
     order: dict[str, Any] = json.load(sys.stdin)
-    host, port = order["host"], order["port"]
-    where, size = f"{host}:{port}", order["batch"]
+    host, ports = order["host"], order["ports"]
+    where, size = f"{host}:{ports[0]}", order["batch"]
     if size == 1:
-        requests = saves(where, workspaces=order["workspaces"], first=order["first"])
+        requests = saves(where, workspaces=order["workspaces"], first=order["first"], files=order["files"])
     else:
         requests = batches(where, workspaces=order["workspaces"], size=size, first=order["first"])
     gc.disable()
     began, cpu = time.perf_counter(), time.process_time()
     tally = drive(
-        host, port, requests, connections=order["connections"], seconds=order["seconds"], wanted=order["wanted"]
+        host, ports, requests, connections=order["connections"], seconds=order["seconds"], wanted=order["wanted"]
     )
     took_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu
     ordered = sorted(tally.latencies_us)

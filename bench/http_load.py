@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -16,7 +16,7 @@ from bench.machine import ROOT, Meter
 class Load:
     """What is asked: ``connections`` that each wait for their answer, over ``workspaces``, ``batch`` writes a request.
 
-    ``first`` is the number of the first workspace.
+    ``first`` is the number of the first workspace, ``files`` how many each has that are written in turn.
     """
 
     connections: int
@@ -24,6 +24,7 @@ class Load:
     seconds: float
     batch: int = 1
     first: int = 0
+    files: int = 17
     wanted: int = 202
 
 
@@ -65,17 +66,21 @@ class Refused(Exception):
     """The server did not answer as it must under load. The text has its first such answer."""
 
 
-def put_load(url: str, load: Load, *, watched: Iterable[int]) -> Answered:
-    """Put a load on ``url`` and return what came of it. Raises ``Refused``."""
+def put_load(url: str, load: Load, *, watched: Iterable[int], more_urls: Sequence[str] = ()) -> Answered:
+    """Put a load on ``url`` and return what came of it. Raises ``Refused``.
+
+    ``more_urls`` are those of further processes on the same host: the connections are spread over all.
+    """
     where = urlsplit(url)
     order = {
         "host": where.hostname,
-        "port": where.port,
+        "ports": [urlsplit(one).port for one in (url, *more_urls)],
         "connections": load.connections,
         "workspaces": load.workspaces,
         "seconds": load.seconds,
         "batch": load.batch,
         "first": load.first,
+        "files": load.files,
         "wanted": load.wanted,
     }
     meter = Meter(watched)

@@ -63,11 +63,11 @@ def measure(run: Run) -> None:
                 for store in (SQLITE, POSTGRES):
                     for build in run.builds:
                         url = _url(store, folder / f"{turn}-{build.name}-{case.callers}-{case.together}.db", postgres)
-                        recorded = _recorded(build, url, case, seconds=run.of(4, 1))
-                        found.setdefault((case.name, store, build.name), []).append(recorded)
+                        stored = recorded(build, url, case, seconds=run.of(4, 1))
+                        found.setdefault((case.name, store, build.name), []).append(stored)
                         run.say(
-                            f"ingest: {case.name}: {build.name} on {store}: {recorded.a_second:,.0f}/s,"
-                            f" {recorded.cpu_us:.0f} us CPU a write"
+                            f"ingest: {case.name}: {build.name} on {store}: {stored.a_second:,.0f}/s,"
+                            f" {stored.cpu_us:.0f} us CPU a write"
                         )
     for store in (SQLITE, POSTGRES):
         for case in _CASES:
@@ -78,7 +78,8 @@ def _url(store: str, path: Path, postgres: PostgresServer) -> str:
     return f"sqlite:///{path}" if store == SQLITE else postgres.url(postgres.create_database())
 
 
-def _recorded(build: Build, url: str, case: Case, *, seconds: int) -> Recorded:
+def recorded(build: Build, url: str, case: Case, *, seconds: int) -> Recorded:
+    """Let a process of that build record for so long, and return how fast it was."""
     words = [str(build.python), str(ROOT / "bench" / "ingest_child.py"), url]
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("ORCHESTRATOR_", "PYTHON"))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.bars import bars
+from bench.curves import curves
 from bench.figures import tables
 from bench.machine import ROOT
 
@@ -36,7 +37,8 @@ def main(args: Sequence[str]) -> int:
         sys.stderr.write(f"./dev bench page: no figures in {FIGURES}; make some with --write-json FILE\n")
         return 2
     for name, plain in runs.items():
-        (FIGURES / f"{name}.svg").write_text(bars(plain["figures"]), encoding="utf-8")
+        for file, drawn in plots(name, plain).items():
+            (FIGURES / file).write_text(drawn, encoding="utf-8")
     PAGE.write_text(page(runs), encoding="utf-8")
     sys.stdout.write(f"written to {PAGE}\n")
     return 0
@@ -45,6 +47,12 @@ def main(args: Sequence[str]) -> int:
 def read_runs(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the figures of the runs in a folder, by the name of their file."""
     return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))}
+
+
+def plots(name: str, plain: dict[str, Any]) -> dict[str, str]:
+    """Return the plots of a run by the names of their files."""
+    grows = {f"{name}_grows.svg": curves(plain["lines"])} if plain["lines"] else {}
+    return {f"{name}.svg": bars(plain["figures"]), **grows}
 
 
 def page(runs: dict[str, dict[str, Any]]) -> str:
@@ -63,5 +71,8 @@ def _run(name: str, plain: dict[str, Any]) -> Iterator[str]:
     if any(item["least"] and item["ratio"] for item in plain["figures"]):
         yield ""
         yield f"![each figure beside what is asked of it](performance/{name}.svg)"
+    if plain["lines"]:
+        yield ""
+        yield f"![how it grows](performance/{name}_grows.svg)"
     yield ""
     yield tables(plain)

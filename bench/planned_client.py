@@ -1,6 +1,7 @@
 """Writes over HTTP by a plan: as fast as they are answered, or each at its instant; and when each was acknowledged.
 
-Run as ``python -m bench.planned_client URL PLAN LOG CONNECTIONS BATCH``. The plan is JSON, ``[[seconds, workspace],
+Run as ``python -m bench.planned_client URLS PLAN LOG CONNECTIONS BATCH``; with several URLs, commas between them, the
+connections are spread over all. The plan is JSON, ``[[seconds, workspace],
 ...]``; a write waits for a free connection. The log has ``workspace sent acknowledged`` (monotonic nanoseconds) a line.
 With ``BATCH`` over 1 so many neighbours of the plan go out in one request.
 """
@@ -21,12 +22,13 @@ _SILENT_S = 60.0
 
 
 class Client:
-    """Kept connections to one server; the free ones wait in a queue."""
+    """Kept connections to one server or several; the free ones wait in a queue."""
 
-    def __init__(self, host: str, port: int, connections: int) -> None:
-        self.where = f"{host}:{port}"
+    def __init__(self, urls: list[str], connections: int) -> None:
+        servers = [(where.hostname or "", where.port or 80) for where in map(urlsplit, urls)]
+        self.where = f"{servers[0][0]}:{servers[0][1]}"
         self._poller = select.epoll()
-        opened = [Connection(host, port) for _ in range(connections)]
+        opened = [Connection(*servers[number % len(servers)]) for number in range(connections)]
         self._by_number = {connection.socket.fileno(): connection for connection in opened}
         for number in self._by_number:
             self._poller.register(number, select.EPOLLIN)
@@ -67,10 +69,9 @@ class Client:
         return post("/v1/writes", self.where, json.dumps(batch, separators=(",", ":")).encode())
 
 
-def main(url: str, plan: Path, log: Path, connections: int, batch: int) -> int:
+def main(urls: list[str], plan: Path, log: Path, connections: int, batch: int) -> int:
     """Carry out the plan."""
-    where = urlsplit(url)
-    client = Client(where.hostname or "", where.port or 80, connections)
+    client = Client(urls, connections)
     planned: list[tuple[float, str]] = json.loads(plan.read_text())
     began = time.monotonic()
     for start in range(0, len(planned), batch):
@@ -85,4 +86,4 @@ def main(url: str, plan: Path, log: Path, connections: int, batch: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])))
+    sys.exit(main(sys.argv[1].split(","), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])))

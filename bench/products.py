@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -32,7 +32,10 @@ NOTHING_DUE = {
 
 @dataclass
 class Product:
-    """Running processes of one build on one database. ``servers`` are the ids of its database's and broker's."""
+    """Running processes of one build on one database. ``servers`` are the ids of its database's and broker's.
+
+    ``program``: what is run instead of the build's own command.
+    """
 
     build: Build
     store: str
@@ -40,8 +43,14 @@ class Product:
     folder: Path
     settings: Mapping[str, str]
     servers: tuple[int, ...] = ()
-    url: str = ""
+    program: Sequence[str] = ()
+    urls: list[str] = field(default_factory=list)
     processes: dict[str, OrchestratorProcess] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Return where the API is, or that of the process that was started last."""
+        return self.urls[-1]
 
     @property
     def pids(self) -> list[int]:
@@ -57,14 +66,14 @@ class Product:
             env={**environment, "ORCHESTRATOR_LOG_FORMAT": "json", **self.settings, **more},
             log=self.folder / f"{name}.log",
             cwd=self.folder,
-            program=[str(self.build.orchestrator)],
+            program=self.program or [str(self.build.orchestrator)],
         )
         self.processes[name] = process
         return process
 
     def serve(self, name: str, *args: str, **more: str) -> None:
-        """Start the process that serves the API, and wait until it does."""
-        self.url = self.run(name, *args, **more).url()
+        """Start a process that serves the API, and wait until it does."""
+        self.urls.append(self.run(name, *args, **more).url())
 
     def stop(self, *names: str) -> None:
         """End these processes, or all, in order."""

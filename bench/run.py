@@ -18,12 +18,14 @@ class Run:
     """``builds``: today's code and, where one is named, an older one that it is paired with.
 
     ``quick`` trades exactness for time. ``kept`` is a folder whose content outlives the run: installed peers and
-    older builds.
+    older builds. ``minutes`` is how long a steady load lasts, ``history`` which lengths of log are compared.
     """
 
     builds: tuple[Build, ...]
     kept: Path
     quick: bool = False
+    minutes: float = 10.0
+    history: tuple[int, ...] = (100_000, 1_000_000)
     findings: Findings = field(default_factory=Findings)
 
     @property

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from bench import drain, fold, http_writes, ingest, lateness
+from bench import drain, fold, http_writes, ingest, lateness, processes, scale
 from bench.builds import NoBuild, older_build, todays_build
 from bench.figures import tables
 from bench.http_load import Refused
@@ -21,18 +22,24 @@ PARTS: dict[str, tuple[Callable[[Run], None], str]] = {
     "drain": (drain.measure, drain.SUMMARY),
     "lateness": (lateness.measure, lateness.SUMMARY),
     "ingest": (ingest.measure, ingest.SUMMARY),
+    "processes": (processes.measure, processes.SUMMARY),
+    "scale": (scale.measure, scale.SUMMARY),
     "peers": (comparison.measure, comparison.SUMMARY),
 }
+
+_MINUTES, _QUICK_MINUTES = 10.0, 0.3
+_HISTORY = (100_000, 1_000_000)
 
 
 def main(names: Sequence[str], args: Sequence[str]) -> int:
     """Measure the named ones in one run and print it. Returns 1 for a broken gate or, if strict, a missed bar."""
     given = _parser(names).parse_args(args)
-    run = Run(builds=(todays_build(),), kept=given.folder, quick=given.quick)
+    minutes = given.minutes if given.minutes is not None else (_QUICK_MINUTES if given.quick else _MINUTES)
+    history = tuple(sorted({*_HISTORY, *(given.history or ())}))
+    run = Run(builds=(todays_build(),), kept=given.folder, quick=given.quick, minutes=minutes, history=history)
     try:
         if given.against:
-            older = older_build(given.against, given.folder, run.say)
-            run = Run(builds=(run.today, older), kept=given.folder, quick=given.quick)
+            run = replace(run, builds=(run.today, older_build(given.against, given.folder, run.say)))
         for name in names:
             PARTS[name][0](run)
     except (NoBuild, Refused) as error:
@@ -57,6 +64,10 @@ def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"./dev bench {' '.join(names)}", description=about)
     parser.add_argument("--against", metavar="GITREV", help="pair today's code with an older revision, in turns")
     parser.add_argument("--quick", action="store_true", help="smaller and less exact")
+    parser.add_argument("--minutes", type=float, help=f"scale: how long the steady load lasts ({_MINUTES:g})")
+    parser.add_argument(
+        "--history", type=int, action="append", metavar="EVENTS", help="scale: a longer history too, as 10000000"
+    )
     parser.add_argument("--folder", type=Path, default=ROOT / ".bench", help="where older builds are kept (.bench)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write-json", type=Path, metavar="FILE", help="write the JSON to a file too")

@@ -116,7 +116,9 @@ def peer_in_race(
         raise DidNotRun(f"{peer.name}: {reset.stderr[-600:]}")
     stamps.touch()
     with said.open("wb") as output:
-        worker = subprocess.Popen([*program, "worker", str(stamps)], env=environment, stdout=output, stderr=output)
+        worker = subprocess.Popen(
+            [*program, "worker", str(stamps)], env=environment, stdout=output, stderr=output, start_new_session=True
+        )
     try:
         _await_ready(peer, worker, said)
         yield Runner(
@@ -127,7 +129,7 @@ def peer_in_race(
             folder=folder,
         )
     finally:
-        worker.send_signal(signal.SIGKILL)
+        os.killpg(worker.pid, signal.SIGKILL)  # whatever it started too: one that is left takes the next one's jobs
         worker.wait()
 
 

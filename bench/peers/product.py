@@ -29,9 +29,19 @@ _POLICY = {
 
 @contextmanager
 def product_in_race(
-    build: Build, store: str, folder: Path, servers: Servers, *, batch: int = 1, job_s: float = JOB_S
+    build: Build,
+    store: str,
+    folder: Path,
+    servers: Servers,
+    *,
+    batch: int = 1,
+    job_s: float = JOB_S,
+    processes: tuple[int, int] = (1, 1),
 ) -> Iterator[tuple[Product, Runner]]:
-    """Yield a whole running product and how to race it: 64 connections, ``batch`` writes a request."""
+    """Yield a whole running product and how to race it: 64 connections, ``batch`` writes a request.
+
+    ``processes``: how many workers and how many APIs, where they are not one; the connections go to all APIs in turn.
+    """
     stamps = folder / "stamps.log"
     stamps.touch()
     settings = {**_POLICY, **installed(folder / "plug-in", stamps=stamps, job_s=job_s)}
@@ -45,15 +55,20 @@ def product_in_race(
         if store == SQLITE:
             up(product)
         else:
-            product.run("worker", "worker").await_output(_WORKER_STARTED)
+            workers, apis = processes
+            started = [product.run(f"worker-{number}", "worker") for number in range(workers)]
+            for worker in started:
+                worker.await_output(_WORKER_STARTED)
             product.run("beat", "beat")
-            product.serve("api", "api")
+            for number in range(apis):
+                product.serve(f"api-{number}", "api")
         yield product, _runner(product, folder, stamps, batch)
 
 
 def _runner(product: Product, folder: Path, stamps: Path, batch: int) -> Runner:
     def client(plan: Path, log: Path) -> list[str]:
-        return [sys.executable, "-m", "bench.planned_client", product.url, str(plan), str(log), "64", str(batch)]
+        urls = ",".join(product.urls)
+        return [sys.executable, "-m", "bench.planned_client", urls, str(plan), str(log), "64", str(batch)]
 
     return Runner(
         client=client, environment={"PYTHONPATH": str(ROOT)}, stamps=stamps, watched=product.pids, folder=folder

@@ -62,16 +62,17 @@ class Lifecycle:
         """``at_once`` must not block: it runs in the signal handler of the second signal."""
         self._at_once = at_once
         self._stop = threading.Event()
+        self._signalled = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
 
     @property
     def stopping(self) -> bool:
         """True after the first signal."""
-        return self._stop.is_set()
+        return self._signalled or self._stop.is_set()
 
     def stop(self) -> None:
-        """Stop as after a first signal. May be called from any thread."""
+        """Stop as after a first signal. May be called from any thread, but not from a signal handler."""
         self._stop.set()
 
     def run(self, parts: dict[str, Part], stop: Callable[[float], None]) -> int:
@@ -81,7 +82,7 @@ class Lifecycle:
         """
         _leave_alone_what_lasts()
         dead: list[str] = []
-        while not self._stop.wait(_LOOK_EVERY_S) and not dead:
+        while not self._signalled and not self._stop.wait(_LOOK_EVERY_S) and not dead:
             dead = [name for name, part in parts.items() if not part.alive]
         if dead:
             _log.error("process.part_ended", parts=dead)
@@ -95,9 +96,13 @@ class Lifecycle:
         return 1 if dead else 0
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._stop.is_set():
+        """Note it, and take no lock: the main thread, which this interrupts, may hold that of the event it waits for.
+
+        A process that was signalled in such a moment heard no signal any more.
+        """
+        if self.stopping:
             self._end_at_once()
-        self._stop.set()
+        self._signalled = True
 
     def _end_at_once(self) -> None:
         self._at_once()

@@ -13,6 +13,7 @@ import pytest
 from bench import audit
 from bench.__main__ import main
 from bench.log_files import Wanted, generate, sqlite_file
+from bench.page import page
 from bench.ratios import Bar, Ratio, table
 from orchestrator.audit.verify.lines import read_lines
 from orchestrator.audit.verify.run import Verification
@@ -84,11 +85,12 @@ def test_generator_is_deterministic(folder: Path, tmp_path: Path) -> None:
     assert digest(of(folder)) == digest(again)
 
 
-def test_everything_is_measured(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_everything_is_measured(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     of(folder)
     options = ["--database", "sqlite", "--events", str(EVENTS), "--folder", str(folder), "--rounds", "1"]
+    figures = tmp_path / "audit.json"
 
-    assert main(["audit", *options, "--passes", "1", "--json"]) == 0
+    assert main(["audit", *options, "--passes", "1", "--json", "--write-json", str(figures)]) == 0
 
     measured = json.loads(capsys.readouterr().out)
     found = {item["what"]: item for item in measured["ratios"]}
@@ -100,6 +102,9 @@ def test_everything_is_measured(folder: Path, capsys: pytest.CaptureFixture[str]
         "verify a file",
     } <= found.keys()
     assert all(item["ours_s"] > 0 and item["other_s"] > 0 for item in found.values())
+    written = {item["what"]: item["ratio"] for item in json.loads(figures.read_text())["figures"]}
+    assert written == {name: pytest.approx(item["ratio"], abs=0.001) for name, item in found.items()}
+    assert "a log of 4,000 events" in page({"audit": json.loads(figures.read_text())})
 
 
 def test_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,18 +6,14 @@ a tick and a second), or ratios to the same product at rest; they are wide, as t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from statistics import median
 
 import pytest
 
-from orchestrator.audit.verify.lines import Line, parse_line
-from orchestrator.audit.verify.run import Verification
-from orchestrator.domain.canonical_line import canonical_line
-from orchestrator.ports.store import EventFilter
 from tests.load.conftest import Ran
-from tests.system.deployment import TICK_S, Deployment, Production
+from tests.load.judged import check_promises
+from tests.system.deployment import TICK_S, Production
 
 pytestmark = pytest.mark.xdist_group("load")
 
@@ -52,20 +48,6 @@ def test_at_rest_it_costs_next_to_nothing_again(ran: Ran) -> None:
 
 
 def test_its_log_keeps_every_promise(ran: Ran) -> None:
-    verification = Verification(tick_us=int(TICK_S * 1_000_000), slots=4)
-    verification.read(_lines(ran.deployment))
-    verification.finish()
-    report = verification.report("the log")
-    assert report.violations == ()
+    sums = check_promises(ran.deployment)
     assert ran.busy.answered is not None
-    assert report.sums.accepted >= ran.busy.answered.writes
-
-
-def _lines(deployment: Deployment) -> Iterator[Line]:
-    after = 0
-    with deployment.store.read() as reader:
-        while page := reader.stored_events(EventFilter(after=after, limit=5_000)):
-            for event in page:
-                line = canonical_line(event)
-                yield line, parse_line(line, f"position {event.position}")
-            after = page[-1].position
+    assert sums.accepted >= ran.busy.answered.writes
