@@ -28,49 +28,82 @@ _ANSWERS_KEPT = timedelta(days=7)
 _ABSENCES_EVERY = 10
 """Where restarts wait and none may start, a tick asks so seldom who is there: nobody could take them anyway."""
 
-_SHARE_OF_TICK = 0.9
-"""A tick sleeps inside its interval until the next due instant, and ends before the next tick comes."""
+_GOES_ON = 1.25
+"""How many ticks long the last tick to come is good for. Longer than one, so that there is no gap in which nobody looks
+before the next comes, late by what the broker and a busy machine take; not by much, as two workers that are sent ticks
+in turn both look meanwhile.
+"""
 
 
 class Ticker:
-    """Carries out ticks. One at a time in a process: a second one finds the first at work and returns."""
+    """Carries out ticks. One at a time in a process: the next one relieves it, and it goes on until then, or a bound."""
 
     def __init__(self, store: CoreStore, doorbell: Doorbell, ids: Ids, drainer: Drainer, *, tick_s: float) -> None:
         self._store, self._doorbell, self._ids, self._drainer = store, doorbell, ids, drainer
         self._tick_s = tick_s
         self._ticks = 0
         self._lost = Lost()
-        self._at_work = threading.Lock()
-        self._stopping = threading.Event()
+        self._changed = threading.Condition()
+        self._at_work: object | None = None
+        """The tick that is at work."""
+        self._stopping = False
+        self._came = 0
+        self._until_s = 0.0
 
     def tick(self) -> None:
-        """Look, and look again at each instant inside the interval at which something comes due; then drain.
+        """Look, and look again at each instant at which something comes due, until the next tick comes.
 
-        A tick is a bell too. Measured with two workers on Redis: it serves them in turn, so that the one with
-        a free slot was sent every tick and the full one every bell, and nothing started for 15 s.
+        Where one is at work already, that one looks at once and goes on in this one's stead.
         """
-        if not self._at_work.acquire(blocking=False):
-            return
-        rung = 0
-        try:
-            looks = self._tick(time.monotonic() + self._tick_s * _SHARE_OF_TICK)
-            rung = sum(looked.rung for looked in looks)
-            self._note_absences(looks)
-        except Unavailable as error:
-            _log.warning("tick.skipped", error=str(error))
-        finally:
-            self._at_work.release()
-        if rung:
-            self._drainer.drain()
+        own = object()
+        if self._takes_over(own):
+            try:
+                self._look_in_turn()
+            except Unavailable as error:
+                _log.warning("tick.skipped", error=str(error))
+            finally:
+                with self._changed:
+                    self._at_work = None if self._at_work is own else self._at_work
 
-    def _tick(self, until_s: float) -> list[Looked]:
+    def _takes_over(self, own: object) -> bool:
+        """Return whether nobody is at work, and this tick is from now on; else have whoever is go on."""
+        with self._changed:
+            self._came += 1
+            self._until_s = time.monotonic() + self._tick_s * _GOES_ON
+            self._at_work = self._at_work or own
+            self._changed.notify_all()
+            return self._at_work is own
+
+    def _look_in_turn(self) -> None:
+        """Look again and again. A look is a bell too, for the slots of this process.
+
+        Measured with two workers on Redis: it serves them in turn, so that the one with a free slot was sent every tick
+        and the full one every bell, and nothing started for 15 s.
+        """
         looks: list[Looked] = []
-        while not self._stopping.is_set():
+        came, goes_on = self._came, True
+        while goes_on and not self._stopping:
             looks.append(self._look())
-            wait_s = _until(looks[-1])
-            if wait_s is None or time.monotonic() + wait_s > until_s or self._stopping.wait(wait_s):
-                break
-        return looks
+            self._drainer.take_up(looks[-1].rung)
+            goes_on = self._sleep(_until(looks[-1]), came)
+            if not goes_on or self._came != came:
+                came = self._came
+                self._note_absences(looks)
+                looks = []
+
+    def _sleep(self, wait_s: float | None, came: int) -> bool:
+        """Wait for so long, or for the next tick; return False, being relieved, where this one is not good for that.
+
+        A tick that comes is looked for at once: what is new since then may be due before what is slept for.
+        """
+        with self._changed:
+            ends_s = None if wait_s is None else time.monotonic() + wait_s
+            if self._came == came and ends_s is not None and ends_s <= self._until_s:
+                self._changed.wait_for(lambda: self._came != came or self._stopping, timeout=wait_s)
+            elif self._came == came:
+                self._at_work = None  # under the same lock as the look: a tick that comes from now on begins anew
+                return False
+            return True
 
     def _look(self) -> Looked:
         drainer = self._drainer
@@ -81,6 +114,7 @@ class Ticker:
             free_slots=lambda: drainer.slots.free,
             running_most=drainer.running_most,
             lost=self._lost,
+            own_slots=drainer,
         )
 
     def _note_absences(self, looks: Sequence[Looked]) -> None:
@@ -103,7 +137,9 @@ class Ticker:
 
     def stop(self) -> None:
         """End a tick that sleeps."""
-        self._stopping.set()
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
 
 
 def _until(looked: Looked) -> float | None:

@@ -186,7 +186,7 @@ class Claimer:
             recorded: list[ev.Recorded] = []
             for workspace in workspaces:
                 iteration = search.iterations.get(workspace, 0) + 1
-                claimed[workspace], added = self._start_held(tx, workspace, iteration)
+                claimed[workspace], added = self.start_held(tx, workspace, iteration)
                 recorded += added
             return claimed, recorded
 
@@ -203,7 +203,8 @@ class Claimer:
         announce(recorded)
         return found
 
-    def _start_held(self, tx: Transaction, workspace: str, iteration: int) -> tuple[Claimed, list[ev.Recorded]]:
+    def start_held(self, tx: Transaction, workspace: str, iteration: int) -> tuple[Claimed, list[ev.Recorded]]:
+        """Start a cycle of a workspace that the transaction holds, or say why not."""
         stored = tx.workspace(workspace)
         if stored is None:
             return (Refusal.BUSY, ""), []

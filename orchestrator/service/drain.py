@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -88,10 +89,10 @@ class Drainer:
         self.worker, self._jitter = worker, jitter
         self.running_most = running_most
         self.serving = serving or Serving(executors=frozenset(executors))
-        claimer = Claimer(
+        self._claimer = Claimer(
             store=store, executors=executors, ids=ids, worker=worker, running_most=running_most, serving=self.serving
         )
-        self._claims = SharedClaims(claimer)
+        self._claims = SharedClaims(self._claimer)
         self.slots = Slots(slots)
         self.leases = LeaseBook()
         self._stopping, self._closed = threading.Event(), threading.Event()
@@ -104,20 +105,59 @@ class Drainer:
         Returns how many cycles were started. Which workspace rang does not matter: the database says
         which has waited longest. While the database is away nothing is started; the next bell tries again.
         """
-        if self._stopping.is_set() or not self.slots.take():
-            return 0
-        with self._idle:
-            self._busy += 1
-        try:
-            return self._drain()
-        finally:
-            self.slots.give_back()
-            with self._idle:
-                self._busy -= 1
-                self._idle.notify_all()
+        return self._drain_in_slot() if self.reserve(1) else 0
 
-    def _drain(self) -> int:
+    def reserve(self, most: int) -> int:
+        """Take up to so many free slots without waiting; return how many. None once we stop."""
+        taken = 0
+        with self._idle:
+            while taken < most and not self._stopping.is_set() and self.slots.take():
+                taken += 1
+            self._busy += taken
+        return taken
+
+    def start_held(self, tx: Transaction, workspace: str) -> tuple[Claim | None, list[ev.Recorded]]:
+        """Start a cycle of a workspace that the transaction holds, if it may start here and now."""
+        found, recorded = self._claimer.start_held(tx, workspace, 1)
+        return (found if isinstance(found, Claim) else None), recorded
+
+    def go_on(self, claims: Sequence[Claim], *, reserved: int) -> None:
+        """Carry the claims out in slots that were reserved, each in a thread of its own; give the others back."""
+        for claim in claims:
+            self._begin(claim)
+        self._give_back(reserved - len(claims))
+
+    def take_up(self, most: int) -> None:
+        """Have up to so many free slots drain, each in a thread of its own."""
+        for _ in range(self.reserve(most)):
+            self._begin(None)
+
+    def _begin(self, claim: Claim | None) -> None:
+        try:
+            threading.Thread(target=partial(self._drain_in_slot, claim), name="slot", daemon=True).start()
+        except RuntimeError as error:  # no more threads: the lease of what is claimed runs out, and the slot is free
+            _log.error("slot.not_begun", workspace=claim.state.workspace if claim else None, error=str(error))
+            self._give_back(1)
+
+    def _drain_in_slot(self, claim: Claim | None = None) -> int:
+        try:
+            return self._drain(claim)
+        finally:
+            self._give_back(1)
+
+    def _give_back(self, slots: int) -> None:
+        for _ in range(slots):
+            self.slots.give_back()
+        with self._idle:
+            self._busy -= slots
+            self._idle.notify_all()
+
+    def _drain(self, claim: Claim | None) -> int:
+        """Run ``claim``, if there is one, and then cycle after cycle while one is due."""
         cycles, iteration, last = 0, 0, ""
+        if claim is not None:
+            cycles, iteration, last = 1, claim.started.iteration, claim.state.workspace
+            self._carry_out(claim)
         while not self._stopping.is_set():
             try:
                 claim = self._claims.next(last, iteration)
@@ -128,9 +168,12 @@ class Drainer:
                 break
             iteration, last = claim.started.iteration, claim.state.workspace
             cycles += 1
-            if not claim.started.shadow:
-                self._run(claim)
+            self._carry_out(claim)
         return cycles
+
+    def _carry_out(self, claim: Claim) -> None:
+        if not claim.started.shadow:
+            self._run(claim)
 
     def stop(self, *, grace_s: float) -> None:
         """Claim nothing more, give running cycles ``grace_s``, then cancel them and wait for their end.

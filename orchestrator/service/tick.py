@@ -23,8 +23,10 @@ from orchestrator.ports.unit import DECIDES, Unit
 from orchestrator.ports.workspaces import Lease, Outlook
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
+from orchestrator.service.claim import Claim
 from orchestrator.service.passed_over import Lost
 from orchestrator.service.recompute import recompute, save_if_moved
+from orchestrator.service.start_at_once import OwnSlots, StartAtOnce
 
 _log = structlog.get_logger("orchestrator")
 
@@ -81,26 +83,30 @@ def look(
     free_slots: Callable[[], int],
     running_most: int | None = None,
     lost: Lost | None = None,
+    own_slots: OwnSlots | None = None,
 ) -> Looked:
     """Look once. Two looks at a time are harmless: a row that one holds, the other passes over at first.
 
     Costs one statement where nothing is due, and a second one every few seconds: the tick's mark. ``running_most``
     bounds the cycles of all workers together: nobody is rung for what has no room. ``lost`` is what earlier looks of
-    this process lost their time on. Raises ``StorageUnavailable``; the next tick finds everything again.
+    this process lost their time on. ``own_slots`` start what is folded in the same commit, as far as they are free.
+    Raises ``StorageUnavailable``; the next tick finds everything again.
     """
     lost = lost or Lost()
     bells = _Bells(doorbell, most=max(2, 2 * free_slots()), running_most=running_most)
     seen: dict[str, Seen] = {}
+    at_once = StartAtOnce(own_slots)
     more = True
     while True:
         resting = lost.slow.resting()
         outlook = _look_out(store, bells, seen, resting)
+        at_once.is_behind = at_once.is_behind or bool(outlook.ready)
         found = [name for name in outlook.due if name not in seen and name not in resting][:PAGE]
         if not (found and more):
             break
         more = len(found) == PAGE
         for start in range(0, len(found), _TOGETHER):
-            seen |= _look_at_some(store, ids, found[start : start + _TOGETHER], lost)
+            seen |= _look_at_some(store, ids, found[start : start + _TOGETHER], lost, at_once)
     if _wait_for_busy(store, ids, seen, lost):
         outlook = _look_out(store, bells, seen, resting)
     if outlook.last_tick_at is None or outlook.now - outlook.last_tick_at >= _MARKED_EVERY:
@@ -136,14 +142,25 @@ def _follow_policies(store: CoreStore) -> bool:
         return False
 
 
-def look_at(store: CoreStore, ids: Ids, workspaces: Sequence[str], *, skip_locked: bool = True) -> dict[str, Seen]:
+def look_at(
+    store: CoreStore,
+    ids: Ids,
+    workspaces: Sequence[str],
+    *,
+    skip_locked: bool = True,
+    at_once: StartAtOnce | None = None,
+) -> dict[str, Seen]:
     """Look at some workspaces in one transaction; return what each look came to.
 
-    Without ``skip_locked`` rows that another transaction holds are waited for. Raises ``StorageUnavailable``.
+    Without ``skip_locked`` rows that another transaction holds are waited for. What is folded is started ``at_once``
+    as far as may be. Raises ``StorageUnavailable``; what may have been started then is rescued.
     """
+    at_once = at_once or StartAtOnce(None)
+    reserved = at_once.reserve(len(workspaces))
+    claims: list[Claim] = []
 
-    def step(tx: Transaction) -> tuple[dict[str, Seen], list[Recorded]]:
-        return _look_at_held(tx, ids, workspaces)
+    def step(tx: Transaction) -> _Held:
+        return _look_at_held(tx, ids, workspaces, at_once, reserved)
 
     unit = Unit(
         name="look",
@@ -152,28 +169,45 @@ def look_at(store: CoreStore, ids: Ids, workspaces: Sequence[str], *, skip_locke
         asked=DECIDES,
         passes_over=skip_locked,
         hurried=True,
-        weight=len(workspaces),
+        weight=len(workspaces) + reserved,
     )
-    seen, recorded = store.commit(unit)
-    announce(recorded)
-    return seen
+    try:
+        held = store.commit(unit)
+        claims = held.claims
+    finally:
+        at_once.go_on(claims, reserved=reserved)
+    at_once.is_behind = at_once.is_behind or len(claims) < list(held.seen.values()).count(Seen.CHANGED)
+    announce(held.recorded)
+    return held.seen
 
 
-def _look_at_held(tx: Transaction, ids: Ids, workspaces: Sequence[str]) -> tuple[dict[str, Seen], list[Recorded]]:
-    seen: dict[str, Seen] = {}
-    recorded: list[Recorded] = []
+@dataclass
+class _Held:
+    """What a look at some workspaces in one transaction came to."""
+
+    seen: dict[str, Seen] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+    recorded: list[Recorded] = field(default_factory=list)
+
+
+def _look_at_held(tx: Transaction, ids: Ids, workspaces: Sequence[str], at_once: StartAtOnce, reserved: int) -> _Held:
+    held = _Held()
     policies, leases = tx.policies(), tx.leases(workspaces)
     for workspace in workspaces:
         stored = tx.workspace(workspace)
         if stored is None:
-            seen[workspace] = Seen.BUSY
+            held.seen[workspace] = Seen.BUSY
             continue
         _, folded = fold_if_due(tx, stored.state, ids, policies, lease=leases.get(workspace))
+        held.recorded += folded
+        held.seen[workspace] = Seen.CHANGED if folded else Seen.NOTHING
         if not folded:  # due by a policy of before, say: left as it is, every look would come to it again
             save_if_moved(tx, stored, policies)
-        seen[workspace] = Seen.CHANGED if folded else Seen.NOTHING
-        recorded += folded
-    return seen, recorded
+        elif len(held.claims) < reserved:
+            claim, started = at_once.start_held(tx, workspace)
+            held.claims += [claim] if claim is not None else []
+            held.recorded += started
+    return held
 
 
 def fold_if_due(
@@ -195,13 +229,17 @@ def _may_fold(state: WorkspaceState, policies: Policies, now: datetime, lease_un
     return found is not None and found.at <= now
 
 
-def _look_at_some(store: CoreStore, ids: Ids, workspaces: Sequence[str], lost: Lost) -> dict[str, Seen]:
+def _look_at_some(
+    store: CoreStore, ids: Ids, workspaces: Sequence[str], lost: Lost, at_once: StartAtOnce
+) -> dict[str, Seen]:
     """Look at some together; if that fails, at each alone, so that one defect or slow window stops nobody else.
+
+    Alone nothing is started at once: what could not be started would never be folded either.
 
     A database that is away is not tried again. One that lets ``_SLOW_IN_A_ROW`` of them wait is in trouble itself.
     """
     try:
-        return look_at(store, ids, workspaces)
+        return look_at(store, ids, workspaces, at_once=at_once)
     except TimedOut as error:
         _log.warning("tick.split", workspaces=len(workspaces), error=str(error))
     except Unavailable:

@@ -12,6 +12,7 @@ from tests.simulation import mutants_of_commits as commits
 from tests.simulation import mutants_of_decisions as decisions
 from tests.simulation import mutants_of_numbers as numbers
 from tests.simulation import mutants_of_service as service
+from tests.simulation import mutants_of_starts as starts
 from tests.simulation.planting import Plant
 
 
@@ -223,6 +224,15 @@ MUTANTS: dict[str, Mutant] = {
     "stale-states": Mutant(plant=commits.stale_states, breaks="a step sees the state from before the steps before it"),
     "split-commits-twice": Mutant(
         plant=commits.split_commits_twice, breaks="where a refused group is split, a unit is committed twice"
+    ),
+    "looked-claims-dropped": Mutant(
+        plant=starts.looked_claims_dropped, breaks="what a look has started is carried out by nobody"
+    ),
+    "reserved-slots-kept": Mutant(
+        plant=starts.reserved_slots_kept, breaks="slots that a look reserved and did not need stay taken"
+    ),
+    "started-beyond-bounds": Mutant(
+        plant=starts.started_beyond_bounds, breaks="a look starts more cycles than may run at once"
     ),
     "no-check-before-act": Mutant(
         plant=service.no_check_before_act,

@@ -83,7 +83,9 @@ class Worker:
     @property
     def idle(self) -> bool:
         """True while it lives, and no thread of it has anything to do."""
-        return not self.process.dead and self._busy == 0
+        if self.process.dead or self._busy:
+            return False
+        return self._drainer is None or self._drainer.slots.free == self._wiring.slots
 
     def _carry_out(self, work: Callable[[], object]) -> None:
         try:
