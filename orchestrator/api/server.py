@@ -7,6 +7,7 @@ import errno
 import resource
 import socket
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
@@ -15,6 +16,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from orchestrator.api.app import stop_waiting
+from orchestrator.api.protocol.leaving import tell_finished
 
 _STOP_WITHIN_S = 2
 _KEEP_ALIVE_S = 15
@@ -53,14 +55,15 @@ class BoundedConnection(HttpToolsProtocol):
         super().connection_made(transport)
         most = connections_most()
         if len(self.connections) > most:
-            idle = [each for each in self.connections if isinstance(each, BoundedConnection) and each.is_idle]
+            idle = [each for each in bounded(self.connections) if each.is_idle]
             for each in sorted(idle, key=_used_and_old)[: 1 + most // 16]:
                 each.transport.close()
 
     @property
     def is_idle(self) -> bool:
         """True while no request is answered."""
-        return self.cycle is None or self.cycle.response_complete
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
 
     def look(self) -> None:
         """End the connection if it has brought no request for so many looks."""
@@ -75,6 +78,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self.is_idle or self.cycle.more_body:
             return False
         self.cycle.keep_alive = False
+        tell_finished(self.cycle.scope["state"])
         self.cycle.message_event.set()
         return True
 
@@ -96,6 +100,11 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_body(body)
 
 
+def bounded(connections: Iterable[object]) -> list[BoundedConnection]:
+    """Return the connections as what they all are."""
+    return [each for each in connections if isinstance(each, BoundedConnection)]
+
+
 def _used_and_old(connection: BoundedConnection) -> tuple[bool, float]:
     return connection.cycle is not None, connection._made_s
 
@@ -106,7 +115,7 @@ def connections_most() -> int:
     return max(16, soft - _FILES_FOR_ELSE) if soft != resource.RLIM_INFINITY else 1_000_000
 
 
-class _Loud:
+class OutOfFiles:
     """Says what asyncio would say of each connection that found no descriptor, once a minute."""
 
     def __init__(self) -> None:
@@ -133,15 +142,14 @@ class ApiServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
-        asyncio.get_running_loop().set_exception_handler(_Loud())
+        asyncio.get_running_loop().set_exception_handler(OutOfFiles())
         await super().startup(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Look at the connections from time to time."""
         if counter % _LOOK_EVERY_TICKS == 0:
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, BoundedConnection):
-                    connection.look()
+            for connection in bounded(self.server_state.connections):
+                connection.look()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

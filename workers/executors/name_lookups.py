@@ -16,7 +16,8 @@ _Asked = tuple[Any, ...]
 _Found = list[tuple[Any, ...]]
 
 _lock = threading.Lock()
-_under_way: dict[_Asked, Future[_Found]] = {}
+under_way: dict[_Asked, Future[_Found]] = {}
+"""The look-ups that have not been answered yet."""
 
 
 class LookingLoop(asyncio.SelectorEventLoop):
@@ -39,9 +40,9 @@ class LookingLoop(asyncio.SelectorEventLoop):
 def _look_up(asked: _Asked) -> Future[_Found]:
     """Return the look-up of this that is under way, or begin one. One that hangs costs one thread, however many ask."""
     with _lock:
-        found = _under_way.get(asked)
+        found = under_way.get(asked)
         if found is None:
-            found = _under_way[asked] = Future()
+            found = under_way[asked] = Future()
             found.set_running_or_notify_cancel()  # nobody who gives up cancels it for the others
             threading.Thread(target=_ask, args=(asked, found), name="name-lookup", daemon=True).start()
     return found
@@ -55,7 +56,7 @@ def _ask(asked: _Asked, answer: Future[_Found]) -> None:
     else:
         outcome = None
     with _lock:
-        del _under_way[asked]
+        del under_way[asked]
     if outcome is not None:
         answer.set_exception(outcome)
     else:

@@ -1,24 +1,30 @@
-"""A client that has finished sending may still read: what does not end by itself ends then, all else is answered."""
+"""A client that has finished sending may still read: what does not end by itself ends then, all else is answered.
+
+Most such clients are gone, and only writing to them would show it.
+"""
 
 from __future__ import annotations
 
-from starlette.types import Message, Receive
+from collections.abc import Callable
+from typing import Any
+
+from starlette.types import Message, Receive, Scope
+
+_FINISHED = "has_finished_sending"
 
 
-def ends_with_sender(receive: Receive) -> Receive:
-    """Return ``receive`` of a request without a body, for an answer that waits for what may never come.
+def tell_finished(state: dict[str, Any]) -> None:
+    """Note in a request's state that its client has finished sending; the server lets its ``receive`` return then."""
+    state[_FINISHED] = True
 
-    The server tells the end of what a client sends as one more, empty, piece of the body. Most such clients are gone,
-    and only writing to them would show it.
-    """
-    has_come = False
+
+def watched(scope: Scope, receive: Receive, end: Callable[[], None]) -> Receive:
+    """Return ``receive``, which calls ``end`` as soon as it finds that the client has finished sending."""
 
     async def received() -> Message:
-        nonlocal has_come
         message = await receive()
-        if has_come or message["type"] != "http.request":
-            return {"type": "http.disconnect"}
-        has_come = not message.get("more_body", False)
+        if scope["state"].get(_FINISHED):
+            end()
         return message
 
     return received

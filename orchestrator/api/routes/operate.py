@@ -29,7 +29,7 @@ from orchestrator.domain.policy import DEFAULT_FLEET, check_lease, parse_policy
 from orchestrator.domain.state import SUPERVISED, Registration
 from orchestrator.errors import InvalidInput, InvalidTarget, NotFound, UnknownExecutor
 from orchestrator.history.views import workspace_view
-from orchestrator.ports.executor import names_code
+from orchestrator.ports.executor import Executor, names_code
 from orchestrator.ports.store import EventFilter
 from orchestrator.service.access import Principal, Scope, require
 
@@ -120,8 +120,8 @@ def registration_of(services: Services, workspace: str, body: WorkspaceBody, cal
         )
     given = dict(body.target)
     named_pool = given.pop("pool", None)
-    if names_code(executor, given):
-        require(caller, Scope.REGISTER_CODE, f"a target of executor {executor.name} names what is run, read or called")
+    if names_code(executor, {}):  # whatever the target is: nobody else learns even whether there is such a program
+        _require_code(caller, executor)
     pool = _pool_of(services, workspace, body.executor, named_pool)
     try:
         target = executor.normalise(given)
@@ -130,6 +130,8 @@ def registration_of(services: Services, workspace: str, body: WorkspaceBody, cal
         raise InvalidTarget(str(error), field=f"target.{error.field}" if error.field else "target") from error
     except TypeError as error:
         raise InvalidTarget(f"target: {error}", field="target") from error
+    if names_code(executor, target):
+        _require_code(caller, executor)
     policy = parse_policy(body.policy)
     check_lease(policy.lease_ms, tick_ms=services.settings.tick_ms)
     return Registration(
@@ -139,6 +141,10 @@ def registration_of(services: Services, workspace: str, body: WorkspaceBody, cal
         target=target if pool is None else {**target, "pool": pool},
         policy=policy,
     )
+
+
+def _require_code(caller: Principal, executor: Executor) -> None:
+    require(caller, Scope.REGISTER_CODE, f"this target of executor {executor.name} names what is run, read or called")
 
 
 def _pool_of(services: Services, workspace: str, executor: str, given: object) -> str | None:
