@@ -18,6 +18,7 @@ from orchestrator import crash_points
 from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import DEFAULT_POOL, OF_NO_UP
 from orchestrator.errors import InvalidInput, UnknownExecutor
+from orchestrator.owner_key import read_owner_key
 from orchestrator.ports.executor import Executor
 from orchestrator.ports.sealing import Sink
 from orchestrator.ports.store import EventStore
@@ -25,6 +26,7 @@ from orchestrator.sealing.keys import make_key_file, read_keys
 from orchestrator.sealing.seal import Signing
 from orchestrator.sealing.sealer import Sealer
 from orchestrator.sealing.sinks import FolderSink, WebhookSink
+from orchestrator.service.access import Access, Owner, digest_of
 from orchestrator.service.drain import Drainer
 from orchestrator.service.operate import Operator
 from orchestrator.service.record import AutoRegistration
@@ -63,7 +65,7 @@ class Services:
     up_pool: str | None
     """The name under which this process claims, if it does."""
     actor: str
-    """Who acts through an API without keys: ``local:USER``."""
+    """Who acts in what the process does for its own user, as watching a folder: ``local:USER``."""
 
     def check_broker(self) -> None:
         """Raise ``BrokerUnavailable`` unless the broker answers."""
@@ -138,6 +140,19 @@ def _auto_registration(settings: Settings, executors: Mapping[str, Executor], *,
             f"ORCHESTRATOR_AUTO_REGISTER: no executor {name!r}; there are {', '.join(sorted(executors))}, or off"
         )
     return AutoRegistration(executor=name, target=executors[name].normalise({}))
+
+
+def build_access(settings: Settings) -> Access:
+    """Return what admits the API's callers. Raises ``InvalidInput`` where a key is asked for and there is none."""
+    if settings.owner_key is None:
+        if settings.is_closed:
+            raise InvalidInput(
+                "ORCHESTRATOR_LOOPBACK=closed asks everybody for a key, and there is none: make one with "
+                "`orchestrator keys owner FILE` and name it with ORCHESTRATOR_OWNER_KEY=FILE"
+            )
+        return Access(None, closed=False)
+    owner = Owner(digest=digest_of(read_owner_key(settings.owner_key)), name=user_name())
+    return Access(owner, closed=settings.is_closed)
 
 
 def build_drainer(services: Services, *, embedded: bool = False) -> Drainer:

@@ -6,6 +6,7 @@
     +-- InvalidInput                 the caller's words are wrong: 422, exit 2
     |   +-- InvalidTarget            an executor refuses its target
     |   +-- UnknownExecutor          no executor of that name is installed
+    +-- Unauthenticated              it asks for a key, and none or a wrong one came: 401
     +-- NotFound                     the thing that was named does not exist: 404
     +-- Conflict                     the thing is in a state that forbids it: 409
     |   +-- KeyReused                an idempotency key came again with another body
@@ -53,6 +54,10 @@ class InvalidTarget(InvalidInput):
 
 class UnknownExecutor(InvalidInput):
     """No executor of that name is installed in this process."""
+
+
+class Unauthenticated(OrchestratorError):
+    """What was asked for needs a key, and none came, or one that is not valid."""
 
 
 class NotFound(OrchestratorError):

@@ -23,6 +23,7 @@ from orchestrator.errors import InvalidInput
 
 _PREFIX = "ORCHESTRATOR_"
 _POLICY_PREFIX = f"{_PREFIX}POLICY_"
+_HOST = re.compile(r"((\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?|[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*")
 _WHOLE_NUMBERS = frozenset(f"{_POLICY_PREFIX}{name}" for name in ("MAX_COUNT", "MAX_ATTEMPTS", "MAX_CONCURRENT"))
 
 _COMMIT_WAITS_MOST_MS = 100
@@ -57,7 +58,10 @@ class Settings(BaseSettings):
     auto_register: str | None = Field(
         default=None, description="Executor of workspaces met first in a write, or off; embedded: simulated"
     )
-    allow_unauthenticated: bool = Field(default=False, description="Serve beyond loopback without keys")
+    allowed_hosts: str | None = Field(default=None, description="Values of Host, like a,b; none: loopback names")
+    allow_unauthenticated: bool = Field(default=False, description="Answer beyond loopback without keys")
+    loopback: str = Field(default="open", pattern="^(open|closed)$", description="closed: a key for everything")
+    owner_key: Path | None = Field(default=None, description="File of the owner's key; up makes one")
     seal_key: Path | None = Field(default=None, description="File of the keys that sign checkpoints; up makes one")
     origin: str | None = Field(default=None, description="The log's name in its checkpoints; none: that of its key")
     checkpoint_dir: Path | None = Field(default=None, description="Folder that checkpoints are exported to")
@@ -80,7 +84,7 @@ class Settings(BaseSettings):
         toml = [_read_config(settings_cls, Path(config))] if config else []
         return (init_settings, env_settings, *toml)
 
-    @field_validator("data", "seal_key", "checkpoint_dir", "commands_dir")
+    @field_validator("data", "seal_key", "owner_key", "checkpoint_dir", "commands_dir")
     @classmethod
     def _expand_home(cls, value: Path | None) -> Path | None:
         return value if value is None else value.expanduser()
@@ -111,8 +115,19 @@ class Settings(BaseSettings):
     @classmethod
     def _check_names(cls, value: str | None) -> str | None:
         for name in () if value is None else value.split(","):
-            if not re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", name.strip()):
+            if not re.fullmatch(r"(?!-|\.{1,2}$)[A-Za-z0-9._:-]{1,128}", name.strip()):
                 raise ValueError(f"{name!r} is no name; write names with commas between them, like a,b")
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, value: str | None) -> str | None:
+        for host in () if value is None else value.split(","):
+            if not _HOST.fullmatch(host.strip()):
+                raise ValueError(
+                    f"{host.strip()!r} is no host; write names and addresses with commas between them, with a port or "
+                    "without, and *.example.com for every name below: restarts.example.com,10.0.0.5,[::1]:8321"
+                )
         return value
 
     @field_validator("tick", "commit_wait", mode="before")
@@ -145,10 +160,19 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_exposure(self) -> Settings:
-        if not self.bind_is_loopback and not self.allow_unauthenticated:
+        if self.bind_is_loopback:
+            return self
+        if not self.allow_unauthenticated and self.owner_key is None:
             raise ValueError(
                 f"bind {self.bind} is not loopback and there are no keys: anyone who reaches it could restart things; "
-                "bind to 127.0.0.1, or set ORCHESTRATOR_ALLOW_UNAUTHENTICATED=true if something in front checks callers"
+                "bind to 127.0.0.1, or make a key with `orchestrator keys owner FILE` and set "
+                "ORCHESTRATOR_OWNER_KEY=FILE, or set ORCHESTRATOR_ALLOW_UNAUTHENTICATED=true if something in front "
+                "checks callers"
+            )
+        if self.allowed_hosts is None:
+            raise ValueError(
+                f"bind {self.bind} is not loopback: name the hosts under which it is called, so that a web page cannot "
+                "use it under its own name, like ORCHESTRATOR_ALLOWED_HOSTS=restarts.example.com,localhost"
             )
         return self
 
@@ -166,6 +190,16 @@ class Settings(BaseSettings):
     def bind_is_loopback(self) -> bool:
         """True if only this machine can reach the API."""
         return _is_loopback(self.host)
+
+    @property
+    def allowed_host_names(self) -> list[str] | None:
+        """Return the values of ``Host`` that are accepted, in small letters; None: those of loopback."""
+        return None if self.allowed_hosts is None else [host.strip().lower() for host in self.allowed_hosts.split(",")]
+
+    @property
+    def is_closed(self) -> bool:
+        """True if the API answers nobody without a key."""
+        return self.loopback == "closed" or not (self.bind_is_loopback or self.allow_unauthenticated)
 
     @property
     def executor_names(self) -> list[str] | None:

@@ -149,8 +149,19 @@ def test_a_refused_value_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_beyond_loopback_only_when_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidInput, match="ORCHESTRATOR_ALLOW_UNAUTHENTICATED"):
         load_settings(bind="0.0.0.0:8321")
-    monkeypatch.setenv("ORCHESTRATOR_ALLOW_UNAUTHENTICATED", "true")
-    assert load_settings(bind="0.0.0.0:8321").host == "0.0.0.0"  # noqa: S104 (nothing is bound)
+    with pytest.raises(InvalidInput, match="ORCHESTRATOR_ALLOWED_HOSTS"):
+        load_settings(bind="0.0.0.0:8321", allow_unauthenticated=True)
+    monkeypatch.setenv("ORCHESTRATOR_ALLOWED_HOSTS", "Restarts.example.com, *.lan:8321,[::1]")
+    settings = load_settings(bind="0.0.0.0:8321", allow_unauthenticated=True)
+    assert (settings.host, settings.is_closed) == ("0.0.0.0", False)  # noqa: S104 (nothing is bound)
+    assert settings.allowed_host_names == ["restarts.example.com", "*.lan:8321", "[::1]"]
+    assert load_settings(bind="0.0.0.0:8321", owner_key="/k").is_closed
+
+
+@pytest.mark.parametrize("hosts", ["", "a,,b", "http://a", "a/b", "*", "a b", "a:b", "*.*.a"])
+def test_what_is_no_host_is_refused(hosts: str) -> None:
+    with pytest.raises(InvalidInput, match=r"ORCHESTRATOR_ALLOWED_HOSTS: .* is no host"):
+        load_settings(allowed_hosts=hosts)
 
 
 def test_a_file_and_what_wins_over_it(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

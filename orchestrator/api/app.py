@@ -14,8 +14,8 @@ from starlette.types import Receive, Scope, Send
 from orchestrator.api.commits import Commits
 from orchestrator.api.fate_looks import FateLooks
 from orchestrator.api.listener import Archive
-from orchestrator.api.protocol import hosts
 from orchestrator.api.protocol.gate import Gate, need_database
+from orchestrator.api.protocol.hosts import Hosts
 from orchestrator.api.protocol.openapi import install_openapi
 from orchestrator.api.protocol.problems import install_problems
 from orchestrator.api.protocol.request_context import RequestContext
@@ -34,7 +34,8 @@ from orchestrator.api.routes import (
     stream,
 )
 from orchestrator.api.tail import LogTail
-from orchestrator.bootstrap import Services
+from orchestrator.bootstrap import Services, build_access
+from orchestrator.service.access import Access
 
 _DESCRIPTION = "Restarts a workspace once, at the right moment, after a burst of file writes, and says why."
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -45,11 +46,11 @@ index = APIRouter(include_in_schema=False)
 class Api(FastAPI):
     """FastAPI, except that a write goes straight to its way in."""
 
-    def __init__(self, *, only_loopback: bool, **about: Any) -> None:
+    def __init__(self, *, hosts: Hosts, access: Access, **about: Any) -> None:
         """Wire both ways of a request; ``about`` is FastAPI's."""
         super().__init__(**about)
-        self.add_middleware(RequestContext, only_loopback=only_loopback)
-        self._ways_in = RequestContext(ingest.serve, only_loopback=only_loopback)
+        self.add_middleware(RequestContext, hosts=hosts, access=access)
+        self._ways_in = RequestContext(ingest.serve, hosts=hosts, access=access)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -64,9 +65,13 @@ class Api(FastAPI):
 
 
 def create_app(services: Services) -> Api:
-    """Return the API over a wired process. It does not own the services: whoever opened them closes them."""
+    """Return the API over a wired process. It does not own the services: whoever opened them closes them.
+
+    Raises ``InvalidInput`` for an owner's key that is missing or cannot be used.
+    """
     app = Api(
-        only_loopback=hosts.is_checked(services.settings),
+        hosts=Hosts(services.settings.allowed_host_names),
+        access=build_access(services.settings),
         title="restart-orchestrator",
         version=version("restart-orchestrator"),
         description=_DESCRIPTION,

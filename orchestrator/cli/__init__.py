@@ -66,7 +66,7 @@ export.app.command("failures")(reports.failures_command)
 app.add_typer(policy.app, name="policy", help="Show, change or check the numbers that decide when.")
 export.app.command("checkpoint")(proofs.checkpoint_command)
 export.app.command("evidence")(proofs.evidence_command)
-app.add_typer(keys.app, name="keys", help="The keys that sign the log's checkpoints.")
+app.add_typer(keys.app, name="keys", help="The owner's key, and the keys that sign the log's checkpoints.")
 export.app.command("verify")(verify.verify_command)
 app.add_typer(export.app, name="audit", help="What an auditor takes away.")
 
@@ -99,7 +99,7 @@ def start_audit(context: typer.Context) -> None:
 @keys.app.callback(invoke_without_command=True)
 @keys.seal_app.callback(invoke_without_command=True)
 def start_keys(context: typer.Context) -> None:
-    """The keys that sign the log's checkpoints."""
+    """The owner's key, and the keys that sign the log's checkpoints."""
     _help_without_command(context)
 
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx2
 import uuid_utils
 
+from orchestrator.cli.key_at_hand import key_for
 from orchestrator.errors import InvalidInput, NotFound, OrchestratorError, PreconditionFailed, Unavailable
 
 _TIMEOUT_S = 30.0
@@ -38,15 +39,16 @@ class Client:
     """Calls one server. Every method raises ``OrchestratorError`` with the sentence the server gave."""
 
     def __init__(self, url: str, *, retries: int = len(_PAUSES_S)) -> None:
-        """Raise ``InvalidInput`` for what is no URL of a server; nothing is connected yet."""
+        """Raise ``InvalidInput`` for what is no URL of a server, and a key that cannot be used; nothing is sent yet."""
         self._url = url.rstrip("/")
         self._pauses_s = _PAUSES_S[:retries]
         parsed = _parsed(url)
         timeout = httpx2.Timeout(_TIMEOUT_S, connect=_CONNECT_S)
         # The default loads all certificates of the system, which takes 60 ms (measured) and is of no use without TLS.
         verify: bool | ssl.SSLContext = True if parsed.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        accept = {"Accept": "application/json"}
-        self._http = httpx2.Client(base_url=parsed, timeout=timeout, headers=accept, verify=verify)
+        key = key_for(parsed.host, parsed.port)
+        headers = {"Accept": "application/json", **({} if key is None else {"Authorization": f"Bearer {key}"})}
+        self._http = httpx2.Client(base_url=parsed, timeout=timeout, headers=headers, verify=verify)
 
     def __enter__(self) -> Self:
         return self
@@ -99,7 +101,9 @@ class Client:
 
 
 def segment(name: str) -> str:
-    """Return a name as one segment of a path."""
+    """Return a name as one segment of a path. Raises ``InvalidInput`` for one that every client folds away."""
+    if name in ("", ".", ".."):
+        raise InvalidInput(f"{name!r} is no id; `orchestrator workspaces` lists those that there are")
     return quote(name, safe="")
 
 

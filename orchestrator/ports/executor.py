@@ -52,7 +52,7 @@ class Executor(Protocol):
     """How one kind of workspace is restarted (DESIGN section 6).
 
     Methods block and may be called from several threads for different workspaces,
-    never at once for the same one.
+    never at once for the same one. One may have ``harmless_fields``: see ``names_code``.
     """
 
     name: str
@@ -82,3 +82,12 @@ class Executor(Protocol):
     def probe(self, order: Order, receipt: Receipt) -> Readiness:
         """Look once, quickly (a few seconds at most), whether the workspace is ready."""
         ...
+
+
+def names_code(executor: Executor, target: Mapping[str, Any]) -> bool:
+    """Return whether registering a target lets its caller choose a program, a path or an address.
+
+    It does, unless the executor has ``harmless_fields``, a frozenset, and the target has no others.
+    """
+    harmless: frozenset[str] | None = getattr(executor, "harmless_fields", None)
+    return harmless is None or not target.keys() <= harmless

@@ -317,8 +317,22 @@ def test_web_page_of_another_name_is_refused(sqlite_url: str) -> None:
             assert api.http.get("/v1/workspaces", headers={"Host": host}).status_code == 421
         for host in ("localhost", "localhost:1", "127.0.0.1", "127.1.2.3:80", "[::1]:8321"):
             assert api.http.get("/v1/workspaces", headers={"Host": host}).status_code == 200
-    with served(sqlite_url, allow_unauthenticated=True) as api:
-        assert api.http.get("/v1/workspaces", headers={"Host": "restarts.example"}).status_code == 200
+        for probe in ("/livez", "/readyz"):
+            assert api.http.get(probe, headers={"Host": "evil.example"}).status_code in (200, 503)
+    with served(sqlite_url, allow_unauthenticated=True, allowed_hosts="restarts.example,*.lan:80,[::1]") as api:
+        for host in ("restarts.example", "Restarts.Example:1", "a.lan:80", "[::1]:8321"):
+            assert api.http.get("/v1/workspaces", headers={"Host": host}).status_code == 200
+        for host in (
+            "localhost",
+            "a.restarts.example",
+            "lan:80",
+            ".lan:80",
+            "a.lan",
+            "a.lan:81",
+            "x@a.lan:80",
+            "a.lan:80/",
+        ):
+            assert api.http.get("/v1/workspaces", headers={"Host": host}).status_code == 421
 
 
 def test_caller_that_hangs_up_amid_its_body_stores_nothing(api: Api) -> None:

@@ -15,9 +15,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from orchestrator.cli import key_at_hand
+from orchestrator.cli.key_at_hand import key_for
 from tests.cli.conftest import Run
 from tests.servers.process import free_port
 from tests.system.fork_server import ForkServer
@@ -58,7 +61,9 @@ def running(data: Path, forks: ForkServer, port: int = 0) -> Iterator[Server]:
 
 
 def act(run: Run, server: Server, *arguments: str) -> Any:
-    ran = run(*arguments, "--url", server.url, "--json")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("ORCHESTRATOR_DATA", str(server.data))  # where it finds the key of that `up`
+        ran = run(*arguments, "--url", server.url, "--json")
     assert (ran.code, ran.err) == (0, "")
     return json.loads(ran.out)
 
@@ -94,7 +99,41 @@ def test_restart_is_carried_out_and_explained(run: Run, server: Server) -> None:
     )
 
     explanation = read(run, server, "why", fate["restart"])["explanation"]
-    assert re.fullmatch(r"Restarted because local:\S+ asked: because I say so\.", explanation)
+    assert re.fullmatch(r"Restarted because user:\S+ asked: because I say so\.", explanation)
+
+
+def test_what_names_code_is_registered_with_the_key_of_that_up(
+    run: Run, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = ("register", "code", "--executor", "command", "--target", '{"argv": ["true"]}', "--url", server.url)
+    monkeypatch.setenv("ORCHESTRATOR_DATA", str(tmp_path))
+    refused = run(*words)
+    assert (refused.code, "ORCHESTRATOR_OWNER_KEY" in refused.err) == (2, True)
+    assert run(*words[:-1], server.url.replace("127.0.0.1", "localhost")).code == 2
+
+    own = tmp_path / "own.key"
+    assert run("keys", "owner", str(own)).code == 0
+    assert own.read_text().strip() not in run("keys", "owner", str(tmp_path / "json.key"), "--json").out
+    monkeypatch.setenv("ORCHESTRATOR_OWNER_KEY", str(own))
+    assert "is not the one of this API" in run(*words).err
+    monkeypatch.delenv("ORCHESTRATOR_OWNER_KEY")
+    assert act(run, server, *words[:-2])["executor"] == "command"
+
+
+def test_the_key_goes_to_nobody_else(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_DATA", str(server.data))
+    port = urlsplit(server.url).port
+    assert key_for("127.0.0.1", port) == key_for("localhost", port) == (server.data / "owner.key").read_text().strip()
+    assert key_for("10.0.0.5", port) is None
+    assert key_for("127.0.0.1", free_port()) is None
+    monkeypatch.setattr(key_at_hand, "_listeners", lambda port: {4711})  # somebody else has the port by now
+    assert key_for("127.0.0.1", port) is None
+
+
+@pytest.mark.parametrize("name", [".", "..", ""])
+def test_what_an_address_cannot_name_is_refused(run: Run, name: str) -> None:
+    refused = run("hold", name, "--reason", "r")
+    assert (refused.code, "is no id" in refused.err) == (2, True)
 
 
 def test_hold_release_and_cancel(run: Run, server: Server) -> None:

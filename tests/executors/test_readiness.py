@@ -13,6 +13,7 @@ import pytest
 from orchestrator.errors import ExecutionCancelled
 from orchestrator.ports.executor import Order, Readiness
 from tests.executors.world import eventually, in_thread, order_for, processes_of
+from workers.executors import name_lookups
 from workers.executors.bounded_run import RecordedUnder
 from workers.executors.command import CommandExecutor
 from workers.executors.readiness import look, normalise_ready
@@ -147,3 +148,33 @@ def test_command_that_takes_too_long_is_ended() -> None:
     ready = {"type": "command", "argv": ["sh", "-c", "sleep 1000"], "timeout": "100ms"}
     assert seen(ready, order) is Readiness.NOT_YET
     eventually(lambda: processes_of(order.workspace) == [])
+
+
+@pytest.mark.parametrize(
+    "ready", [{"type": "tcp", "host": "slow.example", "port": 1}, {"type": "http", "url": "http://slow.example:1/"}]
+)
+def test_a_resolver_that_does_not_answer_holds_nobody_up(
+    ready: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, asked, real = threading.Event(), list[str](), socket.getaddrinfo
+
+    def slow(host: Any, *rest: Any) -> Any:
+        if host not in ("slow.example", b"slow.example"):
+            return real(host, *rest)
+        asked.append(threading.current_thread().name)
+        answers.wait(20)
+        raise socket.gaierror("it never came")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    started_s = time.monotonic()
+    assert seen({**ready, "timeout": "200ms"}) is Readiness.NOT_YET
+    assert seen({**ready, "timeout": "200ms"}) is Readiness.NOT_YET
+    order = any_order()
+    threading.Timer(0.1, order.stop.set).start()
+    with pytest.raises(ExecutionCancelled):
+        seen({**ready, "timeout": "20s"}, order)
+    assert time.monotonic() - started_s < 10
+    assert len(asked) == 1, "each look began a look-up of its own"
+    answers.set()
+    eventually(lambda: not name_lookups.under_way)
+    assert seen({**ready, "timeout": "2s"}) is Readiness.NOT_YET

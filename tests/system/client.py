@@ -17,8 +17,8 @@ _TIMEOUT_S = 15.0
 class Client:
     """Talks to the API at ``url``. Safe for use by several threads. Any answer but the expected one fails the test."""
 
-    def __init__(self, url: str) -> None:
-        self.http = httpx2.Client(base_url=url, timeout=_TIMEOUT_S)
+    def __init__(self, url: str, key: str) -> None:
+        self.http = httpx2.Client(base_url=url, timeout=_TIMEOUT_S, headers={"Authorization": f"Bearer {key}"})
 
     def close(self) -> None:
         self.http.close()

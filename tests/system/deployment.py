@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from orchestrator.domain.events import CycleStarted
 from orchestrator.domain.state import WorkspaceState
+from orchestrator.owner_key import make_owner_key, read_owner_key
 from orchestrator.ports.store import EventFilter, EventStore
 from orchestrator.ports.workspaces import WorkspaceFilter
 from orchestrator.sealing.keys import make_key_file
@@ -74,7 +75,12 @@ class Deployment(ABC):
     def _serve(self, url: str) -> None:
         if self.url:
             self.client.close()
-        self.url, self.client = url, Client(url)
+        self.url, self.client = url, Client(url, read_owner_key(self.owner_key))
+
+    @property
+    @abstractmethod
+    def owner_key(self) -> Path:
+        """Return the file of the owner's key."""
 
     @property
     @abstractmethod
@@ -232,6 +238,10 @@ class Embedded(Deployment):
         return self.folder / "data"
 
     @property
+    def owner_key(self) -> Path:
+        return self.data / "owner.key"
+
+    @property
     def sealing(self) -> Path:
         return self.data
 
@@ -267,9 +277,14 @@ class Production(Deployment):
             "ORCHESTRATOR_BROKER_URL": self._broker_url,
             "ORCHESTRATOR_BIND": "127.0.0.1:0",
             "ORCHESTRATOR_SLOTS": str(self.SLOTS),
+            "ORCHESTRATOR_OWNER_KEY": str(self.owner_key),
             "ORCHESTRATOR_SEAL_KEY": str(self.sealing / "seal.key"),
             "ORCHESTRATOR_CHECKPOINT_DIR": str(self.sealing / "checkpoints"),
         }
+
+    @property
+    def owner_key(self) -> Path:
+        return self.folder / "owner.key"
 
     @property
     def sealing(self) -> Path:
@@ -286,6 +301,7 @@ class Production(Deployment):
         """Make what must be there before any process is: tables, privileges, the key that seals."""
         self.store = open_store(as_login(self._database_url, READER))
         make_key_file(self.sealing / "seal.key", "tests.example.com")
+        make_owner_key(self.owner_key)
         roles = ("--app-role", APP_ROLE, "--reader-role", READER_ROLE)
         migrate = self.run("migrate", "migrate", *roles, ORCHESTRATOR_DATABASE_URL=self._database_url)
         assert migrate.wait(30) == 0, migrate.tail()

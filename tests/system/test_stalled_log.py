@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orchestrator.owner_key import make_owner_key, read_owner_key
 from orchestrator.sealing.keys import make_key_file
 from orchestrator.storage.opening import open_store
 from tests.servers.postgres import APP_ROLE, READER, READER_ROLE, PostgresServer, as_login
@@ -90,7 +91,7 @@ def test_up_goes_on_and_ends_in_order(tmp_path: Path, is_read_again: bool) -> No
     with stalled(deployment, "up", "--data", str(deployment.data), "--port", "0", is_full=False) as up:
         while "http://" not in (line := up.line()):
             continue
-        client = Client("http://" + line.partition("http://")[2].split()[0])
+        client = Client("http://" + line.partition("http://")[2].split()[0], read_owner_key(deployment.owner_key))
         client.register("ws", {"executor": "simulated"})
         assert covered(client, "ws", "first") == "covered"
         up.fill()
@@ -118,6 +119,7 @@ class StalledProduction(Production):
         """Migrate, and serve the API."""
         self.store = open_store(as_login(self._database_url, READER))
         make_key_file(self.sealing / "seal.key", "tests.example.com")
+        make_owner_key(self.owner_key)
         roles = ("--app-role", APP_ROLE, "--reader-role", READER_ROLE)
         migrate = self.run("migrate", "migrate", *roles, ORCHESTRATOR_DATABASE_URL=self._database_url)
         assert migrate.wait(30) == 0, migrate.tail()

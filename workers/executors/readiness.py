@@ -13,6 +13,7 @@ from orchestrator.errors import ExecutionCancelled, InvalidTarget, PermanentErro
 from orchestrator.ports.executor import Order, Readiness
 from workers.executors import target_fields as fields
 from workers.executors.bounded_run import Ended, RecordedUnder, run
+from workers.executors.name_lookups import LookingLoop
 from workers.executors.program_target import child_environment
 from workers.supervision.launch import Launch
 
@@ -123,7 +124,8 @@ def _normalise_url(value: object) -> str:
 def _within(looking: Coroutine[Any, Any, Readiness], timeout_s: float, order: Order) -> Readiness:
     """Run one look with a limit on the whole of it: a socket's own time-outs start again with every byte."""
     try:
-        return asyncio.run(_limited(looking, timeout_s, order))
+        with asyncio.Runner(loop_factory=LookingLoop) as runner:
+            return runner.run(_limited(looking, timeout_s, order))
     except OSError:  # no descriptor left for the look itself
         looking.close()
         return Readiness.NOT_YET

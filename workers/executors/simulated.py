@@ -32,13 +32,15 @@ class SimulatedExecutor:
 
     name: str = "simulated"
     fenced: bool = True
+    harmless_fields: frozenset[str] = frozenset({"delay", "fail_first", "hang_first", "error_kind"})
+    """All but ``ledger``, which is a path."""
 
     def __init__(self) -> None:
         self._memory = MemoryActLedger()
 
     def normalise(self, target: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``delay``, ``fail_first``, ``hang_first``, ``error_kind``, and ``ledger`` where given."""
-        fields.refuse_unknown(target, {"delay", "fail_first", "hang_first", "error_kind", "ledger"})
+        fields.refuse_unknown(target, self.harmless_fields | {"ledger"})
         normal: dict[str, Any] = {
             "delay": fields.duration(target.get("delay", "0s"), "delay"),
             "fail_first": fields.count(target.get("fail_first", 0), "fail_first"),

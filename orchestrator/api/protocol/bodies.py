@@ -21,12 +21,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from orchestrator.api.protocol.names import check_storable
-from orchestrator.api.protocol.problems import RequestRefused, invalid, refused
+from orchestrator.api.protocol.problems import Problem, RequestRefused, invalid, refused
 from orchestrator.service.idempotency import RequestKey
 
 MAX_BODY_BYTES = 1024 * 1024
 JSON = "application/json"
 
+_TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes; send it in parts"
 _DISCARD_BYTES = 16 * MAX_BODY_BYTES
 _BODY_ARRIVES_WITHIN_S = 30.0
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -45,7 +46,19 @@ async def read_body(request: Request, *media_types: str) -> tuple[str, bytes]:
     """Return the body's media type, one of those given, and its bytes. Raises ``RequestRefused`` (408, 413, 415)."""
     headers = request.headers
     media_type = media_type_of(headers.get("content-type"), headers.get("content-encoding"), media_types)
+    if "expect" in headers:
+        refuse_large_upload(headers.get("content-length"))
     return media_type, await receive_body(request.receive)
+
+
+def refuse_large_upload(length: str | None) -> None:
+    """Refuse a body that is yet to be sent, and whose sender asks first (``Expect: 100-continue``).
+
+    Raises ``RequestRefused`` (413), and the connection ends: nobody knows whether the body comes all the same.
+    """
+    if length is not None and length.isdecimal() and int(length[:20]) > MAX_BODY_BYTES:
+        problem = Problem(name="content-too-large", detail=_TOO_LARGE, headers={"Connection": "close"})
+        raise RequestRefused(problem)
 
 
 async def receive_body(receive: Receive) -> bytes:
@@ -96,7 +109,7 @@ async def _bounded(receive: Receive) -> bytes:
         if size <= MAX_BODY_BYTES:
             chunks.append(chunk)
     if size > MAX_BODY_BYTES:
-        raise refused("content-too-large", f"the body is larger than {MAX_BODY_BYTES} bytes; send it in parts")
+        raise refused("content-too-large", _TOO_LARGE)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -10,14 +10,24 @@ from typing import Any
 from orchestrator.domain.encoding import InstantOutOfRange, parse_instant
 from orchestrator.errors import InvalidInput
 
-NAME_PATTERN = r"^[A-Za-z0-9._:-]{1,128}$"
-"""Ids of workspaces and fleets."""
+_CHARACTER = "[A-Za-z0-9._:-]"
+_NAME_OF = (
+    rf"(?:[A-Za-z0-9_:]{_CHARACTER}{{0,127}}|[.](?:[A-Za-z0-9_:-]{_CHARACTER}{{0,126}}|[.]{_CHARACTER}{{1,126}}))"
+)
+
+NAME_PATTERN = f"^{_NAME_OF}$"
+"""Ids of workspaces and fleets: not ``.`` and ``..``, which every client folds in an address, nor what looks like an
+option. Spelled without looking ahead, which Pydantic's expressions cannot.
+"""
+
+EARLIER_NAME_PATTERN = f"^{_CHARACTER}{{1,128}}$"
+"""What an id could be before: what was registered so can still be read, held and removed."""
 
 MAX_LABELS = 64
 MAX_LABEL_CHARACTERS = 256
 MAX_REASON_CHARACTERS = 1_000
 
-_NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_NAME = re.compile(_NAME_OF)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -31,7 +41,9 @@ def check_name(value: str, field: str) -> str:
     """Return the id of a workspace or fleet. Raises ``InvalidInput``."""
     if not is_name(value):
         raise InvalidInput(
-            f"{field}: {value[:140]!r} is not an id; use 1 to 128 of the characters A-Z a-z 0-9 . _ : -", field=field
+            f"{field}: {value[:140]!r} is not an id; use 1 to 128 of the characters A-Z a-z 0-9 . _ : -, "
+            "not a - at the beginning, nor . or .. alone",
+            field=field,
         )
     return value
 

@@ -11,17 +11,19 @@ from fastapi.openapi.utils import get_openapi
 from orchestrator.api.protocol import answers, schemas
 from orchestrator.api.protocol.bodies import Body
 from orchestrator.api.protocol.problems import KINDS, MEDIA_TYPE, TYPE_PREFIX
+from orchestrator.api.protocol.request_context import PROBES
 
 _REF = "#/components/schemas/"
 _DESCRIPTIONS = {
     400: "The request cannot be read",
+    401: "A key is needed, and none came or one that is not valid",
     404: "There is no such thing",
     408: "The body took too long to arrive",
     409: "The state of the thing, or a key that was used before, forbids it",
     412: "The thing has changed: If-Match names another version",
     413: "The body is too large",
     415: "The body's format is not supported",
-    421: "The request names another host than this machine, which an API bound to loopback refuses",
+    421: "The request names a host that is none of this API's (ORCHESTRATOR_ALLOWED_HOSTS)",
     422: "A value was refused",
     429: "Too much at once",
     500: "A fault of the server",
@@ -47,6 +49,8 @@ def problems(*statuses: int) -> Responses:
     found: Responses = {}
     for status in statuses:
         found[status] = {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
+        if status == 401:
+            found[status]["headers"] = {"WWW-Authenticate": _header("How to send a key", {"type": "string"})}
         if status in (429, 503):
             found[status]["headers"] = {"Retry-After": _header("Seconds to wait", {"type": "integer"})}
     return found
@@ -120,9 +124,13 @@ def _description(app: FastAPI, by_hand: Mapping[str, dict[str, Any]]) -> dict[st
     components |= own
     for path, operations in by_hand.items():
         found["paths"][path] = operations | found["paths"].get(path, {})
-    for operations in found["paths"].values():
-        for operation in operations.values():
-            operation["responses"] |= {str(status): response for status, response in problems(421).items()}
+    found["components"]["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer", "description": "A key: ro_ and 33 letters and digits"}
+    }
+    for path, operations in found["paths"].items():
+        for operation in operations.values() if path not in PROBES else ():
+            operation["responses"] |= {str(status): response for status, response in problems(401, 421).items()}
+            operation["security"] = [{}, {"key": []}]  # {}: most is answered without one, where that is not closed
     return found
 
 

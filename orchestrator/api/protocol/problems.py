@@ -25,6 +25,7 @@ MEDIA_TYPE = "application/problem+json"
 
 KINDS: dict[str, tuple[int, str]] = {
     "bad-request": (400, "The request cannot be read"),
+    "unauthenticated": (401, "A key is needed"),
     "not-found": (404, "There is no such thing"),
     "method-not-allowed": (405, "The method is not allowed here"),
     "request-timeout": (408, "The request took too long to arrive"),
@@ -53,6 +54,7 @@ _BY_STATUS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 4
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _RETRY_AFTER_S = {"migrations-pending": 10, "not-sealed-yet": 10}
 _RETRY_AFTER_DEFAULT_S = 2
+_ASKS_FOR_KEY = {"WWW-Authenticate": 'Bearer realm="restart-orchestrator"'}
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 _FIELD_PARTS = re.compile(r"[^.\[\]]+")
 
@@ -120,7 +122,8 @@ def problem_of(error: errors.OrchestratorError) -> Problem:
         return Problem(
             name=name, detail=str(error), errors=[FieldError(detail=str(error), pointer=pointer(error.field))]
         )
-    return Problem(name=name, detail=str(error), headers=_retry_after(name))
+    headers = _ASKS_FOR_KEY if name == "unauthenticated" else _retry_after(name)
+    return Problem(name=name, detail=str(error), headers=headers)
 
 
 def refused_write(refusal: RefusedWrite) -> Problem:

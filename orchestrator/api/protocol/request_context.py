@@ -1,4 +1,4 @@
-"""What holds for every request: an id on it and on its log lines, and an answer even where the code fails."""
+"""What holds for every request: who may send it, an id on it and its log lines, an answer even where the code fails."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 
-from orchestrator.api.protocol.hosts import is_loopback
-from orchestrator.api.protocol.problems import Problem, respond
+from orchestrator.api.protocol.hosts import Hosts
+from orchestrator.api.protocol.problems import Problem, problem_of, respond
+from orchestrator.errors import Unauthenticated
+from orchestrator.service.access import Access
+
+PROBES = frozenset({"/livez", "/readyz"})
+"""What supervisors ask, under whatever name and without a key."""
 
 _REQUEST_ID = b"x-request-id"
 _HEAD = "orchestrator.head"
@@ -26,11 +31,12 @@ _log = structlog.get_logger("orchestrator")
 class RequestContext:
     """ASGI middleware. A caller's own good ``X-Request-Id`` is kept; else the request gets one.
 
-    ``only_loopback``: a request that names another host than this machine is refused.
+    A request that names a host which is not ours, or whose caller is not admitted, is refused; who was admitted is
+    ``state.principal``. ``PROBES`` are for everybody.
     """
 
-    def __init__(self, app: ASGIApp, *, only_loopback: bool) -> None:
-        self.app, self._only_loopback = app, only_loopback
+    def __init__(self, app: ASGIApp, *, hosts: Hosts, access: Access) -> None:
+        self.app, self._hosts, self._access = app, hosts, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -51,7 +57,7 @@ class RequestContext:
 
         on_log_lines = _ON_LOG_LINES.set(request_id)
         try:
-            await self._served(scope, head.get(b"host"))(scope, receive, send_named)
+            await self._served(scope, head)(scope, receive, send_named)
         except ClientDisconnect:
             _log.info("request.left", method=scope["method"], path=scope["path"])
         except Exception:
@@ -64,15 +70,24 @@ class RequestContext:
         finally:
             _ON_LOG_LINES.reset(on_log_lines)
 
-    def _served(self, scope: Scope, named: bytes | None) -> ASGIApp:
-        host = "localhost" if named is None else named.decode("latin-1")
-        if not self._only_loopback or is_loopback(host):
-            return self.app
-        detail = (
-            f"this API serves its own machine only, and the request names {host[:100]!r}; set "
-            "ORCHESTRATOR_ALLOW_UNAUTHENTICATED=true if something in front of it checks callers"
-        )
-        return respond(Request(scope), Problem(name="misdirected-request", detail=detail))
+    def _served(self, scope: Scope, head: Mapping[bytes, bytes]) -> ASGIApp:
+        host, key = head.get(b"host"), head.get(b"authorization")
+        if host is not None and not self._hosts.accepts(host) and scope["path"] not in PROBES:
+            return respond(Request(scope), _misdirected(host))
+        try:
+            scope["state"]["principal"] = self._access.admit(None if key is None else key.decode("latin-1"))
+        except Unauthenticated as error:
+            if scope["path"] not in PROBES:
+                return respond(Request(scope), problem_of(error))
+        return self.app
+
+
+def _misdirected(host: bytes) -> Problem:
+    detail = (
+        f"the request names the host {host.decode('latin-1')[:100]!r}, which is none of this API's: by default it "
+        "answers to localhost and 127.0.0.1; name others in ORCHESTRATOR_ALLOWED_HOSTS, with commas between them"
+    )
+    return Problem(name="misdirected-request", detail=detail)
 
 
 def head_of(scope: Scope) -> Mapping[bytes, bytes]:

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from orchestrator.api.fate_looks import FateLooks
 from orchestrator.api.protocol import answers
+from orchestrator.api.protocol.leaving import watched
 from orchestrator.api.protocol.openapi import describe, problems
 from orchestrator.api.routes.history import QueryFields
 from orchestrator.api.services import Wired
@@ -85,10 +86,11 @@ async def get_write(request: Request, write: str, query: Annotated[FateQuery, Qu
 
 @asynccontextmanager
 async def left_by_caller(request: Request, watch: Watch) -> AsyncIterator[None]:
-    """End the watch once the caller of a request without a body is gone."""
+    """End the watch once the caller of a request without a body is gone, or has finished sending."""
+    receive = watched(request.scope, request.receive, watch.end)
 
     async def follow() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
+        while (await receive())["type"] != "http.disconnect":
             continue
         watch.end()
 

@@ -160,6 +160,7 @@ def seal_check(state: SealState, now: datetime) -> Check:
     return Check(ok=True, detail="seals" if state.newest is not None else "nothing to seal yet")
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get(
     "/livez",
     operation_id="livez",
@@ -171,6 +172,7 @@ async def livez() -> JSONResponse:
     return JSONResponse({"status": "alive"})
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     operation_id="readyz",
@@ -187,5 +189,5 @@ async def readyz(request: Request) -> JSONResponse:
     if not (checks["database"].ok and checks["migrations"].ok):
         status = "unavailable"
     answer = {"status": status, "checks": {name: check.plain() for name, check in checks.items()}}
-    headers = {"Cache-Control": "no-store"} | ({"Retry-After": "2"} if status == "unavailable" else {})
+    headers = {"Retry-After": "2"} if status == "unavailable" else {}
     return JSONResponse(answer, 503 if status == "unavailable" else 200, headers)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from orchestrator.api.protocol import answers
 from orchestrator.api.protocol.cursors import Paging
 from orchestrator.api.protocol.instants import past_moment, past_workspace, span_of
-from orchestrator.api.protocol.names import NAME_PATTERN
+from orchestrator.api.protocol.names import EARLIER_NAME_PATTERN
 from orchestrator.api.protocol.openapi import describe, problems
 from orchestrator.api.protocol.problems import refused
 from orchestrator.api.services import Wired, WorkspaceId
@@ -44,7 +44,7 @@ _LABEL = r"^([^=\u0000]+=[^\u0000]*|[^=:\u0000]+:[^=\u0000]*)$"
 
 router = APIRouter()
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Name = Annotated[str, Field(pattern=EARLIER_NAME_PATTERN)]
 Limit = Annotated[int, Field(ge=1, le=MOST_ITEMS)]
 Position = Annotated[int, Field(ge=0, le=MOST_POSITION)]
 

@@ -16,7 +16,14 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.api.commits import Commits
-from orchestrator.api.protocol.bodies import JSON, checked_key, key_for, media_type_of, receive_body
+from orchestrator.api.protocol.bodies import (
+    JSON,
+    checked_key,
+    key_for,
+    media_type_of,
+    receive_body,
+    refuse_large_upload,
+)
 from orchestrator.api.protocol.gate import Gate
 from orchestrator.api.protocol.names import NAME_PATTERN, is_name
 from orchestrator.api.protocol.problems import Problem, RequestRefused, invalid, refused_write, respond_to
@@ -105,6 +112,8 @@ class Asked:
     async def read(self, *media_types: str) -> str:
         """Read the body; return its media type. Raises ``RequestRefused`` for it and for a key that is none."""
         media_type = media_type_of(self._header(b"content-type"), self._header(b"content-encoding"), media_types)
+        if b"expect" in self._head:
+            refuse_large_upload(self._header(b"content-length"))
         self.body = await receive_body(self._receive)
         self._key = checked_key(self._header(b"idempotency-key"))
         return media_type
@@ -126,7 +135,12 @@ async def record(asked: Asked, writes: Sequence[Write], key: RequestKey | None) 
     """Hand writes to the service: what became of each, after the commit, and whether that was answered before."""
     services, matching = asked.services, matching_of(writes)
     unit = record_unit(
-        writes, actor=services.actor, ids=services.ids, auto=services.auto, matching=matching, request=key
+        writes,
+        actor=asked.scope["state"]["principal"].actor,
+        ids=services.ids,
+        auto=services.auto,
+        matching=matching,
+        request=key,
     )
     match_by_last, learn = matching.match_by_last, matching.learn
     await run_in_threadpool(match_by_last) if matching.pairs > _FEW_PAIRS else match_by_last()

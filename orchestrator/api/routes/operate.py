@@ -20,7 +20,7 @@ from orchestrator.api.protocol.names import (
 )
 from orchestrator.api.protocol.openapi import accepts, describe, problems
 from orchestrator.api.protocol.schemas import POLICY_BODY
-from orchestrator.api.services import By, Wired, WorkspaceId
+from orchestrator.api.services import By, Caller, NewWorkspaceId, Wired, WorkspaceId
 from orchestrator.bootstrap import Services
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.encoding import to_plain
@@ -29,7 +29,9 @@ from orchestrator.domain.policy import DEFAULT_FLEET, check_lease, parse_policy
 from orchestrator.domain.state import SUPERVISED, Registration
 from orchestrator.errors import InvalidInput, InvalidTarget, NotFound, UnknownExecutor
 from orchestrator.history.views import workspace_view
+from orchestrator.ports.executor import Executor, names_code
 from orchestrator.ports.store import EventFilter
+from orchestrator.service.access import Principal, Scope, require
 
 _WORKSPACE = "/v1/workspaces/{workspace}"
 
@@ -90,17 +92,25 @@ class ReasonBody(Body):
     openapi_extra=accepts({JSON: "WorkspaceBody"}),
 )
 def put_workspace(
-    services: Wired, workspace: WorkspaceId, body: Annotated[WorkspaceBody, Depends(json_body(WorkspaceBody))], by: By
+    services: Wired,
+    workspace: NewWorkspaceId,
+    body: Annotated[WorkspaceBody, Depends(json_body(WorkspaceBody))],
+    caller: Caller,
+    by: By,
 ) -> JSONResponse:
     """Register a workspace, or replace its registration. A removed one comes back with its history."""
-    stored, is_new = services.operator.register(workspace, registration_of(services, workspace, body), by)
+    registration = registration_of(services, workspace, body, caller)
+    stored, is_new = services.operator.register(workspace, registration, by)
     with services.store.read() as reader:
         view = workspace_view(reader, stored)
     return JSONResponse(view, 201 if is_new else 200)
 
 
-def registration_of(services: Services, workspace: str, body: WorkspaceBody) -> Registration:
-    """Return the registration with its target as the executor wants it. Raises ``InvalidInput`` and its kin."""
+def registration_of(services: Services, workspace: str, body: WorkspaceBody, caller: Principal) -> Registration:
+    """Return the registration with its target as the executor wants it.
+
+    Raises ``InvalidInput`` and its kin, and ``Unauthenticated`` where the target needs a key that did not come.
+    """
     executor = services.executors.get(body.executor)
     if executor is None:
         installed = ", ".join(sorted(services.executors))
@@ -109,7 +119,10 @@ def registration_of(services: Services, workspace: str, body: WorkspaceBody) -> 
             f"executor {body.executor[:100]!r} is not installed here; use one of {installed}{hint}", field="executor"
         )
     given = dict(body.target)
-    pool = _pool_of(services, workspace, body.executor, given.pop("pool", None))
+    named_pool = given.pop("pool", None)
+    if names_code(executor, {}):  # whatever the target is: nobody else learns even whether there is such a program
+        _require_code(caller, executor)
+    pool = _pool_of(services, workspace, body.executor, named_pool)
     try:
         target = executor.normalise(given)
         to_plain(target)
@@ -117,6 +130,8 @@ def registration_of(services: Services, workspace: str, body: WorkspaceBody) -> 
         raise InvalidTarget(str(error), field=f"target.{error.field}" if error.field else "target") from error
     except TypeError as error:
         raise InvalidTarget(f"target: {error}", field="target") from error
+    if names_code(executor, target):
+        _require_code(caller, executor)
     policy = parse_policy(body.policy)
     check_lease(policy.lease_ms, tick_ms=services.settings.tick_ms)
     return Registration(
@@ -126,6 +141,10 @@ def registration_of(services: Services, workspace: str, body: WorkspaceBody) -> 
         target=target if pool is None else {**target, "pool": pool},
         policy=policy,
     )
+
+
+def _require_code(caller: Principal, executor: Executor) -> None:
+    require(caller, Scope.REGISTER_CODE, f"this target of executor {executor.name} names what is run, read or called")
 
 
 def _pool_of(services: Services, workspace: str, executor: str, given: object) -> str | None:

@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.api.listener import Archive, Listener
+from orchestrator.api.protocol.leaving import watched
 from orchestrator.api.protocol.openapi import problems
 from orchestrator.api.protocol.problems import Problem, RequestRefused, refused, respond
 from orchestrator.api.routes.history import MOST_POSITION, Name, Position, QueryFields, event_types
@@ -51,8 +52,7 @@ class CountedStream(StreamingResponse):
     def __init__(
         self, content: AsyncIterator[bytes], streams: OpenStreams, headers: Mapping[str, str] | None = None
     ) -> None:
-        steady = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(content, headers={**steady, **(headers or {})})
+        super().__init__(content, headers={"X-Accel-Buffering": "no", **(headers or {})})
         self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +93,7 @@ class EventStream(CountedStream):
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         types = frozenset(self._wanted.types)
         with self._tail.watching(self._wanted.workspace, types, after=self._newest, reads=True) as self._watch:
-            await super()._serve(scope, receive, send)
+            await super()._serve(scope, watched(scope, receive, self._watch.end), send)
 
 
 @router.get(

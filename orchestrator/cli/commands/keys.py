@@ -1,4 +1,4 @@
-"""``orchestrator keys seal``: the keys that sign checkpoints. They need no database and no server."""
+"""``orchestrator keys``: the owner's key, and those that sign checkpoints. They need no database and no server."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.cli.terminal.options import Json
 from orchestrator.cli.terminal.output import emit, emit_json, note
+from orchestrator.owner_key import make_owner_key
 from orchestrator.sealing.keys import make_key_file, public_lines, public_path, read_keys, rotate
 from orchestrator.settings import load_settings
 
@@ -17,6 +18,23 @@ seal_app = typer.Typer(rich_markup_mode=None)
 app.add_typer(seal_app, name="seal", help="Make, replace or show the keys that sign checkpoints.")
 
 KeyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The key file, as ORCHESTRATOR_SEAL_KEY names it.")]
+
+
+@app.command("owner")
+def owner_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where it is written, mode 0600.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Make the owner's key of an API: name FILE by ORCHESTRATOR_OWNER_KEY to the API, and to who calls it.
+
+    `orchestrator up` makes its own, which the commands find by themselves.
+    """
+    make_owner_key(file)
+    if as_json:
+        emit_json({"file": str(file)})
+    else:
+        note(f"owner's key written to {file}; start the API with ORCHESTRATOR_OWNER_KEY={file}")
 
 
 @seal_app.command("new")

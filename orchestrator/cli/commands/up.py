@@ -15,8 +15,10 @@ import structlog
 
 from orchestrator import __version__
 from orchestrator.api.app import create_app
+from orchestrator.api.protocol.names import check_name
 from orchestrator.bootstrap import Services, make_first_key, open_services, pool_of_up
 from orchestrator.cli.http_server import HttpServer
+from orchestrator.cli.key_at_hand import OWNER_KEY, note_where
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
 from orchestrator.cli.serve import WorkerParts
 from orchestrator.domain.events import ProcessExited
@@ -25,6 +27,7 @@ from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.state import Registration
 from orchestrator.errors import InvalidInput
 from orchestrator.logs import configure_logs
+from orchestrator.owner_key import make_owner_key
 from orchestrator.ports.executor import Executor, Order
 from orchestrator.replace_file import replace_file
 from orchestrator.service.append import Author
@@ -69,7 +72,10 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
     if watched is not None and not watched.directory.is_dir():
         raise InvalidInput(f"--watch: {watched.directory} is not a folder; name an existing one", field="watch")
     settings, own_key = settings.sealing_in_data_folder(), settings.seal_key is None
+    if watched is not None and watched.workspace is not None:
+        check_name(watched.workspace, "--workspace")
     lock = _lock_data_folder(settings.data)
+    settings = _with_owner_key(settings)
     exits = _Exits()
     commands = _end_commands_left(settings.data)
     supervisor = ProcessSupervisor(settings.data / "process", exits.report)
@@ -81,6 +87,7 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
     try:
         # Bound before anything is recorded or migrated: a port that is taken must leave no trace.
         server = HttpServer(create_app(services), host=settings.host, port=settings.port)
+        note_where(settings.data, server.url)
         upgrade(settings.url, Roles(app=settings.app_role, reader=settings.reader_role))
         note_floor(services.store, services.ids, settings.floor)
         _bury_earlier(settings.data, services)
@@ -90,6 +97,16 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
     finally:
         services.store.close()
         lock.close()
+
+
+def _with_owner_key(settings: Settings) -> Settings:
+    """Return the settings with the key of the data folder where none is named; it is made where it is missing."""
+    if settings.owner_key is not None:
+        return settings
+    file = settings.data / OWNER_KEY
+    if not file.exists():
+        make_owner_key(file)
+    return settings.model_copy(update={"owner_key": file})
 
 
 def _end_commands_left(data: Path) -> Path:

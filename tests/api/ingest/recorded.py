@@ -22,6 +22,7 @@ from orchestrator.api.app import create_app
 from orchestrator.bootstrap import Services, open_services
 from orchestrator.domain.encoding import to_plain
 from orchestrator.ports.store import EventFilter
+from orchestrator.service.access import UNAUTHENTICATED
 from orchestrator.service.change_policy import note_floor
 from orchestrator.settings import load_settings
 from orchestrator.storage.migrate import upgrade
@@ -114,7 +115,7 @@ def stored(services: Services) -> list[Any]:
     with services.store.read() as reader:
         events = reader.events(EventFilter(limit=100_000))
     facts = [event for event in events if event.type == "FileWritten"]
-    own = services.actor
+    own = UNAUTHENTICATED.actor
     return [
         {
             "workspace": event.workspace,
