@@ -63,6 +63,18 @@ def require_broker(settings: Settings) -> None:
         )
 
 
+def require_shared_database(settings: Settings) -> None:
+    """Raise ``InvalidInput`` where the database is not named, cannot be one, or is SQLite, which is for one process."""
+    from orchestrator.storage.urls import SQLITE, database_url  # here: a command line that is wrong need not wait for it
+
+    settings.require_named_database()
+    if database_url(settings.url).get_backend_name() == SQLITE:
+        raise InvalidInput(
+            "ORCHESTRATOR_DATABASE_URL is SQLite, which is for one process; set it to postgresql://USER@HOST/NAME, or"
+            " use `orchestrator up`, which runs everything in one process"
+        )
+
+
 def supervise_worker(settings: Settings) -> Assignment | int:
     """Start a child and stand by it. Returns twice: the ``Assignment`` in each child, the exit code in the parent."""
     become_subreaper()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import structlog
 
@@ -26,6 +24,7 @@ from orchestrator.domain.state import Registration
 from orchestrator.errors import InvalidInput
 from orchestrator.logs import configure_logs
 from orchestrator.ports.executor import Executor, Order
+from orchestrator.private_files import lock_folder, private_folder
 from orchestrator.replace_file import replace_file
 from orchestrator.service.append import Author
 from orchestrator.service.change_policy import note_floor
@@ -69,7 +68,8 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
     if watched is not None and not watched.directory.is_dir():
         raise InvalidInput(f"--watch: {watched.directory} is not a folder; name an existing one", field="watch")
     settings, own_key = settings.sealing_in_data_folder(), settings.seal_key is None
-    lock = _lock_data_folder(settings.data)
+    private_folder(settings.data, named_by="--data")
+    lock = lock_folder(settings.data, named_by="--data")
     exits = _Exits()
     commands = _end_commands_left(settings.data)
     supervisor = ProcessSupervisor(settings.data / "process", exits.report)
@@ -95,10 +95,8 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
 def _end_commands_left(data: Path) -> Path:
     """End what the restart commands of an earlier ``up`` left, which is dead: we have its lock. Return their folder."""
     commands = data / "process" / "commands"
-    try:
-        commands.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise InvalidInput(f"--data: cannot use {commands}: {error.strerror}", field="data") from None
+    for folder in (commands.parent, commands):
+        private_folder(folder, named_by="--data")
     end_commands(commands)
     return commands
 
@@ -276,26 +274,3 @@ def _numbers(policy: Policy) -> str:
     rendered = render_policy(policy)
     names = ("quiet", "max_wait", "min_interval", "settle", "edge", "mode")
     return ", ".join(f"{name} {rendered[name]}" for name in names)
-
-
-def _lock_data_folder(data: Path) -> IO[str]:
-    """Take the data folder for this process. Raises ``InvalidInput`` if another ``up`` has it."""
-    try:
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (data / "lock").open("a+")
-    except OSError as error:
-        raise InvalidInput(f"--data: cannot use {data}: {error.strerror}", field="data") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read().strip() or "unknown"
-        lock.close()
-        raise InvalidInput(
-            f"another `orchestrator up` (pid {holder}) uses {data}; stop it, or choose another --data", field="data"
-        ) from None
-    lock.seek(0)
-    lock.truncate()
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
-    return lock
