@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
 
 import structlog
 
@@ -107,7 +107,12 @@ def run_api(settings: Settings) -> int:
     """Serve the API until a signal; return the exit code."""
     configure_logs(form=settings.log_format, level=settings.log_level, lasting=True)
     settings.require_named_database()
-    lock = _lock_of_sqlite(settings.url)
+    with ExitStack() as held:
+        _lock_sqlite(settings.url, held)
+        return _serve_api(settings)
+
+
+def _serve_api(settings: Settings) -> int:
     services = open_services(settings)
     refuse_what_no_migration_helps(services)
     _name_database(settings)
@@ -120,18 +125,16 @@ def run_api(settings: Settings) -> int:
     def stop(until_s: float) -> None:
         server.stop(until_s - time.monotonic())
         services.store.close()
-        if lock is not None:
-            lock.close()
 
     return lifecycle.run({"api": server}, stop)
 
 
-def _lock_of_sqlite(url: str) -> IO[str] | None:
-    """Take the folder of a SQLite file as `up` does: one process at a time. None: another kind of database."""
+def _lock_sqlite(url: str, held: ExitStack) -> None:
+    """Take the folder of a SQLite file as `up` does: it is for one process at a time."""
     parsed = database_url(url)
-    if parsed.get_backend_name() != SQLITE:
-        return None
-    return lock_folder(Path(parsed.database or "").absolute().parent, named_by="ORCHESTRATOR_DATABASE_URL")
+    if parsed.get_backend_name() == SQLITE:
+        folder = Path(parsed.database or "").absolute().parent
+        held.enter_context(lock_folder(folder, named_by="ORCHESTRATOR_DATABASE_URL"))
 
 
 def run_worker(settings: Settings, assignment: Assignment) -> int:

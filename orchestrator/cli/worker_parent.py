@@ -65,7 +65,7 @@ def require_broker(settings: Settings) -> None:
 
 def require_shared_database(settings: Settings) -> None:
     """Raise ``InvalidInput`` where the database is not named, cannot be one, or is SQLite, which is for one process."""
-    from orchestrator.storage.urls import SQLITE, database_url  # here: a command line that is wrong need not wait for it
+    from orchestrator.storage.urls import SQLITE, database_url  # here: what is used wrongly need not wait for it
 
     settings.require_named_database()
     if database_url(settings.url).get_backend_name() == SQLITE:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from orchestrator.storage.engines import migration_engine
 from orchestrator.storage.opening import open_store
-from orchestrator.storage.urls import database_url
+from orchestrator.storage.urls import database_name, database_url
 from tests.cli.conftest import Run
 from tests.cli.test_reading import one_error
 from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, PostgresServer, as_login
@@ -33,7 +33,7 @@ def test_roles_are_granted_to(
         monkeypatch.setenv("ORCHESTRATOR_APP_ROLE", APP_ROLE)
         monkeypatch.setenv("ORCHESTRATOR_READER_ROLE", READER_ROLE)
     ran = run("migrate", *(word for pair in roles.items() for word in pair if told == "options"))
-    assert (ran.code, ran.out) == (0, "Migrated; policy floor at version 1\n")
+    assert (ran.code, ran.out) == (0, f"Migrated {database_name(url)}; policy floor at version 1\n")
     assert run("replay", "--database-url", as_login(url, READER)).code == 0
     store = open_store(as_login(url, APP))
     store.ticked()
@@ -134,11 +134,11 @@ def test_two_revisions_ahead_is_one_line(command: str, run: Run, url: str, monke
     assert "; upgrade this process" in ran.err
 
 
-def test_a_worker_two_revisions_ahead_is_one_line(sqlite_url: str) -> None:
+def test_a_worker_two_revisions_ahead_is_one_line(postgres_url: str) -> None:
     """Its child finds it, and its parent ends as the child did. Not in this process: a worker's parent forks."""
-    revision = move_ahead(sqlite_url, 2)
+    revision = move_ahead(postgres_url, 2)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
-    environment |= {"ORCHESTRATOR_DATABASE_URL": sqlite_url, "ORCHESTRATOR_BROKER_URL": "redis://127.0.0.1:1/0"}
+    environment |= {"ORCHESTRATOR_DATABASE_URL": postgres_url, "ORCHESTRATOR_BROKER_URL": "redis://127.0.0.1:1/0"}
     worker = [sys.executable, "-m", "orchestrator", "worker"]
     ran = subprocess.run(worker, env=environment, capture_output=True, check=False, text=True, timeout=60)
     assert (ran.returncode, ran.stdout) == (2, "")

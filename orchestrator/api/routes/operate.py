@@ -30,6 +30,7 @@ from orchestrator.domain.state import SUPERVISED, Registration
 from orchestrator.errors import InvalidInput, InvalidTarget, NotFound, UnknownExecutor
 from orchestrator.history.views import workspace_view
 from orchestrator.ports.store import EventFilter
+from orchestrator.service.operate import refuse_secrets
 
 _WORKSPACE = "/v1/workspaces/{workspace}"
 
@@ -113,6 +114,7 @@ def registration_of(services: Services, workspace: str, body: WorkspaceBody) -> 
     try:
         target = executor.normalise(given)
         to_plain(target)
+        refuse_secrets(target)
     except InvalidTarget as error:
         raise InvalidTarget(str(error), field=f"target.{error.field}" if error.field else "target") from error
     except TypeError as error:

@@ -29,6 +29,7 @@ from orchestrator.replace_file import replace_file
 from orchestrator.service.append import Author
 from orchestrator.service.change_policy import note_floor
 from orchestrator.service.dead_worker import abandon_cycles_of
+from orchestrator.service.operate import refuse_secrets
 from orchestrator.service.record import Write, record_writes
 from orchestrator.settings import Settings
 from orchestrator.sources.folder import WatchedWrite, watch_folder, workspace_name
@@ -171,6 +172,7 @@ class _Up:
         watched = self._require_watched()
         workspace = watched.workspace or workspace_name(watched.directory, self._belongs_elsewhere)
         target = self._executor().normalise({"argv": list(watched.command), "cwd": str(Path.cwd())})
+        refuse_secrets(target)
         target["pool"] = pool_of_up(self._settings.data, watched.directory)
         with self._services.store.read() as reader:
             stored = reader.workspace(workspace)
