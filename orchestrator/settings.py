@@ -9,7 +9,7 @@ import difflib
 import ipaddress
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -287,12 +287,21 @@ def _refuse_unknown(environment: Mapping[str, str]) -> None:
     for name in sorted(environment):
         strange = name.upper() not in known and not name.startswith(_POLICY_PREFIX)
         if name.startswith(_PREFIX) and strange and not _SERVICE_LINK.search(name):
-            raise InvalidInput(f"{name} is no setting; {_nearest(name, known)}")
+            near = _nearest(name)
+            raise InvalidInput(f"{name} is no setting; {_instead(near and _PREFIX + near)}")
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name.upper(), [*known], n=1, cutoff=0.75)
-    return f"did you mean {near[0]}? Else unset it" if near else "correct or unset it"
+def _nearest(name: str) -> str | None:
+    """Return the setting, without its prefix, that a name may have been meant for."""
+    meant = name.upper()
+    while meant.startswith(_PREFIX):
+        meant = meant.removeprefix(_PREFIX)
+    found = difflib.get_close_matches(meant, [field.upper() for field in Settings.model_fields], n=1, cutoff=0.75)
+    return found[0] if found else None
+
+
+def _instead(near: str | None) -> str:
+    return f"did you mean {near}? Else unset it" if near else "correct or unset it"
 
 
 def _require_webhook(value: str) -> None:
@@ -334,8 +343,8 @@ def _one_line(error: ValidationError) -> str:
     for problem in error.errors(include_url=False, include_input=False):
         name = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            near = _nearest(f"{_PREFIX}{name.removeprefix(_PREFIX.lower())}", setting_names()).replace(_PREFIX, "")
-            parts.append(f"{name} is no setting of the file; {near.lower()}")
+            near = _nearest(name)
+            parts.append(f"{name} is no setting of the file; {_instead(near and near.lower())}")
             continue
         where = f"{_PREFIX}{name.upper()}: " if name else ""
         parts.append(where + problem["msg"].removeprefix("Value error, "))

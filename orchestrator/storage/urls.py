@@ -48,4 +48,5 @@ def database_name(text: str) -> str:
     url = database_url(text)
     hosts = url.query.get("host", ())
     named = [hosts] if isinstance(hosts, str) else [*hosts]
-    return url.set(password=None, query={"host": named} if named else {}).render_as_string()
+    shown = sa.URL.create(url.drivername, url.username, None, url.host, url.port, url.database)
+    return shown.set(query={"host": named} if named else {}).render_as_string()
