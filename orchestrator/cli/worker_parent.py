@@ -115,8 +115,8 @@ class _Parent:
             code = self._await_end()
             if self._stop_by_s is not None:
                 return self._ended_in_order(code)
-            if code == _USED_WRONGLY and not self._deaths and self._lived_s < _SETTLED_AFTER_S:
-                return self._over(code)  # it refused its settings, and has said so
+            if code == _USED_WRONGLY and not self._deaths:
+                return self._over(code)  # it refused its settings or its database, and said so
             self._mourn(code)
             self._bury()
             if self._deaths >= _DEATHS_MOST:
