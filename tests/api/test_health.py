@@ -126,7 +126,7 @@ def test_sealing_that_was_declined_is_ready_and_not_late(sqlite_url: str, monkey
     """With a limit of no time at all, so that the same log is late where nobody has declined."""
     monkeypatch.setattr(health, "SEAL_STALE_S", 0.0)
     for seal_key, status, late in (("off", "ready", False), (None, "degraded", True)):
-        with served(sqlite_url, **({} if seal_key is None else {"seal_key": seal_key})) as api:
+        with served(sqlite_url, seal_key=seal_key) as api:
             api.put_workspace()
             api.tick()
             found = ready(api)[1]

@@ -35,6 +35,7 @@ from orchestrator.settings import Settings
 from orchestrator.sources.folder import WatchedWrite, watch_folder, workspace_name
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.privileges import Roles
+from orchestrator.storage.urls import database_name
 from workers.celery_threads import BeatThread
 from workers.executors.bounded_run import RecordedUnder
 from workers.supervision.record import end_commands
@@ -255,6 +256,8 @@ class _Up:
             lines.append("  Workspace    any: POST /v1/workspaces/{id}/writes registers a simulated one")
         lines.append(f"  Policy       {_numbers(self._policy())}")
         lines.append(f"  Data         {self._settings.data}")
+        if self._settings.database_url is not None:
+            lines.append(f"  Database     {database_name(self._settings.url)}")
         return "\n".join(lines)
 
     def _policy(self) -> Policy:
