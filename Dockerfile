@@ -12,7 +12,8 @@ RUN --mount=type=cache,target=/root/.cache/pip /opt/orchestrator/bin/pip install
 
 FROM python:3.13-slim
 # A number, not a name: Kubernetes' runAsNonRoot can check it.
-RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/restart-orchestrator orchestrator
+RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/restart-orchestrator orchestrator \
+    && install --directory --owner=10001 --mode=0700 /var/lib/restart-orchestrator /var/lib/restart-orchestrator/seal
 COPY --from=build /opt/orchestrator /opt/orchestrator
 ENV PATH="/opt/orchestrator/bin:$PATH" \
     PYTHONUNBUFFERED=1 \

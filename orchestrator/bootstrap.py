@@ -174,9 +174,9 @@ def build_drainer(services: Services, *, embedded: bool = False) -> Drainer:
 
 
 def build_sealer(store: EventStore, settings: Settings, *, trust_stored: bool = False) -> Sealer | None:
-    """Return what seals the log; None if no key is named, and then nobody can prove that the log was not altered."""
+    """Return what seals the log; None if no key is named, or ``off``: nobody can prove then that it was not altered."""
     key, origin = settings.seal_key, settings.origin
-    if key is None:
+    if key is None or settings.sealing_declined:
         return None
     sinks: list[Sink] = []
     if settings.checkpoint_dir is not None:
@@ -195,7 +195,9 @@ def make_first_key(store: EventStore, settings: Settings) -> None:
     """Make the seal key where nothing was ever sealed; one that was lost is missed, loudly, by the sealer."""
     with store.read() as reader:
         is_sealed = reader.seals.newest() is not None
-    if settings.seal_key is not None and not is_sealed and not settings.seal_key.exists():
+    if settings.seal_key is None or settings.sealing_declined:
+        return
+    if not is_sealed and not settings.seal_key.exists():
         make_key_file(settings.seal_key, default_origin(settings))
 
 

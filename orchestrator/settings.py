@@ -5,16 +5,18 @@ Read once at start, frozen, validated together: a process that starts has good s
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 from kombu.transport import TRANSPORT_ALIASES
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from orchestrator.domain.durations import parse_duration
@@ -24,6 +26,17 @@ from orchestrator.errors import InvalidInput
 _PREFIX = "ORCHESTRATOR_"
 _POLICY_PREFIX = f"{_PREFIX}POLICY_"
 _HOST = re.compile(r"((\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?|[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*")
+_BESIDE = frozenset(
+    f"{_PREFIX}{name}"
+    for name in (
+        *("CONFIG", "URL", "CRASH_AT"),
+        *("WORKSPACE", "RESTART", "CYCLE", "FENCE", "REASON", "CHILD"),  # what we hand to what we start, us perhaps
+    )
+)
+"""Names that are no settings of a process and may be in its environment."""
+_SERVICE_LINK = re.compile(r"_PORT(_|$)|_SERVICE_(HOST|PORT)(_|$)")
+"""What Kubernetes adds for a Service that is called `orchestrator` or `orchestrator-...`."""
+_OFF = Path("off")
 _WHOLE_NUMBERS = frozenset(f"{_POLICY_PREFIX}{name}" for name in ("MAX_COUNT", "MAX_ATTEMPTS", "MAX_CONCURRENT"))
 
 _COMMIT_WAITS_MOST_MS = 100
@@ -42,6 +55,9 @@ class Settings(BaseSettings):
 
     data: Path = Field(default_factory=default_data_folder, description="Folder of the embedded mode")
     database_url: str | None = Field(default=None, description="SQLAlchemy URL; none: SQLite in the data folder")
+    database_password: SecretStr | None = Field(
+        default=None, description="Password of DATABASE_URL, as it is: what stands in a URL must be percent-encoded"
+    )
     app_role: str | None = Field(default=None, description="PostgreSQL role of api, worker, beat; `migrate` grants")
     reader_role: str | None = Field(default=None, description="PostgreSQL role that only reads; `migrate` grants")
     broker_url: str = Field(default="memory://", description="Celery broker")
@@ -62,7 +78,9 @@ class Settings(BaseSettings):
     allow_unauthenticated: bool = Field(default=False, description="Answer beyond loopback without keys")
     loopback: str = Field(default="open", pattern="^(open|closed)$", description="closed: a key for everything")
     owner_key: Path | None = Field(default=None, description="File of the owner's key; up makes one")
-    seal_key: Path | None = Field(default=None, description="File of the keys that sign checkpoints; up makes one")
+    seal_key: Path | None = Field(
+        default=None, description="File of the keys that sign checkpoints, or off; up makes one"
+    )
     origin: str | None = Field(default=None, description="The log's name in its checkpoints; none: that of its key")
     checkpoint_dir: Path | None = Field(default=None, description="Folder that checkpoints are exported to")
     checkpoint_webhook: str | None = Field(default=None, description="URL that checkpoints are posted to")
@@ -88,6 +106,13 @@ class Settings(BaseSettings):
     @classmethod
     def _expand_home(cls, value: Path | None) -> Path | None:
         return value if value is None else value.expanduser()
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("is empty; name a database like postgresql://USER@HOST/NAME, or unset the variable")
+        return value
 
     @field_validator("origin")
     @classmethod
@@ -224,7 +249,29 @@ class Settings(BaseSettings):
     @property
     def url(self) -> str:
         """Return the database's URL; SQLite in the data folder if none is set."""
-        return self.database_url or f"sqlite:///{self.data / 'orchestrator.db'}"
+        named = self.database_url or f"sqlite:///{self.data / 'orchestrator.db'}"
+        if self.database_password is None or self.database_url is None:
+            return named
+        login = re.fullmatch(r"(\w+(?:\+\w+)?://[^:/@?#]+)(@.*)", named)
+        if login is None:
+            raise InvalidInput(
+                f"{_PREFIX}DATABASE_PASSWORD is for a {_PREFIX}DATABASE_URL that names a user and no password,"
+                " like postgresql://USER@HOST/NAME; unset one of the two"
+            )
+        return f"{login[1]}:{quote(self.database_password.get_secret_value(), safe='')}{login[2]}"
+
+    def require_named_database(self) -> None:
+        """Raise ``InvalidInput`` unless somebody said which database: processes that share none must not guess one."""
+        if self.database_url is None:
+            raise InvalidInput(
+                f"{_PREFIX}DATABASE_URL is not set, and separate processes must share one database; set it to"
+                " postgresql://USER@HOST/NAME, or use `orchestrator up`, which has its own in one process"
+            )
+
+    @property
+    def sealing_declined(self) -> bool:
+        """True where somebody said that the log is not to be sealed: ``ORCHESTRATOR_SEAL_KEY=off``."""
+        return self.seal_key == _OFF
 
     def sealing_in_data_folder(self) -> Settings:
         """Return these settings with the key and the checkpoints of `up`, where none are named."""
@@ -256,9 +303,10 @@ class Settings(BaseSettings):
 def load_settings(environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
     """Return the settings of this process; ``given`` (a command's options) wins where it is not None.
 
-    Raises ``InvalidInput`` with one line that names what is wrong.
+    Raises ``InvalidInput`` with one line that names what is wrong; a name that is no setting is wrong too.
     """
     found = os.environ if environment is None else environment
+    _refuse_unknown(found)
     policy: dict[str, Any] = {
         name.removeprefix(_POLICY_PREFIX).lower(): _whole(value) if name in _WHOLE_NUMBERS else value
         for name, value in found.items()
@@ -269,12 +317,40 @@ def load_settings(environment: Mapping[str, str] | None = None, **given: Any) ->
     try:
         settings = Settings(**values)
         settings = settings.model_copy(update={"policy": {**settings.policy, **merged}})
-        _ = settings.floor
+        _ = settings.floor, settings.url
     except ValidationError as error:
         raise InvalidInput(_one_line(error)) from None
     except (OSError, ValueError) as error:
         raise InvalidInput(f"settings: {error}") from None
     return settings
+
+
+def setting_names() -> list[str]:
+    """Return the names of all settings, as variables."""
+    return [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields]
+
+
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
+    """Raise ``InvalidInput`` for a variable that nobody would read: its value was meant for something."""
+    known = {*setting_names(), *_BESIDE}
+    for name in sorted(environment):
+        strange = name.upper() not in known and not name.startswith(_POLICY_PREFIX)
+        if name.startswith(_PREFIX) and strange and not _SERVICE_LINK.search(name):
+            near = _nearest(name)
+            raise InvalidInput(f"{name} is no setting; {_instead(near and _PREFIX + near)}")
+
+
+def _nearest(name: str) -> str | None:
+    """Return the setting, without its prefix, that a name may have been meant for."""
+    meant = name.upper()
+    while meant.startswith(_PREFIX):
+        meant = meant.removeprefix(_PREFIX)
+    found = difflib.get_close_matches(meant, [field.upper() for field in Settings.model_fields], n=1, cutoff=0.75)
+    return found[0] if found else None
+
+
+def _instead(near: str | None) -> str:
+    return f"did you mean {near}? Else unset it" if near else "correct or unset it"
 
 
 def _require_webhook(value: str) -> None:
@@ -315,6 +391,10 @@ def _one_line(error: ValidationError) -> str:
     parts = []
     for problem in error.errors(include_url=False, include_input=False):
         name = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            near = _nearest(name)
+            parts.append(f"{name} is no setting of the file; {_instead(near and near.lower())}")
+            continue
         where = f"{_PREFIX}{name.upper()}: " if name else ""
         parts.append(where + problem["msg"].removeprefix("Value error, "))
     return "; ".join(parts)

@@ -26,11 +26,15 @@ ROOT = Path(__file__).resolve().parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if name not in ("postgres", "redis")}
-LASTING = sorted(SERVICES.keys() - {"migrate"})
+ONCE = {"migrate", "seal-key"}
+LASTING = sorted(SERVICES.keys() - ONCE)
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PROCESSES = {"api", "worker", "beat", "migrate"}  # CONTRACT section 6
 SETTINGS = {  # CONTRACT section 6
     "ORCHESTRATOR_DATABASE_URL",
+    "ORCHESTRATOR_DATABASE_PASSWORD",
+    "ORCHESTRATOR_SEAL_KEY",
+    "ORCHESTRATOR_CHECKPOINT_DIR",
     "ORCHESTRATOR_BROKER_URL",
     "ORCHESTRATOR_BIND",
     "ORCHESTRATOR_ALLOW_UNAUTHENTICATED",
@@ -53,7 +57,8 @@ def exit_code(command: list[str]) -> int:
 
 
 def test_every_process_of_the_product_runs_by_its_own_command() -> None:
-    assert {name: service["command"] for name, service in OURS.items()} == {name: [name] for name in PROCESSES}
+    commands = {name: service["command"] for name, service in OURS.items() if name != "seal-key"}
+    assert commands == {name: [name] for name in PROCESSES}
     assert {setting for service in OURS.values() for setting in service["environment"]} == SETTINGS
 
 
@@ -81,18 +86,30 @@ def test_only_the_api_is_published_and_only_on_loopback() -> None:
     assert published == {"api": ["127.0.0.1:8321:8321"]}
 
 
-def test_only_migrate_connects_as_the_owner() -> None:
+def test_only_migrate_connects_as_the_owner_and_no_password_stands_in_a_url() -> None:
     logins = {
-        name: re.fullmatch(r"postgresql\+psycopg://(\w+):\$\{(\w+):-(\w+)\}@postgres:5432/orchestrator", url)
+        name: (re.fullmatch(r"postgresql\+psycopg://(\w+)@postgres:5432/orchestrator", url), password)
         for name, service in OURS.items()
-        if (url := service["environment"]["ORCHESTRATOR_DATABASE_URL"])
+        for url, password in [[service["environment"][f"ORCHESTRATOR_DATABASE_{part}"] for part in ("URL", "PASSWORD")]]
     }
-    groups = {name: login.groups() for name, login in logins.items() if login}
+    found = {name: (login[1], password) for name, (login, password) in logins.items() if login}
     database, app = SERVICES["postgres"]["environment"], OURS["migrate"]["environment"]["ORCHESTRATOR_APP_ROLE"]
-    assert groups.pop("migrate") == (database["POSTGRES_USER"], "POSTGRES_PASSWORD", "orchestrator")
-    assert groups == dict.fromkeys(("api", "beat", "worker"), (app, "APP_PASSWORD", "orchestrator_app"))
+    assert found.pop("migrate") == (database["POSTGRES_USER"], database["POSTGRES_PASSWORD"])
+    assert found == dict.fromkeys(OURS.keys() - {"migrate"}, (app, database["ORCHESTRATOR_APP_PASSWORD"]))
     assert database["ORCHESTRATOR_APP_PASSWORD"] == "${APP_PASSWORD:-orchestrator_app}"
     assert database["POSTGRES_PASSWORD"] == "${POSTGRES_PASSWORD:-orchestrator}"
+
+
+def test_a_seal_key_is_made_once_and_the_worker_has_it() -> None:
+    *verb, file = SERVICES["seal-key"]["command"]
+    worker = SERVICES["worker"]["environment"]
+    assert worker["ORCHESTRATOR_SEAL_KEY"] == file
+    folder = Path(file).parent
+    assert Path(worker["ORCHESTRATOR_CHECKPOINT_DIR"]).parent == folder
+    assert SERVICES["worker"]["volumes"] == SERVICES["seal-key"]["volumes"] == [f"seal:{folder}"]
+    assert f"--owner=10001 --mode=0700 {folder.parent} {folder}" in DOCKERFILE  # a new volume is made like it
+    assert SERVICES["worker"]["depends_on"]["seal-key"] == {"condition": "service_completed_successfully"}
+    assert verb == ["keys", "seal", "new", "--if-missing"]
 
 
 def test_the_app_login_of_a_new_volume_can_be_granted_to(

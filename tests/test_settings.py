@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.audit.verify.database import Database, SourceUnavailable
 from orchestrator.domain.policy import Edge, Mode, Policy
 from orchestrator.errors import InvalidInput
 from orchestrator.settings import Settings, load_settings
+from orchestrator.storage.urls import database_name, database_url
 
 
 @pytest.fixture
@@ -190,7 +192,8 @@ def test_a_home_in_the_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("slotz = 3\n", "slotz"),
+        ("slotz = 3\n", "slotz is no setting of the file; did you mean slots"),
+        ('orchestrator_database_url = "x"\n', "did you mean database_url"),
         ("[policy]\nquite = '2s'\n", "quite"),
         ("slots = \n", "orchestrator.toml"),
         ("policy = 3\n", "policy"),
@@ -262,3 +265,91 @@ def test_a_commit_waits_a_tenth_of_a_second_at_most(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("ORCHESTRATOR_COMMIT_WAIT", "101ms")
     with pytest.raises(InvalidInput, match=r"ORCHESTRATOR_COMMIT_WAIT: .* at most 100ms"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("DATABSE_URL", "DATABASE_URL"),
+        ("SEALKEY", "SEAL_KEY"),
+        ("BROKER_URI", "BROKER_URL"),
+        ("MAX_CONCURENT", "MAX_CONCURRENT"),
+        ("ORCHESTRATOR_TICK", "TICK"),
+    ],
+)
+def test_a_name_that_is_no_setting_is_refused_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, name: str, near: str
+) -> None:
+    monkeypatch.setenv(f"ORCHESTRATOR_{name}", "hunter2")
+    with pytest.raises(InvalidInput) as raised:
+        load_settings()
+    assert str(raised.value) == (f"ORCHESTRATOR_{name} is no setting; did you mean ORCHESTRATOR_{near}? Else unset it")
+
+
+def test_a_name_that_is_near_to_nothing_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_XYZZY", "1")
+    with pytest.raises(InvalidInput, match="ORCHESTRATOR_XYZZY is no setting; correct or unset it"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("WORKSPACE", "RESTART", "CYCLE", "FENCE", "REASON", "CHILD"),
+        *("PORT", "PORT_8321_TCP", "PORT_8321_TCP_ADDR", "API_PORT", "API_PORT_8321_TCP_PORT"),
+        *("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "API_SERVICE_HOST", "API_SERVICE_PORT_METRICS"),
+    ],
+)
+def test_what_we_hand_on_and_kubernetes_service_links_are_let_through(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"ORCHESTRATOR_{name}", "tcp://10.0.0.1:8321")
+    load_settings()
+
+
+def test_an_unnamed_database_is_no_shared_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidInput, match=r"ORCHESTRATOR_DATABASE_URL is not set.*postgresql://"):
+        load_settings().require_named_database()
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", " ")
+    with pytest.raises(InvalidInput, match="ORCHESTRATOR_DATABASE_URL: is empty"):
+        load_settings()
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", "postgresql://h/db")
+    load_settings().require_named_database()
+
+
+def test_a_password_of_its_own_needs_no_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    password = "a@b:c/d?e#f%20 g"
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", "postgresql+psycopg://ann@db:5432/x?sslmode=require")
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_PASSWORD", password)
+    settings = load_settings()
+    url = database_url(settings.url)
+    assert (url.username, url.password, url.host, url.port, url.database) == ("ann", password, "db", 5432, "x")
+    assert database_name(settings.url) == "postgresql+psycopg://ann@db:5432/x"
+    assert password not in repr(settings)
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", "postgresql://ann:other@db/x")
+    with pytest.raises(InvalidInput, match="ORCHESTRATOR_DATABASE_PASSWORD is for a"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://owner:aa@bb:Zebra/cc@127.0.0.1:1/x",
+        "postgresql://owner:Zebra@bb@127.0.0.1/x",
+        "postgresql://owner:a@Zebra/b@127.0.0.1/x",
+        "postgresql://owner:a@Zebra?b@127.0.0.1/x",
+        "postgresql://owner:a@127.0.0.1:Zebra/x",
+        "owner:Zebra@127.0.0.1/x",
+        "Zebra",
+        "",
+    ],
+)
+def test_a_database_url_that_is_mistyped_is_one_line_without_any_part_of_it(url: str) -> None:
+    for read in (database_url, database_name):
+        with pytest.raises(InvalidInput, match=r"ORCHESTRATOR_DATABASE_URL.*percent-encoded") as raised:
+            read(url)
+        assert "Zebra" not in str(raised.value)
+        assert raised.value.__cause__ is None
+    with pytest.raises(SourceUnavailable) as unread:
+        Database(url)
+    assert "Zebra" not in str(unread.value)

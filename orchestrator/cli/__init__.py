@@ -13,6 +13,7 @@ from orchestrator import __version__
 from orchestrator.cli.commands import (
     act,
     demo,
+    doctor,
     export,
     keys,
     policy,
@@ -59,6 +60,7 @@ app.command("why")(read.why_command)
 app.command("tail")(read.tail)
 app.command("replay")(replay.replay_command)
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 export.app.command("summary")(reports.summary_command)
 export.app.command("storms")(reports.storms_command)
 export.app.command("hot-files")(reports.hot_files_command)

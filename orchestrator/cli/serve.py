@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 
 import structlog
 
@@ -13,15 +15,17 @@ from orchestrator.audit.periodic_run import PeriodicVerification
 from orchestrator.bootstrap import Services, build_drainer, build_sealer, open_services
 from orchestrator.cli.http_server import HttpServer, allow_many_connections
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
-from orchestrator.cli.worker_parent import Assignment, follow_pipe, require_broker
+from orchestrator.cli.worker_parent import Assignment, follow_pipe, require_broker, require_shared_database
 from orchestrator.errors import BeyondMigration, InvalidInput, Unavailable
 from orchestrator.history.file_counting import FileCounting
 from orchestrator.logs import configure_logs
+from orchestrator.private_files import lock_folder
 from orchestrator.service.change_policy import note_floor
 from orchestrator.service.drain import Drainer
 from orchestrator.settings import Settings
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.privileges import Roles
+from orchestrator.storage.urls import SQLITE, database_name, database_url
 from workers.celery_threads import BeatThread, WorkerThread
 from workers.chores import Chores
 from workers.executors.bounded_run import RecordedUnder
@@ -47,8 +51,15 @@ class WorkerParts:
         self._counting = FileCounting(services.store)
         self._verifier = PeriodicVerification(services.store)
         self._sealer = build_sealer(services.store, services.settings)
-        if self._sealer is None:
-            _log.warning("seal.off", why="ORCHESTRATOR_SEAL_KEY names no key", harm="nothing proves the log")
+        if services.settings.sealing_declined:
+            _log.info("seal.declined", why="ORCHESTRATOR_SEAL_KEY is off", harm="nothing proves the log")
+        elif self._sealer is None:
+            _log.warning(
+                "seal.off",
+                why="ORCHESTRATOR_SEAL_KEY names no key",
+                harm="nothing proves the log",
+                do="make one with `orchestrator keys seal new FILE`, or decline with ORCHESTRATOR_SEAL_KEY=off",
+            )
         chores: dict[str, Callable[[], object]] = {
             "count_files": self._counting.run,
             "forget_answers": self._ticker.forget_answers,
@@ -95,8 +106,16 @@ class WorkerParts:
 def run_api(settings: Settings) -> int:
     """Serve the API until a signal; return the exit code."""
     configure_logs(form=settings.log_format, level=settings.log_level, lasting=True)
+    settings.require_named_database()
+    with ExitStack() as held:
+        _lock_sqlite(settings.url, held)
+        return _serve_api(settings)
+
+
+def _serve_api(settings: Settings) -> int:
     services = open_services(settings)
     refuse_what_no_migration_helps(services)
+    _name_database(settings)
     allow_many_connections()
     lifecycle = Lifecycle()
     server = HttpServer(create_app(services), host=settings.host, port=settings.port)
@@ -110,11 +129,20 @@ def run_api(settings: Settings) -> int:
     return lifecycle.run({"api": server}, stop)
 
 
+def _lock_sqlite(url: str, held: ExitStack) -> None:
+    """Take the folder of a SQLite file as `up` does: it is for one process at a time."""
+    parsed = database_url(url)
+    if parsed.get_backend_name() == SQLITE:
+        folder = Path(parsed.database or "").absolute().parent
+        held.enter_context(lock_folder(folder, named_by="ORCHESTRATOR_DATABASE_URL"))
+
+
 def run_worker(settings: Settings, assignment: Assignment) -> int:
     """Be a worker's child: take ticks and wake-ups until its parent says so or is gone; return the exit code."""
     under = RecordedUnder(directory=assignment.folder.path, worker=assignment.worker)
     services = _broker_services(settings, under)
     refuse_what_no_migration_helps(services)
+    _name_database(settings)
     lifecycle = Lifecycle()
     stop_pipe = (assignment.stop_pipe, lifecycle.stop)
     threading.Thread(target=follow_pipe, args=stop_pipe, name="parent", daemon=True).start()
@@ -133,6 +161,7 @@ def run_worker(settings: Settings, assignment: Assignment) -> int:
 def run_beat(settings: Settings) -> int:
     """Fire ticks until a signal; return the exit code."""
     services = _broker_services(settings)
+    _name_database(settings)
     lifecycle = Lifecycle()
     beat = BeatThread(services.celery)
     beat.start()
@@ -143,6 +172,7 @@ def run_beat(settings: Settings) -> int:
 def run_migrate(settings: Settings) -> int:
     """Bring the database to this version's schema and its roles to their privileges; record the policy floor."""
     configure_logs(form=settings.log_format, level=settings.log_level)
+    settings.require_named_database()
     services = open_services(settings)
     try:
         newer = upgrade(settings.url, Roles(app=settings.app_role, reader=settings.reader_role))
@@ -154,8 +184,13 @@ def run_migrate(settings: Settings) -> int:
         raise InvalidInput(f"cannot migrate: {error}") from error
     finally:
         services.store.close()
-    print(f"Migrated; policy floor at version {layer.version}")
+    print(f"Migrated {database_name(settings.url)}; policy floor at version {layer.version}")
     return 0
+
+
+def _name_database(settings: Settings) -> None:
+    """Say which database this process works on: two that differ in nothing else are told apart by it."""
+    _log.info("database.named", database=database_name(settings.url))
 
 
 def refuse_what_no_migration_helps(services: Services) -> None:
@@ -174,6 +209,7 @@ def refuse_what_no_migration_helps(services: Services) -> None:
 
 def _broker_services(settings: Settings, under: RecordedUnder | None = None) -> Services:
     require_broker(settings)
+    require_shared_database(settings)
     configure_logs(form=settings.log_format, level=settings.log_level, lasting=True)
     return open_services(settings, under=under)
 

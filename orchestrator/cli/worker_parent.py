@@ -63,6 +63,18 @@ def require_broker(settings: Settings) -> None:
         )
 
 
+def require_shared_database(settings: Settings) -> None:
+    """Raise ``InvalidInput`` where the database is not named, cannot be one, or is SQLite, which is for one process."""
+    from orchestrator.storage.urls import SQLITE, database_url  # here: what is used wrongly need not wait for it
+
+    settings.require_named_database()
+    if database_url(settings.url).get_backend_name() == SQLITE:
+        raise InvalidInput(
+            "ORCHESTRATOR_DATABASE_URL is SQLite, which is for one process; set it to postgresql://USER@HOST/NAME, or"
+            " use `orchestrator up`, which runs everything in one process"
+        )
+
+
 def supervise_worker(settings: Settings) -> Assignment | int:
     """Start a child and stand by it. Returns twice: the ``Assignment`` in each child, the exit code in the parent."""
     become_subreaper()
@@ -103,8 +115,8 @@ class _Parent:
             code = self._await_end()
             if self._stop_by_s is not None:
                 return self._ended_in_order(code)
-            if code == _USED_WRONGLY and not self._deaths and self._lived_s < _SETTLED_AFTER_S:
-                return self._over(code)  # it refused its settings, and has said so
+            if code == _USED_WRONGLY and not self._deaths:
+                return self._over(code)  # it refused its settings or its database, and said so
             self._mourn(code)
             self._bury()
             if self._deaths >= _DEATHS_MOST:

@@ -12,6 +12,7 @@ from orchestrator.domain.events import Recorded
 from orchestrator.domain.policy import Policies, PolicyPatch, render_policy
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import RestartProjection
+from orchestrator.domain.secret_values import masked
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import Unreadable
 from orchestrator.history.failures import Failures
@@ -32,7 +33,7 @@ def event_view(event: Recorded) -> View:
     """Return the envelope of an event, key by key as the export has it (CONTRACT section 3)."""
     names = ("position", "id", "workspace", "version", "type", "schema", "recorded_at", "occurred_at", "actor")
     origin = ("source", "source_id", "correlation_id", "causation_id", "data")
-    return {name: to_plain(getattr(event, name)) for name in (*names, *origin)}
+    return _without_secrets({name: to_plain(getattr(event, name)) for name in (*names, *origin)})
 
 
 def stored_event_view(event: StoredEvent) -> View:
@@ -41,7 +42,15 @@ def stored_event_view(event: StoredEvent) -> View:
         data = decode_data(event.type, event.schema, bytes(event.data), of_nobody=event.workspace is None)
     except Unreadable as error:
         raise unreadable_event(event.position, event.id, error) from None
-    return {**asdict(event), "data": to_plain(data)}
+    return _without_secrets({**asdict(event), "data": to_plain(data)})
+
+
+def _without_secrets(view: View) -> View:
+    """Mask what looks like a secret in a registration: one of an earlier version may hold plain values."""
+    target = view["data"].get("target")
+    if isinstance(target, dict):
+        view["data"]["target"] = masked(target)
+    return view
 
 
 def restart_view(record: RestartProjection) -> View:
@@ -93,7 +102,7 @@ def workspace_row(stored: StoredWorkspace, policies: Policies) -> View:
         "fleet": registration.fleet if registration else None,
         "labels": registration.labels if registration else {},
         "executor": registration.executor if registration else None,
-        "target": registration.target if registration else {},
+        "target": masked(registration.target) if registration else {},
         "hold": state.hold,
         "pending_writes": state.pending_writes,
         "pending_requests": state.pending_requests,

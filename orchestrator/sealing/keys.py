@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from orchestrator.audit.verify.signed_note import NoteRefused, SigningKey, make_key, parse_signing_keys
@@ -21,6 +22,7 @@ def read_keys(path: Path) -> tuple[SigningKey, ...]:
     """Return the keys of a key file. Raises ``SealKeyUnavailable``; no message holds a secret."""
     try:
         with path.open("rb") as file:
+            _require_closed(path, os.fstat(file.fileno()))
             content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
             raise SealKeyUnavailable(f"the seal key {path} is no key file: it is longer than {_MOST_BYTES} bytes")
@@ -35,6 +37,16 @@ def read_keys(path: Path) -> tuple[SigningKey, ...]:
         raise SealKeyUnavailable(f"the seal key {path} is no key file: it is not text") from None
     except NoteRefused as error:
         raise SealKeyUnavailable(f"the seal key {path} is no key file: {error}") from None
+
+
+def _require_closed(path: Path, found: os.stat_result) -> None:
+    """Raise ``SealKeyUnavailable`` for a key that others can read; root may give it to a group, as Kubernetes does."""
+    allowed = 0o740 if found.st_uid == 0 and os.geteuid() != 0 else 0o700
+    if stat.S_ISREG(found.st_mode) and found.st_mode & 0o777 & ~allowed:
+        raise SealKeyUnavailable(
+            f"the seal key {path} can be read by others (mode {found.st_mode & 0o777:o}): close it with `chmod 600"
+            f" {path}`, and add a new key with `orchestrator keys seal rotate {path}` if somebody may have read it"
+        )
 
 
 def make_key_file(path: Path, origin: str) -> SigningKey:

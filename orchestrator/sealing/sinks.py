@@ -16,6 +16,8 @@ from orchestrator.replace_file import replace_file
 WEBHOOK_TIMEOUT_S = 5.0
 """For a connection, and for each wait for the answer."""
 
+_FOR_AUDITORS = 0o644
+"""Checkpoints hold sizes and hashes, and are there to be read by others; the folder's own mode bounds who."""
 _NAME = re.compile(r"([0-9]{20})\.checkpoint")
 
 
@@ -42,8 +44,9 @@ class FolderSink:
                 self._require_same(note, checkpoint)
                 return
             self._require_next(checkpoint)
-            replace_file(self._folder / f"{stem}.consistency", consistency_text(checkpoint).encode())
-            replace_file(note, checkpoint.note.encode())
+            proof = consistency_text(checkpoint).encode()
+            replace_file(self._folder / f"{stem}.consistency", proof, mode=_FOR_AUDITORS)
+            replace_file(note, checkpoint.note.encode(), mode=_FOR_AUDITORS)
             self._largest = checkpoint.tree_size
         except OSError as error:
             raise SinkUnavailable(

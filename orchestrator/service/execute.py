@@ -50,7 +50,7 @@ def execute(executor: Executor, order: Order, jitter: Callable[[], float]) -> Su
         return Success(
             generation_before=_generation(before),
             generation_after=_generation(after),
-            output=_storable(receipt.output, _OUTPUT_MOST),
+            output=_storable(_both_ends(receipt.output, _OUTPUT_MOST), _OUTPUT_MOST),
         )
     except ExecutionCancelled:
         return Cancelled()
@@ -58,12 +58,21 @@ def execute(executor: Executor, order: Order, jitter: Callable[[], float]) -> Su
         kind = _kind_of(error)
         if kind is ErrorKind.UNKNOWN and not isinstance(error, UnknownOutcome):
             _log.exception("executor.raised", workspace=order.workspace, cycle=order.cycle)
-        message = _storable(error, _MESSAGE_MOST) or type(error).__name__
+        message = _storable(_both_ends(str(error), _MESSAGE_MOST), _MESSAGE_MOST) or type(error).__name__
         return Failure(error_kind=kind, message=message, jitter=jitter())
 
 
 def _generation(token: object) -> str | None:
     return None if token is None else _storable(token, _MESSAGE_MOST)
+
+
+def _both_ends(said: str, most: int) -> str:
+    """Return text that is too long with its middle left out: what failed last says why."""
+    if len(said) <= most:
+        return said
+    mark = f"\n[... {len(said)} characters in all, the middle is left out ...]\n"
+    first = (most - len(mark)) // 4
+    return said[:first] + mark + said[first + len(mark) - most :]
 
 
 def _storable(said: object, most: int) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.decide import decide
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import SETTLED, RestartProjection
+from orchestrator.domain.secret_values import HOW_TO_WRITE, secrets_in
 from orchestrator.domain.state import Registration, WorkspaceState
-from orchestrator.errors import Conflict, NotFound
+from orchestrator.errors import Conflict, InvalidTarget, NotFound
 from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import Asked, Unit
@@ -193,6 +195,17 @@ class Operator:
         answered, events = self._store.commit(unit)
         announce(events)
         return answered
+
+
+def refuse_secrets(target: Mapping[str, Any]) -> None:
+    """Raise ``InvalidTarget`` for a target with a plain value that looks like a secret: it would stay in the log."""
+    found = secrets_in(target)
+    if found:
+        raise InvalidTarget(
+            f"target field {found[0]!r} looks like a secret, and a target is kept in the log for ever; {HOW_TO_WRITE}"
+            + ("" if found[0].startswith("env.") else ", as a variable of `env` that the program reads"),
+            field=found[0],
+        )
 
 
 def _state_of(tx: Transaction, workspace: str) -> WorkspaceState:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -11,6 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from orchestrator.errors import BeyondMigration
+from orchestrator.private_files import close_database_file
 from orchestrator.storage.bounded_connection import BoundedConnection
 
 _SQLITE_PRAGMAS = (
@@ -48,6 +52,12 @@ POSTGRES_CONNECTIONS = 20
 def sqlite_engine(url: sa.URL, *, busy_timeout_ms: int = 5_000, connections: int = SQLITE_CONNECTIONS) -> sa.Engine:
     """Return an engine that begins transactions itself: DEFERRED, or as the option ``sqlite_begin`` says."""
     engine = sa.create_engine(url, poolclass=sa.QueuePool, pool_timeout=2.0, **_pool_of(connections, kept=5))
+
+    @event.listens_for(engine, "do_connect")
+    def _close_to_others(dialect: object, record: object, arguments: Any, options: Any) -> None:
+        if url.database and not url.query:  # with options it may be a URI, or one that is only read
+            with suppress(OSError):  # SQLite says it better
+                close_database_file(Path(url.database))
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, record: object) -> None:
@@ -93,6 +103,7 @@ def postgres_engine(
     def _connect(dialect: object, record: object, arguments: Any, options: Any) -> BoundedConnection:
         connection = BoundedConnection.connect(*arguments, **options)
         connection.answer_within_s = answer_within_s
+        _require_utf8(connection)
         return connection
 
     @event.listens_for(engine, "checkin")
@@ -124,4 +135,26 @@ def migration_engine(url: sa.URL) -> sa.Engine:
     """Return an engine for changes of the schema, which may take long and wait for each other."""
     if url.get_backend_name() == "sqlite":
         return sqlite_engine(url, busy_timeout_ms=60_000).execution_options(sqlite_begin="IMMEDIATE")
-    return sa.create_engine(url, poolclass=sa.NullPool, connect_args=_POSTGRES_CONNECTION)
+    engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=_POSTGRES_CONNECTION)
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(dialect: object, record: object, arguments: Any, options: Any) -> psycopg.Connection[Any]:
+        connection = psycopg.connect(*arguments, **options)
+        _require_utf8(connection)
+        return connection
+
+    return engine
+
+
+def _require_utf8(connection: psycopg.Connection[Any]) -> None:
+    """Raise ``BeyondMigration`` for a database in another encoding: it cannot keep every path. Asks the server nothing.
+
+    Here, before SQLAlchemy's own first question, which fails at what such a database answers.
+    """
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        connection.close()
+        raise BeyondMigration(
+            f"the database's encoding is {encoding}, which cannot keep every path; make one for this product with"
+            " CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0 and name that"
+        )

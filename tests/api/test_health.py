@@ -120,3 +120,21 @@ def test_api_lives_through_a_stop_of_postgres(private_postgres: PrivatePostgres)
         assert api.write(source="s", id="1")["id"] == first["id"]
         wait_until(lambda: ready(api)[0] == 200, what="readyz sees the database again")
         assert "orchestrator_up 1.0" in api.http.get("/metrics").text
+
+
+def test_sealing_that_was_declined_is_ready_and_not_late(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a limit of no time at all, so that the same log is late where nobody has declined."""
+    monkeypatch.setattr(health, "SEAL_STALE_S", 0.0)
+    for seal_key, status, late in (("off", "ready", False), (None, "degraded", True)):
+        with served(sqlite_url, seal_key=seal_key) as api:
+            api.put_workspace()
+            api.tick()
+            found = ready(api)[1]
+            assert (found["status"], broken(found)) == (status, ["seal"] if late else [])
+            word = "ORCHESTRATOR_SEAL_KEY=off" if late else "declined: ORCHESTRATOR_SEAL_KEY is off"
+            assert word in found["checks"]["seal"]["detail"]
+            scraped = api.http.get("/metrics").text
+            [age] = [
+                line for line in scraped.splitlines() if line.startswith("orchestrator_oldest_unsealed_age_seconds")
+            ]
+            assert (float(age.split()[1]) > 0) is late

@@ -80,12 +80,22 @@ def test_text_is_that_of_the_specification() -> None:
 
 
 def test_checkpoints_of_others_need_three_lines_and_their_extensions_are_passed_over() -> None:
-    root = b64encode(merkle.EMPTY_ROOT).decode()
-    plain = sign_note(f"log.example.com/2026\n0\n{root}\n", [OLD])
-    extended = sign_note(f"log.example.com/2026\n0\n{root}\nsome extension\nother\n", [OLD])
+    root = b64encode(CHECKPOINT.root).decode()
+    plain = sign_note(f"log.example.com/2026\n8\n{root}\n", [OLD])
+    extended = sign_note(f"log.example.com/2026\n8\n{root}\nsome extension\nother\n", [OLD])
 
-    expected = Checkpoint(origin="log.example.com/2026", size=0, root=merkle.EMPTY_ROOT)
+    expected = Checkpoint(origin="log.example.com/2026", size=8, root=CHECKPOINT.root)
     assert open_checkpoint(plain, [OLD.public]) == open_checkpoint(extended, [OLD.public]) == expected
+
+
+@pytest.mark.parametrize("root", [merkle.EMPTY_ROOT, CHECKPOINT.root])
+def test_a_checkpoint_of_no_events_proves_nothing_whoever_signed_it(root: bytes) -> None:
+    signed = sign_note(f"log.example.com/2026\n0\n{b64encode(root).decode()}\n", [OLD])
+
+    with pytest.raises(NoteRefused, match="line 2: a checkpoint of no events proves nothing"):
+        open_checkpoint(signed, [OLD.public])
+    with pytest.raises(NoteRefused, match="line 2: a checkpoint of no events proves nothing"):
+        sign_checkpoint(Checkpoint(origin="log.example.com/2026", size=0, root=root), [OLD])
 
 
 def test_instants_are_written_in_utc() -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from orchestrator.private_files import lock_folder
 from orchestrator.storage.engines import migration_engine
 from orchestrator.storage.opening import open_store
-from orchestrator.storage.urls import database_url
+from orchestrator.storage.urls import database_name, database_url
 from tests.cli.conftest import Run
 from tests.cli.test_reading import one_error
 from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, PostgresServer, as_login
@@ -33,7 +34,7 @@ def test_roles_are_granted_to(
         monkeypatch.setenv("ORCHESTRATOR_APP_ROLE", APP_ROLE)
         monkeypatch.setenv("ORCHESTRATOR_READER_ROLE", READER_ROLE)
     ran = run("migrate", *(word for pair in roles.items() for word in pair if told == "options"))
-    assert (ran.code, ran.out) == (0, "Migrated; policy floor at version 1\n")
+    assert (ran.code, ran.out) == (0, f"Migrated {database_name(url)}; policy floor at version 1\n")
     assert run("replay", "--database-url", as_login(url, READER)).code == 0
     store = open_store(as_login(url, APP))
     store.ticked()
@@ -134,11 +135,11 @@ def test_two_revisions_ahead_is_one_line(command: str, run: Run, url: str, monke
     assert "; upgrade this process" in ran.err
 
 
-def test_a_worker_two_revisions_ahead_is_one_line(sqlite_url: str) -> None:
+def test_a_worker_two_revisions_ahead_is_one_line(postgres_url: str) -> None:
     """Its child finds it, and its parent ends as the child did. Not in this process: a worker's parent forks."""
-    revision = move_ahead(sqlite_url, 2)
+    revision = move_ahead(postgres_url, 2)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
-    environment |= {"ORCHESTRATOR_DATABASE_URL": sqlite_url, "ORCHESTRATOR_BROKER_URL": "redis://127.0.0.1:1/0"}
+    environment |= {"ORCHESTRATOR_DATABASE_URL": postgres_url, "ORCHESTRATOR_BROKER_URL": "redis://127.0.0.1:1/0"}
     worker = [sys.executable, "-m", "orchestrator", "worker"]
     ran = subprocess.run(worker, env=environment, capture_output=True, check=False, text=True, timeout=60)
     assert (ran.returncode, ran.stdout) == (2, "")
@@ -215,3 +216,46 @@ def test_a_database_that_is_behind_is_one_line_where_it_is_read(command: str, ru
     assert (ran.code, ran.out) == (2, "")
     assert "the database is at revision 0001, this version needs 0" in one_error(ran.err)
     assert "run `orchestrator migrate`" in ran.err
+
+
+@pytest.mark.parametrize("command", ["migrate", "api", "workspaces", "audit"])
+def test_a_database_in_another_encoding_is_one_line(
+    command: str, run: Run, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"ascii_{command}"
+    with postgres_server.connect() as connection:
+        connection.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", postgres_server.url(name))
+    ran = run(*(["audit", "export"] if command == "audit" else [command]))
+    assert (ran.code, ran.out) == (2, "")
+    assert "the database's encoding is SQL_ASCII, which cannot keep every path" in one_error(ran.err)
+    postgres_server.drop_database(name)
+
+
+@pytest.mark.parametrize("command", ["migrate", "api", "worker", "beat"])
+def test_a_process_whose_database_is_not_named_does_not_start(
+    command: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_BROKER_URL", "redis://127.0.0.1:1/0")
+    ran = run(command)
+    assert (ran.code, ran.out) == (2, "")
+    assert "ORCHESTRATOR_DATABASE_URL is not set" in one_error(ran.err)
+
+
+@pytest.mark.parametrize("command", ["worker", "beat"])
+def test_separate_processes_on_sqlite_do_not_start(
+    command: str, run: Run, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_BROKER_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", sqlite_url)
+    assert "SQLite, which is for one process" in one_error(run(command).err)
+
+
+def test_an_api_on_sqlite_beside_another_process_does_not_start(
+    run: Run, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", sqlite_url)
+    folder = Path(sqlite_url.removeprefix("sqlite:///")).parent
+    with lock_folder(folder, named_by="--data"):
+        ran = run("api")
+    assert (ran.code, f"uses {folder}, and SQLite is for one" in one_error(ran.err)) == (2, True)

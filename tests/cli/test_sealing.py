@@ -140,3 +140,16 @@ def copy_database(source: Path, target: Path) -> None:
     """Back a database up, or restore it."""
     with closing(sqlite3.connect(source)) as there, closing(sqlite3.connect(target)) as here:
         there.backup(here)
+
+
+def test_a_key_is_made_once_where_it_is_asked_for_again(run: Run, tmp_path: Path) -> None:
+    """As a second `docker compose up` does."""
+    file = tmp_path / "seal.key"
+    made = []
+    for _ in range(2):
+        ran = run("keys", "seal", "new", "--if-missing", str(file))
+        made.append((ran.code, ran.out, file.read_bytes()))
+    assert made[0] == made[1]
+    assert run("keys", "seal", "new", str(file)).code == 2
+    file.chmod(0o644)
+    assert "chmod 600" in run("keys", "seal", "new", "--if-missing", str(file)).err

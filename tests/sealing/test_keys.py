@@ -71,9 +71,21 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
 def test_a_file_that_holds_no_key_is_one_sentence(tmp_path: Path, content: bytes, said: str) -> None:
     file = tmp_path / "seal.key"
     file.write_bytes(content)
+    file.chmod(0o600)
     with pytest.raises(SealKeyUnavailable, match=said) as raised:
         read_keys(file)
     assert str(file) in str(raised.value)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620])
+def test_a_key_that_others_can_read_or_write_is_refused_with_the_way_to_close_it(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "seal.key"
+    key = make_key_file(file, "log.example.com")
+    file.chmod(mode)
+    with pytest.raises(SealKeyUnavailable, match=rf"can be read by others \(mode {mode:o}\).*chmod 600 {file}"):
+        read_keys(file)
+    file.chmod(0o400)
+    assert read_keys(file) == (key,)
 
 
 def test_a_missing_file_and_a_folder_in_its_place_are_one_sentence(tmp_path: Path) -> None:
@@ -121,6 +133,14 @@ def test_the_data_folder_gets_a_key_before_the_first_seal_and_never_a_second_one
     write(store)
     [problem] = sealer.run().problems
     assert "there is no seal key" in problem
+
+
+def test_sealing_is_declined_on_purpose(store: EventStore, tmp_path: Path) -> None:
+    settings = load_settings({}, data=tmp_path, seal_key="off").sealing_in_data_folder()
+    make_first_key(store, settings)
+    assert settings.sealing_declined
+    assert build_sealer(store, settings) is None
+    assert list(tmp_path.glob("*.key")) == []
 
 
 def test_a_key_that_is_replaced_needs_no_restart(store: EventStore, tmp_path: Path) -> None:

@@ -190,6 +190,22 @@ def test_a_raising_executor_fails_the_cycle(history: History, error: Exception, 
     assert (worker.slots.free, worker.leases.held()) == (1, [])
 
 
+def test_a_long_failure_and_a_long_output_keep_their_ends(history: History) -> None:
+    long = "the beginning" + "noise\n" * 5_000 + "THE REAL ERROR"
+    queue(history, "bad", "good")
+
+    def act(order: Order) -> Receipt:
+        if order.workspace == "bad":
+            raise UnknownOutcome(long)
+        return Receipt(output=long)
+
+    drainer(history.store, Scripted(act=act)).drain()
+    [failure], [end] = events(history.store, ev.CycleFailed), events(history.store, ev.CycleSucceeded)
+    for said, most in ((failure.message, 2_000), (end.output, 8_192)):
+        assert (len(said), said[:13], said[-14:]) == (most, "the beginning", "THE REAL ERROR")
+        assert "30027 characters in all" in said
+
+
 def test_a_plug_in_that_raises_at_its_target(history: History) -> None:
     class Broken(Scripted):
         def normalise(self, target: object) -> dict[str, object]:

@@ -16,6 +16,7 @@ from orchestrator.ports.store import EventStore
 from orchestrator.settings import load_settings
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.opening import open_store
+from orchestrator.storage.urls import database_name
 from tests.audit.sealing import write
 from tests.audit.test_checkpoint_sinks import Auditor, listening
 from tests.servers.process import LOOPBACK
@@ -47,6 +48,21 @@ def test_evidence_of_a_restart_is_checked_offline_with_one_command(deployment: D
     wait_until(
         lambda: any((deployment.sealing / "checkpoints").glob("*.checkpoint")), what="a checkpoint leaves the database"
     )
+
+
+def test_separate_processes_with_a_key_are_ready_and_each_names_its_database(production: Deployment) -> None:
+    said = f'"database":"{database_name(production.settings()["ORCHESTRATOR_DATABASE_URL"])}"'
+
+    def silent() -> list[str]:
+        lasting = [process for process in production.processes.values() if process.name != "migrate"]
+        return [process.name for process in lasting if said not in process.output]
+
+    wait_until(lambda: not silent(), what=f"each process says {said}", timeout_s=SEALED_WITHIN_S)
+
+    def status() -> str:
+        return str(httpx2.get(f"{production.url}/readyz", timeout=10, trust_env=False).json()["status"])
+
+    wait_until(lambda: status() == "ready", what="all is ready", timeout_s=SEALED_WITHIN_S)
 
 
 def state_of(store: EventStore) -> SealState:

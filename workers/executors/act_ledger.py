@@ -112,7 +112,7 @@ class FileActLedger:
 
     @contextmanager
     def _locked(self, pause: Callable[[], None]) -> Iterator[int]:
-        ledger = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        ledger = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             while not _try_lock(ledger):  # never a blocking lock: its holder may be a frozen process
                 pause()

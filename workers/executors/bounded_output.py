@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from orchestrator.domain.secret_values import MASK
+
 LIMIT = 8 * 1024
 """Most bytes (UTF-8) of text that is kept; it goes into an event."""
 
 _MARK_ROOM = 80
+_SHORTEST_SECRET = 4
+"""What is shorter is found everywhere, and is no secret."""
 
 
 class BoundedOutput:
-    """Takes any number of bytes and gives at most ``LIMIT`` bytes of text."""
+    """Takes any number of bytes and gives at most ``LIMIT`` bytes of text, without the secrets ``hidden``."""
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: Sequence[str] = ()) -> None:
+        lines = [line.strip() for secret in hidden for line in (secret, *secret.splitlines())]
+        self._hidden = sorted({line for line in lines if len(line) >= _SHORTEST_SECRET}, key=len, reverse=True)
         self._head = bytearray()
         self._tail = bytearray()
         self._total = 0
@@ -27,15 +35,18 @@ class BoundedOutput:
     def text(self) -> str:
         """Return it decoded: what is not UTF-8 replaced, NULs escaped, the middle left out if it is long."""
         whole = self._total <= len(self._head) + len(self._tail)
-        joined = _decode(bytes(self._head + self._tail)) if whole else ""
+        joined = self._shown(bytes(self._head + self._tail)) if whole else ""
         if whole and len(joined.encode()) <= LIMIT:
             return joined
         mark = f"\n[... {self._total} bytes in all, the middle is left out ...]\n"
         half = (LIMIT - _MARK_ROOM) // 2
-        start = _decode(bytes(self._head)).encode()[:half].decode(errors="ignore")
-        end = _decode(bytes(self._tail or self._head)).encode()[-half:].decode(errors="ignore")
+        start = self._shown(bytes(self._head)).encode()[:half].decode(errors="ignore")
+        end = self._shown(bytes(self._tail or self._head)).encode()[-half:].decode(errors="ignore")
         return start + mark + end
 
-
-def _decode(raw: bytes) -> str:
-    return raw.decode(errors="replace").replace("\0", "\\x00")
+    def _shown(self, raw: bytes) -> str:
+        """Decode and mask. Called with all that is kept of one end: a secret on the later cut is whole here."""
+        text = raw.decode(errors="replace").replace("\0", "\\x00")
+        for secret in self._hidden:
+            text = text.replace(secret, MASK)
+        return text

@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -92,7 +92,7 @@ def run(launch: Launch, order: Order, under: RecordedUnder, *, deadline_s: float
     except OSError as error:
         raise start_failure(launch.argv[0], error) from error
     os.set_blocking(reader, False)
-    pump = _Pump(reader)
+    pump = _Pump(reader, launch.hidden)
     try:
         try:
             child = _start(launch, order, under, writer)
@@ -145,8 +145,8 @@ def _await_end(child: SupervisedChild, pump: _Pump, deadline_s: float, stopped: 
 class _Pump:
     """Reads the pipe while somebody waits, so that no program ever blocks on a full one."""
 
-    def __init__(self, reader: int) -> None:
-        self.output = BoundedOutput()
+    def __init__(self, reader: int, hidden: Sequence[str]) -> None:
+        self.output = BoundedOutput(hidden)
         self._selector = selectors.DefaultSelector()
         self._selector.register(reader, selectors.EVENT_READ)
         self.is_open = True

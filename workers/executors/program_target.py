@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator.errors import InvalidTarget
 from orchestrator.ports.executor import Order
 from workers.executors import target_fields as fields
+from workers.executors.secret_references import Secret, resolve, text_or_reference, values_of
 from workers.supervision.launch import Launch
 
 PROGRAM_FIELDS = frozenset({"argv", "cwd", "env", "grace"})
@@ -36,9 +37,11 @@ def normalise_program(target: Mapping[str, Any], *, default_grace: str) -> dict[
 
 def launch_of(order: Order) -> Launch:
     """Return the launch of the order's own program."""
+    env = child_environment(order)
     return Launch(
         argv=order.target["argv"],
-        env=child_environment(order),
+        env=env,
+        hidden=values_of(order.target, env),
         cwd=order.target.get("cwd"),
         grace_s=fields.seconds(order.target["grace"]),
     )
@@ -47,13 +50,14 @@ def launch_of(order: Order) -> Launch:
 def child_environment(order: Order) -> dict[str, str]:
     """Return the worker's environment, less the product's settings, plus the target's ``env`` and the order's own.
 
-    The settings stay behind because they hold the database's and the broker's passwords.
+    The settings stay behind because they hold the database's and the broker's passwords. References are resolved:
+    raises ``PermanentError`` or ``TransientError`` where one cannot be.
     """
     settings = {name for name in os.environ if name.startswith(_SETTINGS_PREFIX)} - _PASSED_ON
     inherited = {name: value for name, value in os.environ.items() if name not in settings}
     return {
         **inherited,
-        **order.target.get("env", {}),
+        **{name: resolve(value, f"env.{name}") for name, value in order.target.get("env", {}).items()},
         "ORCHESTRATOR_WORKSPACE": order.workspace,
         "ORCHESTRATOR_RESTART": order.restart,
         "ORCHESTRATOR_CYCLE": order.cycle,
@@ -62,9 +66,9 @@ def child_environment(order: Order) -> dict[str, str]:
     }
 
 
-def _normalise_env(value: object) -> dict[str, str]:
+def _normalise_env(value: object) -> dict[str, Secret]:
     env = fields.mapping(value, "env")
-    return {_env_name(name): fields.text(env[name], f"env.{name}", empty=True) for name in sorted(env)}
+    return {_env_name(name): text_or_reference(env[name], f"env.{name}") for name in sorted(env)}
 
 
 def _env_name(name: str) -> str:

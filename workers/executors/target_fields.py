@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from orchestrator.domain.durations import format_duration, parse_duration
+from orchestrator.domain.secret_values import MASK, is_secret_name, looks_secret
 from orchestrator.errors import InvalidInput, InvalidTarget
 
 _SHOWN = 60
@@ -74,7 +75,8 @@ def argv(value: object, field: str) -> list[str]:
 
 def wrong(value: object, field: str, wanted: str) -> InvalidTarget:
     """Return the refusal of a value."""
-    shown = ascii(value)
+    name = field.rpartition(".")[2]
+    shown = MASK if is_secret_name(name) or looks_secret(name, str(value)) else ascii(value)
     shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."
     return InvalidTarget(f"target field {field!r} must be {wanted}, not {shown}", field=field)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from orchestrator.errors import InvalidInput, PermanentError
+from orchestrator.private_files import private_folder
 from workers.supervision.record import end_commands
 
 _LOCK = "lock"
@@ -32,9 +33,7 @@ class CommandFolder:
     def __init__(self, common: Path) -> None:
         """Make it. Raises ``InvalidInput`` if ``common`` cannot be used or is another user's."""
         try:
-            common.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if common.stat().st_uid != os.geteuid():
-                raise InvalidInput(f"{common} belongs to another user; name another with ORCHESTRATOR_COMMANDS_DIR")
+            private_folder(common, named_by="ORCHESTRATOR_COMMANDS_DIR")
             self.path = Path(tempfile.mkdtemp(prefix="worker-", dir=common))
             self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.errors import ExecutionError, PermanentError, TransientError
 
@@ -14,12 +14,16 @@ _PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, er
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """A program to start. ``env`` is the child's whole environment; ``grace_s`` lies between TERM and KILL."""
+    """A program to start. ``env`` is the child's whole environment; ``grace_s`` lies between TERM and KILL.
+
+    ``hidden`` are secrets of ``env``, which must not be seen in what is kept of the program's output.
+    """
 
     argv: Sequence[str]
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     grace_s: float
     cwd: str | None = None
+    hidden: Sequence[str] = field(default=(), repr=False)
 
 
 def start_failure(program: str, error: OSError) -> ExecutionError:

@@ -52,7 +52,7 @@ class ProcessRecord:
     def write(self, path: Path) -> None:
         """Write it so that after a crash the file is whole, old or absent."""
         temporary = path.with_suffix(".tmp")
-        with open(temporary, "wb") as file:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(msgspec.json.encode(self))
             file.flush()
             os.fsync(file.fileno())

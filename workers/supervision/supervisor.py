@@ -44,7 +44,7 @@ class ProcessSupervisor:
     def __init__(
         self, directory: Path, on_exit: OnExit, *, backoff: Backoff | None = None, output: int | None = None
     ) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         end_orphans(directory)
         self._directory = directory
         self._on_exit = on_exit

@@ -44,6 +44,13 @@ class Check:
         return plain if self.age_s is None else plain | {"age_s": round(self.age_s, 1)}
 
 
+SEALING_DECLINED = Check(ok=True, detail="declined: ORCHESTRATOR_SEAL_KEY is off, and nothing proves the log")
+_SEAL_ADVICE = (
+    "give every worker a key (`orchestrator keys seal new FILE`, ORCHESTRATOR_SEAL_KEY=FILE), or decline with"
+    " ORCHESTRATOR_SEAL_KEY=off, here too"
+)
+
+
 @dataclass
 class _Asked:
     """The question that is under way, and the last answer."""
@@ -97,7 +104,8 @@ class Health:
             with store.read() as reader:
                 now = reader.clock()
                 beat = beat_check(reader.last_tick_at(), now, self._services.settings.tick_ms)
-                seal = seal_check(reader.seals.state(), now)
+                declined = self._services.settings.sealing_declined
+                seal = SEALING_DECLINED if declined else seal_check(reader.seals.state(), now)
                 claims = claims_check(reader.unclaimable(), reader.away())
         except MigrationsPending as error:
             pending = Check(ok=False, detail=str(error))
@@ -153,7 +161,7 @@ def seal_check(state: SealState, now: datetime) -> Check:
     late = timedelta(seconds=SEAL_STALE_S)
     if state.unsealed_since is not None and now - state.unsealed_since > late:
         detail = f"{state.unsealed} events or more are not sealed, the first for more than {SEAL_STALE_S:g} s{because}"
-        return Check(ok=False, detail=f"{detail}; has the worker ORCHESTRATOR_SEAL_KEY?")
+        return Check(ok=False, detail=f"{detail}; {_SEAL_ADVICE}")
     if state.unexported_since is not None and now - state.unexported_since > late:
         detail = f"{state.unexported} checkpoints have not left the database{because}"
         return Check(ok=False, detail=f"{detail}; set ORCHESTRATOR_CHECKPOINT_DIR or _WEBHOOK, or mend it")

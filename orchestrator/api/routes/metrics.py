@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib.metadata import version
 
 import structlog
@@ -45,7 +45,7 @@ def metrics(services: Wired) -> Response:
     """Return all metrics."""
     with _one_scrape:
         registry = CollectorRegistry()
-        registry.register(Scrape(_state(services.store)))
+        registry.register(Scrape(_state(services.store), is_sealed=not services.settings.sealing_declined))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -58,10 +58,10 @@ def _state(store: EventStore) -> LogState | None:
 
 
 class Scrape(Collector):
-    """The metrics of one state of the log; None: the database is away."""
+    """The metrics of one state of the log; None: the database is away. ``is_sealed``: nobody declined that."""
 
-    def __init__(self, state: LogState | None) -> None:
-        self._state = state
+    def __init__(self, state: LogState | None, *, is_sealed: bool = True) -> None:
+        self._state, self._is_sealed = state, is_sealed
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
@@ -73,7 +73,7 @@ class Scrape(Collector):
             yield from _counters(self._state.sums)
             yield from _histograms(self._state.sums)
             yield from _gauges(self._state)
-            yield from _seals(self._state.seals)
+            yield from _seals(self._state.seals, self._state.backlog.now if self._is_sealed else None)
             yield from _verified(self._state)
 
 
@@ -137,7 +137,13 @@ def _gauges(state: LogState) -> Iterator[Metric]:
         yield _gauge("tick_age_seconds", "Since the last tick ended", age)
 
 
-def _seals(state: SealState) -> Iterator[Metric]:
+def _seals(state: SealState, now: datetime | None) -> Iterator[Metric]:
+    """``now`` is None where sealing was declined: then nothing is late."""
+    age = 0.0
+    if now is not None and state.unsealed_since is not None:
+        age = max(0.0, (now - state.unsealed_since) / timedelta(seconds=1))
+    text = "Since the oldest event was recorded that no checkpoint proves; 0 if there is none, or sealing was declined"
+    yield _gauge("oldest_unsealed_age_seconds", text, age)
     text = f"Events that no checkpoint proves yet, counted up to {COUNTED_MOST}"
     yield _gauge("unsealed_events", text, state.unsealed)
     yield _gauge("checkpoints_unexported", "Checkpoints that some place they go to has not taken", state.unexported)

@@ -32,6 +32,7 @@ from orchestrator.history.views import workspace_view
 from orchestrator.ports.executor import Executor, names_code
 from orchestrator.ports.store import EventFilter
 from orchestrator.service.access import Principal, Scope, require
+from orchestrator.service.operate import refuse_secrets
 
 _WORKSPACE = "/v1/workspaces/{workspace}"
 
@@ -126,6 +127,7 @@ def registration_of(services: Services, workspace: str, body: WorkspaceBody, cal
     try:
         target = executor.normalise(given)
         to_plain(target)
+        refuse_secrets(target)
     except InvalidTarget as error:
         raise InvalidTarget(str(error), field=f"target.{error.field}" if error.field else "target") from error
     except TypeError as error:

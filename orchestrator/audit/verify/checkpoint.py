@@ -106,7 +106,7 @@ def parse_checkpoint(text: str) -> Checkpoint:
     for number, line in enumerate(lines, 1):
         if not line:
             raise _malformed("a checkpoint has no empty line", number)
-    found = Checkpoint(origin=lines[0], size=_number(lines[1], 2), root=_root(lines[2]))
+    found = Checkpoint(origin=lines[0], size=_size(lines[1]), root=_root(lines[2]))
     for number, line in enumerate(lines[3:], 4):
         found = _extended(found, line, number)
     return found
@@ -128,6 +128,13 @@ def _extended(found: Checkpoint, line: str, number: int) -> Checkpoint:
 def _require_first(before: object, word: str, number: int) -> None:
     if before is not None:
         raise _malformed(f"{word} stands there twice", number)
+
+
+def _size(text: str) -> int:
+    size = _number(text, 2)
+    if not size:
+        raise _malformed("a checkpoint of no events proves nothing, whatever its root is; name a later one", 2)
+    return size
 
 
 def _number(text: str, number: int) -> int:

@@ -42,6 +42,7 @@ class _Row(msgspec.Struct):
     data: msgspec.Raw
 
 
+_NO_URL = "that is no database URL; write sqlite:///FILE or postgresql://..., a password in it percent-encoded"
 _encode_row = msgspec.json.Encoder().encode
 
 
@@ -52,9 +53,11 @@ class Database:
         """Open the database of a ``sqlite:///`` or ``postgresql://`` URL. Raises ``SourceUnavailable``."""
         try:
             parsed = sa.make_url(url)
-        except sa.exc.ArgumentError:
-            raise SourceUnavailable(f"{url!r} is no database URL; write sqlite:///FILE or postgresql://...") from None
+        except (sa.exc.ArgumentError, ValueError):
+            raise SourceUnavailable(_NO_URL) from None
         backend = parsed.get_backend_name()
+        if backend != "sqlite" and url.count("@") > 1:
+            raise SourceUnavailable(_NO_URL)  # the rest of a password would be taken for the host
         if backend == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
         elif backend != "sqlite":

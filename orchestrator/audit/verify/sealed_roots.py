@@ -47,9 +47,8 @@ class SealCheck:
     def finish(self) -> None:
         """Compare what is sealed beyond the end of the log: a tail that is cut off."""
         for checkpoint in self._left:
-            if checkpoint.size:
-                text = f"{checkpoint.size} events are sealed, but the log ends after {self._count}: its tail is missing"
-                self.broken.append(((self._last_position,), text))
+            text = f"{checkpoint.size} events are sealed, but the log ends after {self._count}: its tail is missing"
+            self.broken.append(((self._last_position,), text))
         self._left = []
 
     def _hash(self) -> None:

@@ -17,6 +17,7 @@ from orchestrator.errors import InvalidInput
 from orchestrator.history.export import Export, Subject, exported
 from orchestrator.history.export_formats import Format
 from orchestrator.ports.inquiries import Scope
+from orchestrator.private_files import open_private
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -63,7 +64,7 @@ def _sink(output: Path | None) -> Iterator[Callable[[str], object]]:
         yield emit
         return
     try:
-        with output.open("w", encoding="utf-8", newline="") as file:
+        with open_private(output) as file:
             yield file.write
     except OSError as error:
         raise InvalidInput(f"--output: cannot write {output}: {error.strerror}", field="output") from None

@@ -44,9 +44,14 @@ def new_command(
     origin: Annotated[
         str | None, typer.Option(metavar="NAME", help="The log's name for ever, like audit.example.com/log.")
     ] = None,
+    if_missing: Annotated[bool, typer.Option("--if-missing", help="Leave one that is there as it is.")] = False,
     as_json: Json = False,
 ) -> None:
     """Make a key file (mode 0600) and its public half, FILE with the suffix .pub."""
+    if if_missing and file.exists():
+        key = read_keys(file)[-1]
+        _told(file, key.public.line(), f"{file} is there already, with key {key.public.label}", as_json=as_json)
+        return
     from orchestrator.bootstrap import default_origin  # here: it imports Celery, which no other command of keys needs
 
     key = make_key_file(file, origin or default_origin(load_settings()))

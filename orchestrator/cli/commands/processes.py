@@ -60,11 +60,12 @@ def api() -> None:
 
 def worker() -> None:
     """Take ticks and wake-ups, and carry out restarts."""
-    from orchestrator.cli.worker_parent import require_broker, supervise_worker
+    from orchestrator.cli.worker_parent import require_broker, require_shared_database, supervise_worker
     from orchestrator.logs import configure_logs
 
     settings = load_settings()
     require_broker(settings)
+    require_shared_database(settings)
     configure_logs(form=settings.log_format, level=settings.log_level, lasting=True)
     found = supervise_worker(settings)
     if isinstance(found, int):

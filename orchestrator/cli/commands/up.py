@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import structlog
 
@@ -29,15 +27,18 @@ from orchestrator.errors import InvalidInput
 from orchestrator.logs import configure_logs
 from orchestrator.owner_key import make_owner_key
 from orchestrator.ports.executor import Executor, Order
+from orchestrator.private_files import lock_folder, private_folder
 from orchestrator.replace_file import replace_file
 from orchestrator.service.append import Author
 from orchestrator.service.change_policy import note_floor
 from orchestrator.service.dead_worker import abandon_cycles_of
+from orchestrator.service.operate import refuse_secrets
 from orchestrator.service.record import Write, record_writes
 from orchestrator.settings import Settings
 from orchestrator.sources.folder import WatchedWrite, watch_folder, workspace_name
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.privileges import Roles
+from orchestrator.storage.urls import database_name
 from workers.celery_threads import BeatThread
 from workers.executors.bounded_run import RecordedUnder
 from workers.supervision.record import end_commands
@@ -74,7 +75,8 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
     settings, own_key = settings.sealing_in_data_folder(), settings.seal_key is None
     if watched is not None and watched.workspace is not None:
         check_name(watched.workspace, "--workspace")
-    lock = _lock_data_folder(settings.data)
+    private_folder(settings.data, named_by="--data")
+    lock = lock_folder(settings.data, named_by="--data")
     settings = _with_owner_key(settings)
     exits = _Exits()
     commands = _end_commands_left(settings.data)
@@ -112,10 +114,8 @@ def _with_owner_key(settings: Settings) -> Settings:
 def _end_commands_left(data: Path) -> Path:
     """End what the restart commands of an earlier ``up`` left, which is dead: we have its lock. Return their folder."""
     commands = data / "process" / "commands"
-    try:
-        commands.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise InvalidInput(f"--data: cannot use {commands}: {error.strerror}", field="data") from None
+    for folder in (commands.parent, commands):
+        private_folder(folder, named_by="--data")
     end_commands(commands)
     return commands
 
@@ -190,6 +190,7 @@ class _Up:
         watched = self._require_watched()
         workspace = watched.workspace or workspace_name(watched.directory, self._belongs_elsewhere)
         target = self._executor().normalise({"argv": list(watched.command), "cwd": str(Path.cwd())})
+        refuse_secrets(target)
         target["pool"] = pool_of_up(self._settings.data, watched.directory)
         with self._services.store.read() as reader:
             stored = reader.workspace(workspace)
@@ -272,6 +273,8 @@ class _Up:
             lines.append("  Workspace    any: POST /v1/workspaces/{id}/writes registers a simulated one")
         lines.append(f"  Policy       {_numbers(self._policy())}")
         lines.append(f"  Data         {self._settings.data}")
+        if self._settings.database_url is not None:
+            lines.append(f"  Database     {database_name(self._settings.url)}")
         return "\n".join(lines)
 
     def _policy(self) -> Policy:
@@ -293,26 +296,3 @@ def _numbers(policy: Policy) -> str:
     rendered = render_policy(policy)
     names = ("quiet", "max_wait", "min_interval", "settle", "edge", "mode")
     return ", ".join(f"{name} {rendered[name]}" for name in names)
-
-
-def _lock_data_folder(data: Path) -> IO[str]:
-    """Take the data folder for this process. Raises ``InvalidInput`` if another ``up`` has it."""
-    try:
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (data / "lock").open("a+")
-    except OSError as error:
-        raise InvalidInput(f"--data: cannot use {data}: {error.strerror}", field="data") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read().strip() or "unknown"
-        lock.close()
-        raise InvalidInput(
-            f"another `orchestrator up` (pid {holder}) uses {data}; stop it, or choose another --data", field="data"
-        ) from None
-    lock.seek(0)
-    lock.truncate()
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
-    return lock

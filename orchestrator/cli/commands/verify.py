@@ -28,6 +28,7 @@ from orchestrator.cli.terminal.verdicts import tell, tell_bundle
 from orchestrator.domain.durations import parse_duration
 from orchestrator.errors import InvalidInput, OrchestratorError
 from orchestrator.history.replay import replay
+from orchestrator.replace_file import replace_file
 from orchestrator.settings import load_settings
 
 _FOUND_WRONG = 1
@@ -218,6 +219,6 @@ def _save(verification: Verification, path: Path) -> None:
         note(f"{path} was not written: the log could not be read to its end")
         return
     try:
-        path.write_bytes(save(verification.ledger))
+        replace_file(path, save(verification.ledger))
     except OSError as error:
         raise InvalidInput(f"--save: cannot write {path}: {error.strerror}") from None

@@ -24,6 +24,7 @@ _SHOWN_FIRST = {
     "CycleSucceeded": ("restart", "cycle", "duration_ms"),
     "CycleFailed": ("restart", "cycle", "error_kind", "message", "retry_at"),
 }
+_SHOWN_MOST = 200
 _LONG_FIELDS = frozenset({"output", "target", "policy", "labels"})
 """Left out of the one line of an event; ``--json`` has them."""
 
@@ -129,4 +130,6 @@ def _fits(name: str) -> bool:
 
 
 def _short(value: Any) -> str:
-    return " ".join(str(value).split())[:200]
+    """Return a long text on one line with its middle left out: the end of a failure says why."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= _SHOWN_MOST else f"{text[:60]} [...] {text[-(_SHOWN_MOST - 67) :]}"
