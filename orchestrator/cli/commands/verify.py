@@ -20,7 +20,7 @@ from orchestrator.audit.verify.report import Promise
 from orchestrator.audit.verify.run import Verification
 from orchestrator.audit.verify.sealed_roots import SealCheck
 from orchestrator.audit.verify.signed_note import NoteRefused, PublicKey, parse_public_keys
-from orchestrator.cli.commands.read import reading
+from orchestrator.cli.reading.database import reading
 from orchestrator.cli.terminal.options import Data, DatabaseUrl, Json
 from orchestrator.cli.terminal.output import emit_json, note
 from orchestrator.cli.terminal.progress import Bar
