@@ -199,14 +199,14 @@ def test_another_server(run: Run) -> None:
 
 
 @contextmanager
-def watching(url: str, folder: Path, workspace: str) -> Iterator[subprocess.Popen[str]]:
+def watching(url: str, folder: Path, workspace: str, *, code: int = 0) -> Iterator[subprocess.Popen[str]]:
     command = [*ORCHESTRATOR, "watch", str(folder), "--workspace", workspace, "--url", url, "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert "watching" in process.stderr.readline()
         yield process
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(10) == code
 
 
 def test_watch_sends_each_write_and_ends_at_ctrl_c(run: Run, server: Server, tmp_path: Path) -> None:
@@ -222,10 +222,21 @@ def test_watch_sends_each_write_and_ends_at_ctrl_c(run: Run, server: Server, tmp
 
 
 def test_watch_drops_what_is_refused_for_good(server: Server, tmp_path: Path) -> None:
-    with watching(server.url, tmp_path, "a b") as process:
+    with watching(server.url, tmp_path, "a b", code=1) as process:
         (tmp_path / "a.py").write_text("1")
         assert process.stderr is not None
         assert "dropped" in process.stderr.readline()
+
+
+def test_watch_says_that_its_workspace_is_not_there_and_which_are_near(
+    run: Run, server: Server, tmp_path: Path
+) -> None:
+    register(run, server, "storefront")
+    with watching(server.url, tmp_path, "storefrnt") as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+    assert "storefrnt is not registered" in said
+    assert "near that name: storefront" in said
 
 
 def test_watch_keeps_writes_until_the_server_is_there(tmp_path: Path, forks: ForkServer) -> None:

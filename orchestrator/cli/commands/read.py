@@ -1,4 +1,4 @@
-"""The commands that read: ``workspaces``, ``restarts``, ``why``, ``tail``; from a database or a running server's API."""
+"""The commands that read: ``workspaces``, ``restarts``, ``why``, ``tail``; from a database or a server's API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from orchestrator.errors import InvalidInput, NotFound
 _POLL_S = 0.5
 
 
-def workspaces(
+def workspaces(  # noqa: PLR0913 (each is an option)
     workspace: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this one.")] = None,
     *,
     state: Annotated[Phase | None, typer.Option(help="Only those in this state.")] = None,
@@ -153,7 +153,7 @@ def why_command(
         say(f"\n{story_of_restart['id']}: {story_of_restart['explanation']}")
 
 
-def tail(
+def tail(  # noqa: PLR0913 (each is an option)
     *,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is recorded from now on.")] = False,
     workspace: Annotated[str | None, typer.Option(help="Only events of this workspace.")] = None,

@@ -87,7 +87,8 @@ class ApiSource:
             return self._policy_of(workspace)
         path = "/v1/policies/default" if fleet is None else f"/v1/policies/fleets/{segment(fleet)}"
         view = self._get(path)
-        return {**view, "version": view.pop("in_force_version")}
+        version = view.pop("in_force_version")
+        return {**view, "version": version}
 
     def _policy_of(self, workspace: str) -> View:
         stored = self.workspace(workspace, None)
@@ -112,7 +113,7 @@ class ApiSource:
             if cursor is None:
                 return
 
-    def _get(self, path: str, **query: Any) -> View:
+    def _get(self, path: str, /, **query: Any) -> View:
         given = {name: to_plain(value) for name, value in query.items() if value not in (None, "")}
         answer: View = self._client.get(f"{path}?{urlencode(given)}" if given else path)[0]
         return answer
