@@ -15,6 +15,7 @@ from orchestrator.cli.commands import (
     demo,
     export,
     keys,
+    path_verdict,
     policy,
     processes,
     proofs,
@@ -64,7 +65,8 @@ export.app.command("summary")(reports.summary_command)
 export.app.command("storms")(reports.storms_command)
 export.app.command("hot-files")(reports.hot_files_command)
 export.app.command("failures")(reports.failures_command)
-app.add_typer(policy.app, name="policy", help="Show, change or check the numbers that decide when.")
+policy.app.command("test")(path_verdict.verdict_command)
+app.add_typer(policy.app, name="policy", help="Show, change, check or try the numbers that decide when.")
 export.app.command("checkpoint")(proofs.checkpoint_command)
 export.app.command("evidence")(proofs.evidence_command)
 app.add_typer(keys.app, name="keys", help="The keys that sign the log's checkpoints.")
@@ -87,7 +89,7 @@ def start(
 
 @policy.app.callback(invoke_without_command=True)
 def start_policy(context: typer.Context) -> None:
-    """Show, change or check the numbers that decide when."""
+    """Show, change, check or try the numbers that decide when."""
     _help_without_command(context)
 
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -18,60 +17,12 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, Server, act, read, register, running
 from tests.servers.process import free_port
 from tests.system.fork_server import ForkServer
-from tests.system.processes import OrchestratorProcess
 from tests.waiting import wait_until
 
 ORCHESTRATOR = [sys.executable, "-m", "orchestrator"]
-
-SLOW = ("quiet=10m", "max_wait=1h")
-"""A policy under which nothing is restarted while a test looks."""
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running `orchestrator up`."""
-
-    url: str
-    data: Path
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, forks: ForkServer) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("up"), forks) as server:
-        yield server
-
-
-@contextmanager
-def running(data: Path, forks: ForkServer, port: int = 0) -> Iterator[Server]:
-    args = ("up", "--data", str(data), "--port", str(port))
-    process = OrchestratorProcess("up", args, env=os.environ, log=data / "up.log", forks=forks)
-    try:
-        yield Server(process.url(), data)
-        process.signal(signal.SIGTERM)
-        assert process.wait(20) == 0
-    finally:
-        if process.alive:
-            process.kill()
-
-
-def act(run: Run, server: Server, *arguments: str) -> Any:
-    ran = run(*arguments, "--url", server.url, "--json")
-    assert (ran.code, ran.err) == (0, "")
-    return json.loads(ran.out)
-
-
-def read(run: Run, server: Server, *arguments: str) -> Any:
-    ran = run(*arguments, "--data", str(server.data), "--json")
-    assert (ran.code, ran.err) == (0, "")
-    return json.loads(ran.out)
-
-
-def register(run: Run, server: Server, workspace: str, *more: str) -> Any:
-    policy = [word for number in SLOW for word in ("--policy", number)]
-    return act(run, server, "register", workspace, "--executor", "simulated", *policy, *more)
 
 
 def test_register_write_and_ask_what_became_of_it(run: Run, server: Server) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.commands.act import WRITES_A_REQUEST
-from tests.cli.conftest import Run
-from tests.cli.test_acting import Server, act, register, running
+from tests.cli.conftest import Run, Server, act, register, running
 from tests.servers.process import free_port
 from tests.system.fork_server import ForkServer
 from tests.waiting import wait_until

@@ -15,7 +15,7 @@ from orchestrator.cli.commands.act import policy_values
 from orchestrator.cli.reading.choose import chosen_source
 from orchestrator.cli.terminal.options import DEFAULT_URL, Data, DatabaseUrl, Json, ReadUrl, Url
 from orchestrator.cli.terminal.output import emit_json, fail, say, show, table
-from orchestrator.domain.policy import parse_policy, render_policy
+from orchestrator.domain.policy import PolicyPatch, parse_policy, render_policy
 from orchestrator.errors import InvalidInput, PreconditionFailed
 
 _TRIES = 3
@@ -37,7 +37,7 @@ def show_command(
     data: Data = None,
 ) -> None:
     """Show the numbers in force and which layer each comes from."""
-    _check_one(fleet, workspace)
+    check_one(fleet, workspace)
     with chosen_source(url, database_url, data) as source:
         view = source.policy(fleet, workspace)
     if as_json:
@@ -61,7 +61,7 @@ def set_command(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Change the default policy, a fleet's or a workspace's own."""
-    _check_one(fleet, workspace)
+    check_one(fleet, workspace)
     if not numbers and not replace:
         raise InvalidInput("nothing to set; write like quiet=2s max_wait=30s, or --replace for an empty layer")
     values = policy_values(numbers or ())
@@ -116,18 +116,30 @@ def check_command(
 ) -> None:
     """Check a policy file: print it in canonical form, or say what is wrong and exit with 1."""
     try:
-        raw = file.read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"cannot read {file}: {error.strerror}") from None
-    try:
-        rendered = render_policy(parse_policy(_parsed(raw, is_json=file.suffix.lower() == ".json")))
-    except InvalidInput as error:
-        fail(f"{file}: {error}")
+        rendered = render_policy(read_policy_file(file))
+    except PolicyRefused as error:
+        fail(str(error))
         raise typer.Exit(1) from None
     if as_json:
         emit_json(rendered)
     else:
         show(*(f"{name} = {_text(value)}" for name, value in rendered.items()))
+
+
+class PolicyRefused(InvalidInput):
+    """What a file holds is no policy."""
+
+
+def read_policy_file(file: Path) -> PolicyPatch:
+    """Return the layer that a file holds, TOML or JSON. Raises ``InvalidInput``, ``PolicyRefused`` for its content."""
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"cannot read {file}: {error.strerror}") from None
+    try:
+        return parse_policy(_parsed(raw, is_json=file.suffix.lower() == ".json"))
+    except InvalidInput as error:
+        raise PolicyRefused(f"{file}: {error}") from None
 
 
 def _parsed(raw: bytes, *, is_json: bool) -> Mapping[str, Any]:
@@ -150,7 +162,8 @@ def _text(value: Any) -> str:
     return json.dumps(value)
 
 
-def _check_one(fleet: str | None, workspace: str | None) -> None:
+def check_one(fleet: str | None, workspace: str | None) -> None:
+    """Raise ``InvalidInput`` where a fleet and a workspace are both named."""
     if fleet is not None and workspace is not None:
         raise InvalidInput("give --fleet or --workspace, not both", field="fleet")
 
