@@ -8,12 +8,15 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.opening import open_store
@@ -26,11 +29,15 @@ ROOT = Path(__file__).resolve().parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if name not in ("postgres", "redis")}
-LASTING = sorted(SERVICES.keys() - {"migrate"})
+LASTING = sorted(SERVICES.keys() - {"migrate", "seal-key"})
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PROCESSES = {"api", "worker", "beat", "migrate"}  # CONTRACT section 6
-SETTINGS = {  # CONTRACT section 6
+SETTINGS = {  # CONTRACT sections 6 and 8
     "ORCHESTRATOR_DATABASE_URL",
+    "ORCHESTRATOR_DATABASE_PASSWORD",
+    "ORCHESTRATOR_ALLOWED_HOSTS",
+    "ORCHESTRATOR_SEAL_KEY",
+    "ORCHESTRATOR_CHECKPOINT_DIR",
     "ORCHESTRATOR_BROKER_URL",
     "ORCHESTRATOR_BIND",
     "ORCHESTRATOR_ALLOW_UNAUTHENTICATED",
@@ -52,7 +59,8 @@ def exit_code(command: list[str]) -> int:
 
 
 def test_every_process_of_the_product_runs_by_its_own_command() -> None:
-    assert {name: service["command"] for name, service in OURS.items()} == {name: [name] for name in PROCESSES}
+    commands = {name: service["command"] for name, service in OURS.items() if name != "seal-key"}
+    assert commands == {name: [name] for name in PROCESSES}
     assert {setting for service in OURS.values() for setting in service["environment"]} == SETTINGS
 
 
@@ -77,19 +85,44 @@ def test_nothing_starts_before_the_migrations_are_done(name: str) -> None:
 
 def test_only_the_api_is_published_and_only_on_loopback() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"api": ["127.0.0.1:8321:8321"]}
+    assert published == {"api": ["127.0.0.1:${API_PORT:-8321}:8321"]}
+    assert SERVICES["api"]["environment"]["ORCHESTRATOR_ALLOWED_HOSTS"] == "localhost,127.0.0.1"
 
 
-def test_only_migrate_connects_as_the_owner() -> None:
-    logins = {
-        name: re.fullmatch(r"postgresql\+psycopg://(\w+):\$\{(\w+):-(\w+)\}@postgres:5432/orchestrator", url)
-        for name, service in OURS.items()
-        if (url := service["environment"]["ORCHESTRATOR_DATABASE_URL"])
-    }
-    groups = {name: login.groups() for name, login in logins.items() if login}
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_our_services_cannot_write_their_image_and_are_bounded(name: str) -> None:
+    service = SERVICES[name]
+    assert (service["read_only"], service["tmpfs"], service["cap_drop"]) == (True, ["/tmp"], ["ALL"])  # noqa: S108
+    assert {"mem_limit", "pids_limit"} <= service.keys()
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+def test_the_seal_key_is_made_once_where_the_workers_read_it(tmp_path: Path) -> None:
+    making = SERVICES["seal-key"]
+    assert making["volumes"] == SERVICES["worker"]["volumes"]
+    assert SERVICES["worker"]["depends_on"]["seal-key"] == {"condition": "service_completed_successfully"}
+    folder = making["volumes"][0].partition(":")[2]
+    key = Path(making["environment"]["ORCHESTRATOR_SEAL_KEY"])
+    assert str(key.parent) == folder == re.search(r"--home-dir (\S+)", DOCKERFILE)[1]  # type: ignore[index]
+    [script] = making["command"]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "ORCHESTRATOR_SEAL_KEY": str(tmp_path / "seal.key")}
+    run = [*making["entrypoint"], script.replace("$$", "$")]
+    assert subprocess.run(run, env=environment, capture_output=True, timeout=30, check=False).returncode == 0
+    made = (tmp_path / "seal.key").read_bytes()
+    assert subprocess.run(run, env=environment, capture_output=True, timeout=30, check=False).returncode == 0
+    assert (tmp_path / "seal.key").read_bytes() == made
+
+
+def test_only_migrate_connects_as_the_owner_and_no_url_holds_a_password() -> None:
     database, app = SERVICES["postgres"]["environment"], OURS["migrate"]["environment"]["ORCHESTRATOR_APP_ROLE"]
-    assert groups.pop("migrate") == (database["POSTGRES_USER"], "POSTGRES_PASSWORD", "orchestrator")
-    assert groups == dict.fromkeys(("api", "beat", "worker"), (app, "APP_PASSWORD", "orchestrator_app"))
+    for name, service in OURS.items():
+        given = service["environment"]
+        user, password = (database["POSTGRES_USER"], database["POSTGRES_PASSWORD"])
+        if name != "migrate":
+            user, password = app, database["ORCHESTRATOR_APP_PASSWORD"]
+        assert given["ORCHESTRATOR_DATABASE_URL"] == f"postgresql+psycopg://{user}@postgres:5432/orchestrator"
+        assert given["ORCHESTRATOR_DATABASE_PASSWORD"] == password
     assert database["ORCHESTRATOR_APP_PASSWORD"] == "${APP_PASSWORD:-orchestrator_app}"
     assert database["POSTGRES_PASSWORD"] == "${POSTGRES_PASSWORD:-orchestrator}"
 
@@ -169,3 +202,29 @@ def test_all_that_the_image_copies_is_there_and_sent_to_the_engine() -> None:
 
     assert sorted(sources) == sorted(let_through)
     assert [source for source in sources if not (ROOT / source).exists()] == []
+
+
+def test_every_dependency_of_the_image_is_pinned() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()[1:]
+    pins = dict(line.split("==") for line in lines)
+    assert lines == sorted(lines, key=lambda line: line.partition("==")[0])
+    assert "pip install --constraint constraints.txt ." in DOCKERFILE
+    for needs in needed_by("restart-orchestrator"):
+        pinned = pins[canonicalize_name(needs.name)]
+        assert needs.specifier.contains(pinned), f"{needs}: {pinned}"
+
+
+def needed_by(name: str) -> list[Requirement]:
+    """Return all that a distribution needs here, and all that those need."""
+    found: dict[str, Requirement] = {}
+    todo = [Requirement(name)]
+    while todo:
+        asked = todo.pop()
+        for requirement in map(Requirement, distribution(asked.name).requires or ()):
+            extras = ("", *asked.extras)
+            if requirement.marker is not None and not any(requirement.marker.evaluate({"extra": e}) for e in extras):
+                continue
+            if str(requirement) not in found:
+                found[str(requirement)] = requirement
+                todo.append(requirement)
+    return list(found.values())
