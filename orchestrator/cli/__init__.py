@@ -25,6 +25,7 @@ from orchestrator.cli.commands import (
     verify,
     watch,
 )
+from orchestrator.cli.terminal.nearest import with_nearest
 from orchestrator.cli.terminal.output import emit, fail, note
 from orchestrator.errors import OrchestratorError
 from orchestrator.logs import configure_logs, flush_logs
@@ -128,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fail(str(error))
         return _USED_WRONGLY
     except typer.TyperException as error:
-        fail(f"{error.format_message()} (orchestrator --help says more)")
+        fail(f"{with_nearest(error.format_message())} (orchestrator --help says more)")
         return _USED_WRONGLY
     except (KeyboardInterrupt, typer.Abort):
         return _INTERRUPTED

@@ -265,3 +265,23 @@ def test_replay_of_an_edited_table_exits_with_1(run: Run, recorded: Recorded, tm
     assert ran.code == 1
     assert "1 stored row differs" in ran.out
     assert recorded.restart in ran.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("workspacs",), "Did you mean 'workspaces'?"),
+        (("audit", "verfy"), "Did you mean 'verify'?"),
+        (("workspaces", "--jsn"), "--json"),
+        (("restarts", "--state", "runing"), "Did you mean 'running'?"),
+        (("write", "ws", "x", "--op", "Modifed"), "Did you mean 'modified'?"),
+        (("tail", "--type", "FileWriten"), "Did you mean 'FileWritten'?"),
+        (("up", "--quite", "2s"), "--quiet"),
+    ],
+)
+def test_a_mistyped_word_is_one_line_with_the_nearest_one(arguments: tuple[str, ...], meant: str, run: Run) -> None:
+    ran = run(*arguments)
+
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert meant in ran.err
+    assert "Value error" not in ran.err

@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from orchestrator.cli.reading.choose import chosen_source
 from orchestrator.cli.reading.source import PAGE, Source, View, WantedEvents, WantedRestarts, WantedWorkspaces
 from orchestrator.cli.terminal import stories
+from orchestrator.cli.terminal.nearest import did_you_mean
 from orchestrator.cli.terminal.options import Data, DatabaseUrl, Json, ReadUrl, parse_moment, parse_pair, parse_span
 from orchestrator.cli.terminal.output import emit_json, emit_line, facts, instant, say, show, table
 from orchestrator.domain.events import EVENT_TYPES, Cause
@@ -185,7 +186,8 @@ def tail(  # noqa: PLR0913 (each is an option)
 def _types(kind: list[str]) -> list[str]:
     for name in kind:
         if name not in EVENT_TYPES:
-            raise InvalidInput(f"--type: there is no event type {name!r}; use {', '.join(sorted(EVENT_TYPES))}")
+            meant = did_you_mean(name, EVENT_TYPES)
+            raise InvalidInput(f"--type: there is no event type {name!r}.{meant} Use {', '.join(sorted(EVENT_TYPES))}")
     return kind
 
 
