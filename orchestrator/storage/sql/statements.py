@@ -139,9 +139,8 @@ def own_error(error: exc.SQLAlchemyError) -> OrchestratorError:
         return MigrationsPending(f"the database lacks what this version needs: {said}; run `orchestrator migrate`")
     if code in _REFUSED:
         return StorageUnavailable(
-            f"this login may not do that: {said}; connect as the role that is for it (the owner for `orchestrator migrate`, the"
-            " app's for api, worker and beat, the reader's for commands that read), or let the owner's"
-            " `orchestrator migrate` grant what is missing"
+            f"this login may not do that: {said}; connect as the role that is for it (`migrate`: the owner; api, worker and"
+            " beat: the app's; commands that read: the reader's), or let the owner's `orchestrator migrate` grant it"
         )
     if code in _ROLLED_BACK:
         return RolledBack(f"the database does not serve now: {said}; try again")
