@@ -139,8 +139,8 @@ def own_error(error: exc.SQLAlchemyError) -> OrchestratorError:
         return MigrationsPending(f"the database lacks what this version needs: {said}; run `orchestrator migrate`")
     if code in _REFUSED:
         return StorageUnavailable(
-            f"this login may not do that: {said}; connect as the role that is for it (`migrate`: the owner; api, worker and"
-            " beat: the app's; commands that read: the reader's), or let the owner's `orchestrator migrate` grant it"
+            f"this login may not do that: {said}; connect as the role that is for it (`migrate`: the owner; api, worker"
+            " and beat: the app's; commands that read: the reader's), or let the owner's `orchestrator migrate` grant"
         )
     if code in _ROLLED_BACK:
         return RolledBack(f"the database does not serve now: {said}; try again")
