@@ -8,12 +8,15 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.opening import open_store
@@ -30,7 +33,7 @@ ONCE = {"migrate", "seal-key"}
 LASTING = sorted(SERVICES.keys() - ONCE)
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PROCESSES = {"api", "worker", "beat", "migrate"}  # CONTRACT section 6
-SETTINGS = {  # CONTRACT section 6
+SETTINGS = {  # CONTRACT sections 6 and 8
     "ORCHESTRATOR_DATABASE_URL",
     "ORCHESTRATOR_DATABASE_PASSWORD",
     "ORCHESTRATOR_SEAL_KEY",
@@ -83,19 +86,27 @@ def test_nothing_starts_before_the_migrations_are_done(name: str) -> None:
 
 def test_only_the_api_is_published_and_only_on_loopback() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"api": ["127.0.0.1:8321:8321"]}
+    assert published == {"api": ["127.0.0.1:${API_PORT:-8321}:8321"]}
+    assert SERVICES["api"]["environment"]["ORCHESTRATOR_ALLOWED_HOSTS"] == "localhost,127.0.0.1,api"
 
 
-def test_only_migrate_connects_as_the_owner_and_no_password_stands_in_a_url() -> None:
-    logins = {
-        name: (re.fullmatch(r"postgresql\+psycopg://(\w+)@postgres:5432/orchestrator", url), password)
-        for name, service in OURS.items()
-        for url, password in [[service["environment"][f"ORCHESTRATOR_DATABASE_{part}"] for part in ("URL", "PASSWORD")]]
-    }
-    found = {name: (login[1], password) for name, (login, password) in logins.items() if login}
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_our_services_cannot_write_their_image_and_are_bounded(name: str) -> None:
+    service = SERVICES[name]
+    assert (service["read_only"], service["tmpfs"], service["cap_drop"]) == (True, ["/tmp"], ["ALL"])  # noqa: S108
+    assert {"mem_limit", "pids_limit"} <= service.keys()
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+def test_only_migrate_connects_as_the_owner_and_no_url_holds_a_password() -> None:
     database, app = SERVICES["postgres"]["environment"], OURS["migrate"]["environment"]["ORCHESTRATOR_APP_ROLE"]
-    assert found.pop("migrate") == (database["POSTGRES_USER"], database["POSTGRES_PASSWORD"])
-    assert found == dict.fromkeys(OURS.keys() - {"migrate"}, (app, database["ORCHESTRATOR_APP_PASSWORD"]))
+    for name, service in OURS.items():
+        given = service["environment"]
+        user, password = (database["POSTGRES_USER"], database["POSTGRES_PASSWORD"])
+        if name != "migrate":
+            user, password = app, database["ORCHESTRATOR_APP_PASSWORD"]
+        assert given["ORCHESTRATOR_DATABASE_URL"] == f"postgresql+psycopg://{user}@postgres:5432/orchestrator"
+        assert given["ORCHESTRATOR_DATABASE_PASSWORD"] == password
     assert database["ORCHESTRATOR_APP_PASSWORD"] == "${APP_PASSWORD:-orchestrator_app}"
     assert database["POSTGRES_PASSWORD"] == "${POSTGRES_PASSWORD:-orchestrator}"
 
@@ -106,8 +117,9 @@ def test_a_seal_key_is_made_once_and_the_worker_has_it() -> None:
     assert worker["ORCHESTRATOR_SEAL_KEY"] == file
     folder = Path(file).parent
     assert Path(worker["ORCHESTRATOR_CHECKPOINT_DIR"]).parent == folder
-    assert SERVICES["worker"]["volumes"] == SERVICES["seal-key"]["volumes"] == [f"seal:{folder}"]
-    assert f"--owner=10001 --mode=0700 {folder.parent} {folder}" in DOCKERFILE  # a new volume is made like it
+    assert SERVICES["worker"]["volumes"] == SERVICES["seal-key"]["volumes"] == [f"kept:{folder}"]
+    assert f"--home-dir {folder} " in DOCKERFILE
+    assert f"chmod 0700 {folder}\n" in DOCKERFILE  # a new volume is made like it
     assert SERVICES["worker"]["depends_on"]["seal-key"] == {"condition": "service_completed_successfully"}
     assert verb == ["keys", "seal", "new", "--if-missing"]
 
@@ -187,3 +199,29 @@ def test_all_that_the_image_copies_is_there_and_sent_to_the_engine() -> None:
 
     assert sorted(sources) == sorted(let_through)
     assert [source for source in sources if not (ROOT / source).exists()] == []
+
+
+def test_every_dependency_of_the_image_is_pinned() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()[1:]
+    pins = dict(line.split("==") for line in lines)
+    assert lines == sorted(lines, key=lambda line: line.partition("==")[0])
+    assert "pip install --constraint constraints.txt ." in DOCKERFILE
+    for needs in needed_by("restart-orchestrator"):
+        pinned = pins[canonicalize_name(needs.name)]
+        assert needs.specifier.contains(pinned), f"{needs}: {pinned}"
+
+
+def needed_by(name: str) -> list[Requirement]:
+    """Return all that a distribution needs here, and all that those need."""
+    found: dict[str, Requirement] = {}
+    todo = [Requirement(name)]
+    while todo:
+        asked = todo.pop()
+        for requirement in map(Requirement, distribution(asked.name).requires or ()):
+            extras = ("", *asked.extras)
+            if requirement.marker is not None and not any(requirement.marker.evaluate({"extra": e}) for e in extras):
+                continue
+            if str(requirement) not in found:
+                found[str(requirement)] = requirement
+                todo.append(requirement)
+    return list(found.values())

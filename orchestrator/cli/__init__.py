@@ -16,6 +16,7 @@ from orchestrator.cli.commands import (
     doctor,
     export,
     keys,
+    path_verdict,
     policy,
     processes,
     proofs,
@@ -25,6 +26,7 @@ from orchestrator.cli.commands import (
     verify,
     watch,
 )
+from orchestrator.cli.terminal.nearest import with_nearest
 from orchestrator.cli.terminal.output import emit, fail, note
 from orchestrator.errors import OrchestratorError
 from orchestrator.logs import configure_logs, flush_logs
@@ -53,6 +55,7 @@ app.command("hold")(act.hold)
 app.command("release")(act.release)
 app.command("cancel")(act.cancel)
 app.command("register")(act.register)
+app.command("remove")(act.remove)
 app.command("watch")(watch.watch)
 app.command("workspaces")(read.workspaces)
 app.command("restarts")(read.restarts)
@@ -65,7 +68,8 @@ export.app.command("summary")(reports.summary_command)
 export.app.command("storms")(reports.storms_command)
 export.app.command("hot-files")(reports.hot_files_command)
 export.app.command("failures")(reports.failures_command)
-app.add_typer(policy.app, name="policy", help="Show, change or check the numbers that decide when.")
+policy.app.command("test")(path_verdict.verdict_command)
+app.add_typer(policy.app, name="policy", help="Show, change, check or try the numbers that decide when.")
 export.app.command("checkpoint")(proofs.checkpoint_command)
 export.app.command("evidence")(proofs.evidence_command)
 app.add_typer(keys.app, name="keys", help="The owner's key, and the keys that sign the log's checkpoints.")
@@ -88,7 +92,7 @@ def start(
 
 @policy.app.callback(invoke_without_command=True)
 def start_policy(context: typer.Context) -> None:
-    """Show, change or check the numbers that decide when."""
+    """Show, change, check or try the numbers that decide when."""
     _help_without_command(context)
 
 
@@ -127,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fail(str(error))
         return _USED_WRONGLY
     except typer.TyperException as error:
-        fail(f"{error.format_message()} (orchestrator --help says more)")
+        fail(f"{with_nearest(error.format_message())} (orchestrator --help says more)")
         return _USED_WRONGLY
     except (KeyboardInterrupt, typer.Abort):
         return _INTERRUPTED

@@ -6,6 +6,8 @@ import json
 import ssl
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -63,6 +65,11 @@ class Client:
         answer = self._send("GET", path, None, {})
         return _json(answer), answer.headers.get("ETag")
 
+    def clock(self) -> datetime:
+        """Return the server's present instant, to the second; this machine's where it does not tell."""
+        told = self._send("GET", "/livez", None, {}).headers.get("Date")
+        return datetime.now(UTC) if told is None else parsedate_to_datetime(told)
+
     def post(self, path: str, body: Mapping[str, Any] | list[dict[str, Any]]) -> Any:
         """Post with an idempotency key, so that a retry is answered as the first try was."""
         return _json(self._send("POST", path, body, {"Idempotency-Key": new_id()}))
@@ -70,6 +77,10 @@ class Client:
     def put(self, path: str, body: Mapping[str, Any], *, if_match: str | None = None) -> Any:
         """Put; with ``if_match`` only if nobody has changed it since. Raises ``PreconditionFailed``."""
         return _json(self._send("PUT", path, body, {"If-Match": if_match} if if_match else {}))
+
+    def delete(self, path: str) -> Any:
+        """Delete. What was deleted before is answered as what is not there."""
+        return _json(self._send("DELETE", path, None, {}))
 
     def _send(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> httpx2.Response:
         for pause_s in (*self._pauses_s, None):
@@ -96,7 +107,8 @@ class Client:
     def _unreachable(self, error: httpx2.RequestError) -> str:
         return (
             f"no server answers at {self._url} ({str(error) or type(error).__name__}); "
-            "start one with `orchestrator up`, or name another with --url or ORCHESTRATOR_URL"
+            "start one with `orchestrator up` (in production: `orchestrator api`), or name another with --url or "
+            "ORCHESTRATOR_URL"
         )
 
 

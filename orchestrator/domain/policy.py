@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
@@ -189,7 +190,10 @@ def parse_policy(given: Mapping[str, Any], *, field: str = "policy") -> PolicyPa
         elif name == "rules":
             values[name] = _rules(value, at)
         else:
-            raise InvalidInput(f"{at}: unknown field", field=at)
+            known = sorted(item.removesuffix("_ms") for item in PolicyPatch.OMITTED)
+            near = get_close_matches(name, known, n=1)
+            meant = f"did you mean {near[0]}?" if near else f"use {', '.join(known)}"
+            raise InvalidInput(f"{at}: unknown field; {meant}", field=at)
     return PolicyPatch(**values)
 
 

@@ -9,7 +9,15 @@ from msgspec.structs import asdict
 from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.domain.encoding import decode_data, format_instant, to_plain, unreadable_event
 from orchestrator.domain.events import Recorded
-from orchestrator.domain.policy import Policies, PolicyPatch, render_policy
+from orchestrator.domain.policy import (
+    DEFAULT_FLEET,
+    DEFAULT_SCOPE,
+    SETTINGS_SCOPE,
+    Policies,
+    PolicyPatch,
+    fleet_scope,
+    render_policy,
+)
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.secret_values import masked
@@ -128,6 +136,35 @@ def workspace_then(stored: StoredWorkspace, moment: Moment) -> View:
     """Return a workspace as it was: ``at`` that instant, after the event at ``position``."""
     row = workspace_row(stored, moment.policies)
     return row | {"at": format_instant(moment.at), "position": moment.position}
+
+
+def policy_view(policies: Policies, fleet: str | None, own: tuple[str, PolicyPatch] | None = None) -> View:
+    """Return a layer, what is in force with it, and which layer each number comes from; the nearest wins.
+
+    ``own``: of a workspace of ``fleet``, by its id and what it says itself; else of the fleet, or (None) of all.
+    ``version`` is that of what is in force.
+    """
+    fleet_layer = DEFAULT_FLEET if fleet is None else fleet
+    nearest = PolicyPatch() if own is None else own[1]
+    in_force = policies.in_force(fleet_layer, nearest)
+    if own is None:
+        scope = DEFAULT_SCOPE if fleet is None else fleet_scope(fleet)
+        layer = policies.layers.get(scope)
+        said = layer.policy if layer else PolicyPatch()
+    else:
+        scope, said = f"workspace:{own[0]}", nearest
+    origins: dict[str, str] = {}
+    for name in (SETTINGS_SCOPE, DEFAULT_SCOPE, fleet_scope(fleet_layer)):
+        if name in policies.layers:
+            origins |= dict.fromkeys(render_policy(policies.layers[name].policy), name)
+    origins |= dict.fromkeys(render_policy(nearest), "workspace")
+    return {
+        "scope": scope,
+        "version": in_force.version,
+        "policy": render_policy(said),
+        "in_force": render_policy(in_force),
+        "from": origins,
+    }
 
 
 def _restart(state: WorkspaceState) -> View | None:

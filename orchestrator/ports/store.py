@@ -70,10 +70,14 @@ class RestartFilter:
 
 @dataclass(frozen=True, kw_only=True)
 class EventFilter:
-    """Which events: all set fields must hold. In position order, those after ``after``."""
+    """Which events: all set fields must hold. In position order, those after ``after``.
+
+    ``newest``: where there are more than ``limit``, the last ones instead of the first.
+    """
 
     after: int = 0
     to_position: int | None = None
+    newest: bool = False
     workspace: str | None = None
     correlation_id: str | None = None
     """The restart that the events are about."""

@@ -24,7 +24,7 @@ from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
 
 from orchestrator.domain.events import Operation
 from orchestrator.domain.paths import escape_path
-from orchestrator.errors import InvalidInput
+from orchestrator.errors import InvalidInput, OrchestratorError
 from orchestrator.sources.tree import (
     RULES_FILE,
     Mark,
@@ -274,7 +274,8 @@ class Outbox:
         delay_s = min(_RETRY_MAX_S, _RETRY_FIRST_S * 2 ** min(self._failures, 10))
         self._failures += 1
         self._retry_at_s = time.monotonic() + delay_s
-        _log.warning("watch_sink_failed", error=repr(error), waiting=len(self.waiting), retry_in_s=delay_s)
+        said = str(error) if isinstance(error, OrchestratorError) else repr(error)
+        _log.warning("watch_sink_failed", error=said, waiting=len(self.waiting), retry_in_s=delay_s)
 
 
 def _notices(paths: list[str], *, poll: bool = False) -> RustNotify:

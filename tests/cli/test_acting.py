@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -21,62 +20,12 @@ import pytest
 
 from orchestrator.cli import key_at_hand
 from orchestrator.cli.key_at_hand import key_for
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, Server, act, read, register, running
 from tests.servers.process import free_port
 from tests.system.fork_server import ForkServer
-from tests.system.processes import OrchestratorProcess
 from tests.waiting import wait_until
 
 ORCHESTRATOR = [sys.executable, "-m", "orchestrator"]
-
-SLOW = ("quiet=10m", "max_wait=1h")
-"""A policy under which nothing is restarted while a test looks."""
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running `orchestrator up`."""
-
-    url: str
-    data: Path
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, forks: ForkServer) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("up"), forks) as server:
-        yield server
-
-
-@contextmanager
-def running(data: Path, forks: ForkServer, port: int = 0) -> Iterator[Server]:
-    args = ("up", "--data", str(data), "--port", str(port))
-    process = OrchestratorProcess("up", args, env=os.environ, log=data / "up.log", forks=forks)
-    try:
-        yield Server(process.url(), data)
-        process.signal(signal.SIGTERM)
-        assert process.wait(20) == 0
-    finally:
-        if process.alive:
-            process.kill()
-
-
-def act(run: Run, server: Server, *arguments: str) -> Any:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("ORCHESTRATOR_DATA", str(server.data))  # where it finds the key of that `up`
-        ran = run(*arguments, "--url", server.url, "--json")
-    assert (ran.code, ran.err) == (0, "")
-    return json.loads(ran.out)
-
-
-def read(run: Run, server: Server, *arguments: str) -> Any:
-    ran = run(*arguments, "--data", str(server.data), "--json")
-    assert (ran.code, ran.err) == (0, "")
-    return json.loads(ran.out)
-
-
-def register(run: Run, server: Server, workspace: str, *more: str) -> Any:
-    policy = [word for number in SLOW for word in ("--policy", number)]
-    return act(run, server, "register", workspace, "--executor", "simulated", *policy, *more)
 
 
 def test_register_write_and_ask_what_became_of_it(run: Run, server: Server) -> None:
@@ -238,14 +187,14 @@ def test_another_server(run: Run) -> None:
 
 
 @contextmanager
-def watching(url: str, folder: Path, workspace: str) -> Iterator[subprocess.Popen[str]]:
+def watching(url: str, folder: Path, workspace: str, *, code: int = 0) -> Iterator[subprocess.Popen[str]]:
     command = [*ORCHESTRATOR, "watch", str(folder), "--workspace", workspace, "--url", url, "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert "watching" in process.stderr.readline()
         yield process
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(10) == code
 
 
 def test_watch_sends_each_write_and_ends_at_ctrl_c(run: Run, server: Server, tmp_path: Path) -> None:
@@ -261,10 +210,21 @@ def test_watch_sends_each_write_and_ends_at_ctrl_c(run: Run, server: Server, tmp
 
 
 def test_watch_drops_what_is_refused_for_good(server: Server, tmp_path: Path) -> None:
-    with watching(server.url, tmp_path, "a b") as process:
+    with watching(server.url, tmp_path, "a b", code=1) as process:
         (tmp_path / "a.py").write_text("1")
         assert process.stderr is not None
         assert "dropped" in process.stderr.readline()
+
+
+def test_watch_says_that_its_workspace_is_not_there_and_which_are_near(
+    run: Run, server: Server, tmp_path: Path
+) -> None:
+    register(run, server, "storefront")
+    with watching(server.url, tmp_path, "storefrnt") as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+    assert "storefrnt is not registered" in said
+    assert "near that name: storefront" in said
 
 
 def test_watch_keeps_writes_until_the_server_is_there(tmp_path: Path, forks: ForkServer) -> None:

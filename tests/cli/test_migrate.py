@@ -13,9 +13,10 @@ import sqlalchemy as sa
 
 from orchestrator.private_files import lock_folder
 from orchestrator.storage.engines import migration_engine
+from orchestrator.storage.migrate import downgrade
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.urls import database_name, database_url
-from tests.cli.conftest import Run
+from tests.cli.conftest import Ran, Run
 from tests.cli.test_reading import one_error
 from tests.servers.postgres import APP, APP_ROLE, READER, READER_ROLE, PostgresServer, as_login
 from tests.system.fork_server import ForkServer
@@ -57,6 +58,18 @@ def test_roles_on_sqlite_are_one_line(run: Run, sqlite_url: str, monkeypatch: py
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.count("\n") == 1
     assert "--reader-role (ORCHESTRATOR_READER_ROLE): SQLite has no roles" in ran.err
+
+
+def test_check_says_whether_the_database_is_served_and_changes_nothing(
+    run: Run, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", sqlite_url)
+    assert run("migrate", "--check") == Ran(0, "This version serves the database as it is.\n", "")
+    downgrade(sqlite_url)
+    for _ in range(2):
+        ran = run("migrate", "--check")
+        assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
+        assert "orchestrator migrate" in ran.err
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

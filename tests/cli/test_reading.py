@@ -39,14 +39,14 @@ def options_of(command: Any) -> set[str]:
 
 COMMANDS = dict(commands())
 _FROM_DATABASE = {name for name, command in COMMANDS.items() if "--database-url" in options_of(command)}
-READING = sorted(_FROM_DATABASE - SEALED)
+READING = sorted(_FROM_DATABASE - SEALED - {"policy test"})
 
 
 def test_walk_finds_what_the_contract_names() -> None:
     rows = {"workspaces", "restarts", "why", "tail", "policy show", "replay"}
     audit = {"export", "failures", "hot-files", "storms", "summary", "verify"}
     assert set(READING) == rows | {f"audit {name}" for name in audit}
-    assert {*READING, *SEALED} == _FROM_DATABASE
+    assert {*READING, *SEALED, "policy test"} == _FROM_DATABASE
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - RUN_FOR_EVER))
@@ -265,3 +265,23 @@ def test_replay_of_an_edited_table_exits_with_1(run: Run, recorded: Recorded, tm
     assert ran.code == 1
     assert "1 stored row differs" in ran.out
     assert recorded.restart in ran.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("workspacs",), "Did you mean 'workspaces'?"),
+        (("audit", "verfy"), "Did you mean 'verify'?"),
+        (("workspaces", "--jsn"), "--json"),
+        (("restarts", "--state", "runing"), "Did you mean 'running'?"),
+        (("write", "ws", "x", "--op", "Modifed"), "Did you mean 'modified'?"),
+        (("tail", "--type", "FileWriten"), "Did you mean 'FileWritten'?"),
+        (("up", "--quite", "2s"), "--quiet"),
+    ],
+)
+def test_a_mistyped_word_is_one_line_with_the_nearest_one(arguments: tuple[str, ...], meant: str, run: Run) -> None:
+    ran = run(*arguments)
+
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert meant in ran.err
+    assert "Value error" not in ran.err

@@ -83,11 +83,12 @@ class MemoryReader:
         found = self._log.between(wanted.after + 1, last, wanted.workspace)
         chosen = (
             event
-            for event in found
+            for event in (reversed(list(found)) if wanted.newest else found)
             if (not wanted.types or event.type in wanted.types)
             and wanted.correlation_id in (None, event.correlation_id)
         )
-        return list(islice(chosen, wanted.limit))
+        page = list(islice(chosen, wanted.limit))
+        return page[::-1] if wanted.newest else page
 
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as a database would keep it."""

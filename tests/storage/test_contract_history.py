@@ -243,6 +243,11 @@ def test_the_log_is_read_by_page(store: CoreStore) -> None:
     assert page(types={"FileWritten", "WritesWaived"}) == [1, 3, 5]
     assert page(types=["ClockRegressed"]) == [4]
     assert page(workspace="nobody") == []
+    assert page(newest=True, limit=2) == [4, 5]
+    assert page(newest=True, after=1, to_position=4, limit=2) == [3, 4]
+    assert page(newest=True, workspace="ws", limit=2) == [2, 5]
+    assert page(newest=True, types={"FileWritten", "WritesWaived"}, limit=2) == [3, 5]
+    assert page(newest=True, types={"ClockRegressed", "WritesWaived"}, limit=1) == [5]
 
 
 def test_workspaces_are_read_by_page(store: CoreStore) -> None:
@@ -292,7 +297,8 @@ def test_a_restarts_part_of_the_log_ends_with_the_last_event_about_it(audited_st
 def test_the_log_as_it_is_kept_is_the_log(store: CoreStore) -> None:
     log(store, file_written("dépôt/a", occurred_at=at(-1.5), source="s", source_id="1"), requested())
     log(store, event(ev.ClockRegressed(by_ms=7), workspace=None), file_written("b", workspace="other"))
-    for wanted in (EventFilter(), EventFilter(after=1, limit=2), EventFilter(workspace="ws", types=["FileWritten"])):
+    of_writes = EventFilter(workspace="ws", types=["FileWritten"])
+    for wanted in (EventFilter(), EventFilter(after=1, limit=2), of_writes, EventFilter(newest=True, limit=2)):
         with store.read() as reader:
             decoded, kept = reader.events(wanted), reader.stored_events(wanted)
         assert [stored_event_of(one, encode_data(one.data)) for one in decoded] == kept

@@ -57,6 +57,16 @@ def _object(*, closed: bool = True, **fields: Schema) -> Schema:
     return {"type": "object", "required": sorted(fields), "properties": fields, "additionalProperties": not closed}
 
 
+_POLICY: dict[str, Any] = {
+    "scope": _TEXT,
+    "version": _WHOLE,
+    "policy": _ANY_OBJECT,
+    "in_force": _ANY_OBJECT,
+    "in_force_version": _WHOLE,
+    "from": {"type": "object", "additionalProperties": _TEXT},
+}
+
+
 def _pages(item: Schema) -> Schema:
     return _object(items=_list(item), next_cursor=_TEXT_OR_NULL)
 
@@ -194,7 +204,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     EVENTS: _pages(_ref("Event")),
     EVENTS_AFTER: _object(items=_list(_ref("Event")), next_after=_WHOLE, more=_FLAG),
-    POLICY: _object(scope=_TEXT, version=_WHOLE, policy=_ANY_OBJECT, in_force=_ANY_OBJECT),
+    POLICY: _object(**_POLICY),
     "Checkpoint": _object(
         size=_WHOLE,
         position=_WHOLE,

@@ -105,6 +105,9 @@ class EventQuery(QueryFields):
     """Which events."""
 
     after: Position = 0
+    before: Annotated[
+        Position | None, Field(description="The newest ones before this position, instead of the next after `after`")
+    ] = None
     workspace: Name | None = None
     type: Annotated[list[str], Field(description="May be repeated")] = Field(default_factory=list)
     limit: Limit = 500
@@ -256,16 +259,27 @@ def _writes(reader: Reader, record: RestartProjection, after: int, most: int) ->
     responses={200: describe(answers.EVENTS_AFTER, "A page", paged=True), **problems(422, 500, 503)},
 )
 def list_events(services: Wired, request: Request, query: Annotated[EventQuery, Query()]) -> JSONResponse:
-    """Return a page of the log. ``next_after`` is the ``after`` of the next page, also when there is none yet."""
+    """Return a page of the log. ``next_after`` is the ``after`` of the next page, also when there is none yet.
+
+    With ``before`` the next page, which the ``Link`` header names, holds older events.
+    """
+    newest = query.before is not None
     wanted = EventFilter(
-        after=query.after, workspace=query.workspace, types=event_types(query.type), limit=query.limit + 1
+        after=query.after,
+        to_position=None if query.before is None else query.before - 1,
+        newest=newest,
+        workspace=query.workspace,
+        types=event_types(query.type),
+        limit=query.limit + 1,
     )
     with services.store.read() as reader:
         found = reader.events(wanted)
-    page, more = found[: query.limit], len(found) > query.limit
+    more = len(found) > query.limit
+    page = found[-query.limit :] if newest else found[: query.limit]
     after = page[-1].position if page else query.after
     answer = {"items": [event_view(event) for event in page], "next_after": after, "more": more}
-    return JSONResponse(answer, headers=_next(request, "after", after) if more else {})
+    link = {"before": page[0].position} if newest and more else {"after": after}
+    return JSONResponse(answer, headers=_next(request, *next(iter(link.items()))) if more else {})
 
 
 def event_types(given: Sequence[str]) -> tuple[str, ...]:

@@ -256,9 +256,14 @@ def report_probe(
 def hold_workspace(
     services: Wired, workspace: WorkspaceId, body: Annotated[HoldBody, Depends(json_body(HoldBody))], key: Key, by: By
 ) -> JSONResponse:
-    """Hold a workspace; what arrives waits."""
+    """Hold a workspace; what arrives waits. The answer says until when, and until when one lasted that it replaces."""
     until = None if body.until is None else check_instant(body.until, "until")
-    return _change(services, workspace, cmd.Hold(reason=_reason(body.reason), until=until), by, key)
+    with services.store.read() as reader:
+        stored = reader.workspace(workspace)
+    before = stored.state.hold if stored else None
+    replaced = None if before is None else {"reason": before.reason, "until": before.until}
+    command = cmd.Hold(reason=_reason(body.reason), until=until)
+    return _change(services, workspace, command, by, key, until=until, replaced=replaced)
 
 
 @router.post(
@@ -302,12 +307,15 @@ def cancel_restart(
     )
 
 
-def _change(services: Services, workspace: str, command: cmd.Hold | cmd.Release, by: By, key: Key) -> JSONResponse:
+def _change(
+    services: Services, workspace: str, command: cmd.Hold | cmd.Release, by: By, key: Key, **more: Any
+) -> JSONResponse:
     answer, replayed = services.operator.change(workspace, command, by, key)
     with services.store.read() as reader:
         stored = reader.workspace(workspace)
     state = stored.state.phase.value if stored else None
-    return JSONResponse({"workspace": workspace, "changed": answer.changed, "state": state, "replayed": replayed})
+    told = {"workspace": workspace, "changed": answer.changed, "state": state, "replayed": replayed}
+    return JSONResponse(told | to_plain(more))
 
 
 def _reason(reason: str) -> str:

@@ -16,16 +16,15 @@ from orchestrator.api.protocol.problems import FieldError, Problem, RequestRefus
 from orchestrator.api.services import By, Wired
 from orchestrator.bootstrap import Services
 from orchestrator.domain.policy import (
-    DEFAULT_FLEET,
     DEFAULT_SCOPE,
     Policies,
     PolicyPatch,
     check_lease,
     fleet_scope,
     parse_policy,
-    render_policy,
 )
 from orchestrator.errors import InvalidInput
+from orchestrator.history.views import policy_view
 from orchestrator.service.change_policy import change_policy
 
 _ETAG = re.compile(r'"(\d{1,18})"')
@@ -53,7 +52,7 @@ _BODY = accepts({JSON: "PolicyBody"})
 )
 def get_default(services: Wired) -> JSONResponse:
     """Return the layer ``default``."""
-    return _read(services, DEFAULT_SCOPE, DEFAULT_FLEET)
+    return _read(services, None)
 
 
 @router.put(
@@ -65,7 +64,7 @@ def get_default(services: Wired) -> JSONResponse:
 )
 def put_default(services: Wired, numbers: Numbers, by: By, if_match: IfMatch = None) -> JSONResponse:
     """Replace the layer ``default``; due times of open windows follow at once."""
-    return _change(services, DEFAULT_SCOPE, DEFAULT_FLEET, numbers, by, if_match)
+    return _change(services, None, numbers, by, if_match)
 
 
 @router.get(
@@ -76,7 +75,7 @@ def put_default(services: Wired, numbers: Numbers, by: By, if_match: IfMatch = N
 )
 def get_fleet(services: Wired, fleet: Fleet) -> JSONResponse:
     """Return a fleet's layer."""
-    return _read(services, fleet_scope(fleet), fleet)
+    return _read(services, fleet)
 
 
 @router.put(
@@ -88,27 +87,27 @@ def get_fleet(services: Wired, fleet: Fleet) -> JSONResponse:
 )
 def put_fleet(services: Wired, fleet: Fleet, numbers: Numbers, by: By, if_match: IfMatch = None) -> JSONResponse:
     """Replace a fleet's layer; due times of its open windows follow at once."""
-    return _change(services, fleet_scope(fleet), fleet, numbers, by, if_match)
+    return _change(services, fleet, numbers, by, if_match)
 
 
-def _read(services: Services, scope: str, fleet: str) -> JSONResponse:
+def _read(services: Services, fleet: str | None) -> JSONResponse:
     with services.store.read() as reader:
-        return _answer(reader.policies(), scope, fleet)
+        return _answer(reader.policies(), fleet)
 
 
 def _change(
-    services: Services, scope: str, fleet: str, numbers: dict[str, Any], by: By, if_match: str | None
+    services: Services, fleet: str | None, numbers: dict[str, Any], by: By, if_match: str | None
 ) -> JSONResponse:
     expected, patch = _expected(if_match), _parsed(numbers, services.settings.tick_ms)
     change_policy(
         services.store,
         services.ids,
-        scope=scope,
+        scope=DEFAULT_SCOPE if fleet is None else fleet_scope(fleet),
         patch=patch,
         actor=by.actor,
         expected_version=expected,
     )
-    return _read(services, scope, fleet)
+    return _read(services, fleet)
 
 
 def _parsed(numbers: dict[str, Any], tick_ms: int) -> PolicyPatch:
@@ -122,16 +121,11 @@ def _parsed(numbers: dict[str, Any], tick_ms: int) -> PolicyPatch:
     return patch
 
 
-def _answer(policies: Policies, scope: str, fleet: str) -> JSONResponse:
-    layer = policies.layers.get(scope)
-    in_force = policies.in_force(fleet, PolicyPatch())
+def _answer(policies: Policies, fleet: str | None) -> JSONResponse:
+    view = policy_view(policies, fleet)
+    layer = policies.layers.get(view["scope"])
     version = layer.version if layer else 0
-    answer = {
-        "scope": scope,
-        "version": version,
-        "policy": render_policy(layer.policy) if layer else {},
-        "in_force": render_policy(in_force),
-    }
+    answer = {**view, "version": version, "in_force_version": view["version"]}
     return JSONResponse(answer, headers={"ETag": f'"{version}"'})
 
 

@@ -1,4 +1,4 @@
-"""The commands that act, by HTTP: ``write``, ``restart``, ``hold``, ``release``, ``cancel``, ``register``."""
+"""The commands that act, by HTTP: write, restart, hold, release, cancel, register, remove."""
 
 from __future__ import annotations
 
@@ -6,15 +6,26 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 
 from orchestrator.cli.client import Client, Refused, new_id, segment
+from orchestrator.cli.commands.first_write import is_registered, newcomer_sentence, newcomer_view
+from orchestrator.cli.commands.until_covered import (
+    Timeout,
+    Wait,
+    exit_unless_covered,
+    say_fates,
+    until_settled,
+    waiting_ms,
+)
 from orchestrator.cli.terminal.options import DEFAULT_URL, Json, Url, parse_pair
-from orchestrator.cli.terminal.output import emit_json, fail, say
+from orchestrator.cli.terminal.output import emit_json, fail, note, say
 from orchestrator.domain.durations import parse_duration
 from orchestrator.domain.encoding import format_instant, parse_instant
 from orchestrator.domain.events import Operation, Trigger
+from orchestrator.domain.explain import counted
 from orchestrator.domain.policy import DEFAULT_FLEET
 from orchestrator.errors import InvalidInput
 
@@ -32,22 +43,42 @@ def write(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="The files that were written.")],
     *,
     op: Annotated[Operation, typer.Option(help="What was done to them.")] = Operation.MODIFIED,
+    wait: Wait = False,
+    timeout: Timeout = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Report file writes of a workspace."""
+    """Report file writes of a workspace; with --wait, exit 0 only when all of them are covered by a restart."""
     writes = [{"workspace": workspace, "path": path, "op": op.value, "id": new_id()} for path in paths]
+    waits_ms = waiting_ms(wait=wait, timeout=timeout)
     with Client(url) as client:
+        was_known = is_registered(client, workspace)
         answer = post_writes(client, writes)
+        newcomer = None if was_known else newcomer_view(client, workspace)
+        if not as_json:
+            _say_written(answer, paths, newcomer)
+        for refused in answer["rejected"]:
+            fail(f"{paths[refused['index']]}: {problem_text(refused['problem'])}{_near(newcomer)}")
+        ids = [result["id"] for result in answer["results"]]
+        fates = None if waits_ms is None else until_settled(client, ids, waits_ms)
     if as_json:
-        emit_json(answer)
-    else:
-        for result in answer["results"]:
-            say(f"{result['id']}  {result['decision']}  {paths[result['index']]}")
-    for refused in answer["rejected"]:
-        fail(f"{paths[refused['index']]}: {problem_text(refused['problem'])}")
+        emit_json(answer | ({"registered": newcomer} if newcomer else {}) | ({} if fates is None else {"fates": fates}))
+    elif fates is not None:
+        say_fates(fates)
     if answer["rejected"]:
         raise typer.Exit(2)
+    exit_unless_covered(fates)
+
+
+def _say_written(answer: Mapping[str, Any], paths: Sequence[str], newcomer: Mapping[str, Any] | None) -> None:
+    for result in answer["results"]:
+        say(f"{result['id']}  {result['decision']}  {paths[result['index']]}")
+    if newcomer is not None and newcomer["executor"] is not None:
+        note(newcomer_sentence(newcomer))
+
+
+def _near(newcomer: Mapping[str, Any] | None) -> str:
+    return f"; near that name: {', '.join(newcomer['near'])}" if newcomer and newcomer["near"] else ""
 
 
 def post_writes(client: Client, writes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -99,18 +130,28 @@ def restart(
     trigger: Annotated[
         Trigger, typer.Option(help="manual: now; mutation: something changed that must be picked up.")
     ] = Trigger.MANUAL,
+    wait: Wait = False,
+    timeout: Timeout = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Ask for a restart."""
+    """Ask for a restart; with --wait, exit 0 only when it has succeeded."""
     if trigger is Trigger.PROBE:
         raise InvalidInput("--trigger: probe is for health probes; use manual or mutation", field="trigger")
+    waits_ms = waiting_ms(wait=wait, timeout=timeout)
     with Client(url) as client:
         answer = client.post(
             f"/v1/workspaces/{segment(workspace)}/restarts", {"reason": reason, "trigger": trigger.value}
         )
-    due = f", due at {answer['due_at']}" if answer.get("due_at") else ""
-    _answered(answer, f"{answer['id']}  requested{due}", as_json=as_json)
+        due = f", due at {answer['due_at']}" if answer.get("due_at") else ""
+        if not as_json:
+            say(f"{answer['id']}  requested{due}")
+        fates = None if waits_ms is None else until_settled(client, [answer["id"]], waits_ms)
+    if as_json:
+        emit_json(answer if fates is None else answer | {"fates": fates})
+    elif fates is not None:
+        say_fates(fates)
+    exit_unless_covered(fates)
 
 
 def hold(
@@ -118,18 +159,30 @@ def hold(
     *,
     reason: Reason,
     until: Annotated[str | None, typer.Option(metavar="INSTANT", help="Until then at most, RFC 3339.")] = None,
-    lasting: Annotated[str | None, typer.Option("--for", metavar="DURATION", help="For so long at most: 10m.")] = None,
+    lasting: Annotated[
+        str | None,
+        typer.Option("--for", metavar="DURATION", help="For so long at most: 10m. Without an end: until the release."),
+    ] = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Queue and start nothing until the release; what arrives waits."""
+    """Queue and start nothing until the release; what arrives waits. A hold replaces the one before, its end too."""
     body: dict[str, Any] = {"reason": reason}
     end = _hold_ends(until, lasting)
     if end is not None:
         body["until"] = end
     with Client(url) as client:
         answer = client.post(f"/v1/workspaces/{segment(workspace)}/hold", body)
-    _answered(answer, f"{workspace} is held{f' until {end}' if end else ''}", as_json=as_json)
+    _answered(answer, _held(workspace, end, answer.get("replaced")), as_json=as_json)
+
+
+def _held(workspace: str, end: str | None, replaced: Mapping[str, Any] | None) -> str:
+    """Return the sentence of a hold; that it ends otherwise than the one before is never left unsaid."""
+    ends = f"until {end}" if end else f"until `orchestrator release {workspace}`: it has no end of its own"
+    if not replaced or replaced["until"] == end:
+        return f"{workspace} is held {ends}"
+    before = f"until {replaced['until']}" if replaced["until"] else "until its release"
+    return f"{workspace} is held {ends}; before it was held {before}"
 
 
 def _hold_ends(until: str | None, lasting: str | None) -> str | None:
@@ -190,6 +243,21 @@ def register(
     with Client(url) as client:
         answer = client.put(f"/v1/workspaces/{segment(workspace)}", body)
     _answered(answer, f"{workspace} is registered in fleet {fleet} with executor {executor}", as_json=as_json)
+
+
+def remove(
+    workspace: Workspace,
+    *,
+    reason: Reason = "removed",
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Remove a workspace; what it holds is waived, and a running cycle is abandoned. Its history stays."""
+    with Client(url) as client:
+        answer = client.delete(f"/v1/workspaces/{segment(workspace)}?{urlencode({'reason': reason})}")
+    waived = answer["waived"]
+    pending = f"; {counted(waived['writes'], 'pending write')} waived" if waived else ""
+    _answered(answer, f"{workspace} is removed{pending}", as_json=as_json)
 
 
 def policy_values(pairs: Sequence[str]) -> dict[str, Any]:

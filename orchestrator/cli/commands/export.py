@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.commands.read import reading
+from orchestrator.cli.reading.database import reading
 from orchestrator.cli.terminal.options import Data, DatabaseUrl, Json, parse_span
 from orchestrator.cli.terminal.output import emit, emit_json, note
 from orchestrator.cli.terminal.progress import Bar
@@ -45,7 +45,7 @@ def export_command(  # noqa: PLR0913 (each is an option)
     count = 0
     with reading(database_url, data) as store, _sink(output) as write, Bar("exporting") as bar:
         with store.read() as reader:
-            first, last = parse_span(since, until, now=reader.clock())
+            first, last = parse_span(since, until, reader.clock)
         scope = Scope(workspace=workspace, fleet=fleet, since=first, until=last)
         for piece, rows in exported(store, Export(of=of, format=as_format, after=after, scope=scope), bar.move):
             write(piece.decode())

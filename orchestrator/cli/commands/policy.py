@@ -12,22 +12,11 @@ import typer
 
 from orchestrator.cli.client import Client, segment
 from orchestrator.cli.commands.act import policy_values
-from orchestrator.cli.commands.read import reading
-from orchestrator.cli.terminal.options import DEFAULT_URL, Data, DatabaseUrl, Json, Url
+from orchestrator.cli.reading.choose import chosen_source
+from orchestrator.cli.terminal.options import DEFAULT_URL, Data, DatabaseUrl, Json, ReadUrl, Url
 from orchestrator.cli.terminal.output import emit_json, fail, say, show, table
-from orchestrator.domain.policy import (
-    DEFAULT_FLEET,
-    DEFAULT_SCOPE,
-    SETTINGS_SCOPE,
-    Policies,
-    PolicyPatch,
-    fleet_scope,
-    parse_policy,
-    render_policy,
-)
-from orchestrator.errors import InvalidInput, NotFound, PreconditionFailed
-from orchestrator.history.views import workspace_view
-from orchestrator.ports.store import Reader
+from orchestrator.domain.policy import PolicyPatch, parse_policy, render_policy
+from orchestrator.errors import InvalidInput, PreconditionFailed
 
 _TRIES = 3
 
@@ -43,55 +32,20 @@ def show_command(
     fleet: Fleet = None,
     workspace: OfWorkspace = None,
     as_json: Json = False,
+    url: ReadUrl = None,
     database_url: DatabaseUrl = None,
     data: Data = None,
 ) -> None:
     """Show the numbers in force and which layer each comes from."""
-    _check_one(fleet, workspace)
-    with reading(database_url, data) as store, store.read() as reader:
-        view = _view(reader, fleet, workspace)
+    check_one(fleet, workspace)
+    with chosen_source(url, database_url, data) as source:
+        view = source.policy(fleet, workspace)
     if as_json:
         emit_json(view)
         return
     say(f"policy {view['scope']}, in force with version {view['version']}")
     rows = ((name, _text(value), view["from"].get(name, "built in")) for name, value in view["in_force"].items())
     show(table(("NUMBER", "IN FORCE", "FROM"), rows))
-
-
-def _view(reader: Reader, fleet: str | None, workspace: str | None) -> dict[str, Any]:
-    policies = reader.policies()
-    if workspace is not None:
-        stored = reader.workspace(workspace)
-        if stored is None or stored.state.registration is None:
-            raise NotFound(f"workspace {workspace!r} is not registered; `orchestrator workspaces` lists them")
-        own, scope = stored.state.registration.policy, f"workspace:{workspace}"
-        fleet = stored.state.registration.fleet
-        extra = {"state": workspace_view(reader, stored)["state"]}
-    else:
-        scope = fleet_scope(fleet) if fleet is not None else DEFAULT_SCOPE
-        layer = policies.layers.get(scope)
-        own, extra = layer.policy if layer else PolicyPatch(), {}
-    mine = own if workspace is not None else PolicyPatch()
-    fleet = fleet if fleet is not None else DEFAULT_FLEET
-    in_force = policies.in_force(fleet, mine)
-    return {
-        "scope": scope,
-        "version": in_force.version,
-        "policy": render_policy(own),
-        "in_force": render_policy(in_force),
-        "from": _origins(policies, fleet, mine),
-        **extra,
-    }
-
-
-def _origins(policies: Policies, fleet: str, own: PolicyPatch) -> dict[str, str]:
-    """Return which layer each number comes from; the nearest wins."""
-    scopes = (SETTINGS_SCOPE, DEFAULT_SCOPE, fleet_scope(fleet))
-    layers = [(scope, policies.layers[scope].policy) for scope in scopes if scope in policies.layers]
-    origins: dict[str, str] = {}
-    for scope, patch in (*layers, ("workspace", own)):
-        origins |= dict.fromkeys(render_policy(patch), scope)
-    return origins
 
 
 @app.command("set")
@@ -107,7 +61,7 @@ def set_command(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Change the default policy, a fleet's or a workspace's own."""
-    _check_one(fleet, workspace)
+    check_one(fleet, workspace)
     if not numbers and not replace:
         raise InvalidInput("nothing to set; write like quiet=2s max_wait=30s, or --replace for an empty layer")
     values = policy_values(numbers or ())
@@ -162,18 +116,30 @@ def check_command(
 ) -> None:
     """Check a policy file: print it in canonical form, or say what is wrong and exit with 1."""
     try:
-        raw = file.read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"cannot read {file}: {error.strerror}") from None
-    try:
-        rendered = render_policy(parse_policy(_parsed(raw, is_json=file.suffix.lower() == ".json")))
-    except InvalidInput as error:
-        fail(f"{file}: {error}")
+        rendered = render_policy(read_policy_file(file))
+    except PolicyRefused as error:
+        fail(str(error))
         raise typer.Exit(1) from None
     if as_json:
         emit_json(rendered)
     else:
         show(*(f"{name} = {_text(value)}" for name, value in rendered.items()))
+
+
+class PolicyRefused(InvalidInput):
+    """What a file holds is no policy."""
+
+
+def read_policy_file(file: Path) -> PolicyPatch:
+    """Return the layer that a file holds, TOML or JSON. Raises ``InvalidInput``, ``PolicyRefused`` for its content."""
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"cannot read {file}: {error.strerror}") from None
+    try:
+        return parse_policy(_parsed(raw, is_json=file.suffix.lower() == ".json"))
+    except InvalidInput as error:
+        raise PolicyRefused(f"{file}: {error}") from None
 
 
 def _parsed(raw: bytes, *, is_json: bool) -> Mapping[str, Any]:
@@ -196,7 +162,8 @@ def _text(value: Any) -> str:
     return json.dumps(value)
 
 
-def _check_one(fleet: str | None, workspace: str | None) -> None:
+def check_one(fleet: str | None, workspace: str | None) -> None:
+    """Raise ``InvalidInput`` where a fleet and a workspace are both named."""
     if fleet is not None and workspace is not None:
         raise InvalidInput("give --fleet or --workspace, not both", field="fleet")
 

@@ -10,8 +10,10 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.reading.database import reading
 from orchestrator.cli.terminal.options import Data
-from orchestrator.errors import InvalidInput
+from orchestrator.cli.terminal.output import fail, say
+from orchestrator.errors import InvalidInput, MigrationsPending
 from orchestrator.settings import Settings, load_settings
 
 
@@ -94,8 +96,24 @@ def migrate(
         str | None,
         typer.Option(metavar="NAME", help="PostgreSQL role that may only read [ORCHESTRATOR_READER_ROLE]."),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Change nothing: exit 0 if this version serves the database, else 1."),
+    ] = False,
 ) -> None:
     """Bring the database to this version's schema, and the roles to their privileges."""
+    if check:
+        raise typer.Exit(_check_migrated())
     from orchestrator.cli.serve import run_migrate
 
     raise typer.Exit(run_migrate(load_settings(app_role=app_role, reader_role=reader_role)))
+
+
+def _check_migrated() -> int:
+    try:
+        with reading(None, None):
+            say("This version serves the database as it is.")
+    except MigrationsPending as error:
+        fail(str(error))
+        return 1
+    return 0

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.commands.read import reading
+from orchestrator.cli.reading.database import reading
 from orchestrator.cli.terminal.options import Data, DatabaseUrl, Json
 from orchestrator.cli.terminal.output import emit, emit_json, facts, fail, instant, note, show
 from orchestrator.errors import InvalidInput, NotFound

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli.commands.read import reading
+from orchestrator.cli.reading.database import reading
 from orchestrator.cli.terminal.options import Data, DatabaseUrl, Json
 from orchestrator.cli.terminal.output import emit_json, say
 from orchestrator.cli.terminal.progress import Bar

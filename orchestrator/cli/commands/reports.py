@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.commands.read import reading, restart_table
+from orchestrator.cli.commands.read import restart_table
+from orchestrator.cli.reading.database import reading
 from orchestrator.cli.terminal.options import Data, DatabaseUrl, Json, parse_span
 from orchestrator.cli.terminal.output import emit_json, facts, instant, say, show, table
 from orchestrator.domain.durations import format_duration
@@ -39,7 +40,7 @@ def _asked(
     span: tuple[str | None, str | None],
 ) -> Iterator[tuple[Reader, Scope]]:
     with reading(database_url, data) as store, store.read() as reader:
-        since, until = parse_span(*span, now=reader.clock())
+        since, until = parse_span(*span, reader.clock)
         yield reader, Scope(workspace=workspace, fleet=fleet, since=since, until=until)
 
 
@@ -81,7 +82,7 @@ def storms_command(
     if as_json:
         emit_json({"items": [restart_view(record) for record in found]})
         return
-    show(restart_table(found))
+    show(restart_table([restart_view(record) for record in found]))
 
 
 def hot_files_command(

@@ -19,8 +19,8 @@ from orchestrator.audit.verify.lines import read_lines
 from orchestrator.audit.verify.report import Promise
 from orchestrator.audit.verify.run import Verification
 from orchestrator.audit.verify.sealed_roots import SealCheck
-from orchestrator.audit.verify.signed_note import NoteRefused, PublicKey, parse_public_keys
-from orchestrator.cli.commands.read import reading
+from orchestrator.audit.verify.signed_note import NoteFault, NoteRefused, PublicKey, parse_public_keys
+from orchestrator.cli.reading.database import reading
 from orchestrator.cli.terminal.options import Data, DatabaseUrl, Json
 from orchestrator.cli.terminal.output import emit_json, note
 from orchestrator.cli.terminal.progress import Bar
@@ -182,6 +182,12 @@ def _public_keys(path: Path | None) -> list[PublicKey]:
         raise InvalidInput(f"--pubkey: {path}: {error}") from None
 
 
+_OTHER_KEY = (
+    "; if the --pubkey is the wrong one, nothing was checked against this checkpoint: give that of the key that signed"
+    " it, which you have from the log's owner and not from whoever gave you the checkpoint"
+)
+
+
 def _checkpoints(paths: list[Path], keys: list[PublicKey], refused: list[str]) -> list[Checkpoint]:
     """Return the checkpoints that can be believed; say of the others why not."""
     found = []
@@ -191,7 +197,8 @@ def _checkpoints(paths: list[Path], keys: list[PublicKey], refused: list[str]) -
         except OSError as error:
             raise InvalidInput(f"--checkpoint: {path} cannot be read: {error.strerror}") from None
         except NoteRefused as error:
-            refused.append(f"the checkpoint {path} cannot be believed: {error}")
+            hint = _OTHER_KEY * (error.fault is NoteFault.WRONG_KEY)
+            refused.append(f"the checkpoint {path} cannot be believed: {error}{hint}")
     return found
 
 

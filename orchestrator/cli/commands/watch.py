@@ -13,10 +13,11 @@ import typer
 
 from orchestrator.cli.client import Client, Refused, new_id
 from orchestrator.cli.commands.act import post_writes, problem_text
+from orchestrator.cli.commands.first_write import is_registered, near_names
 from orchestrator.cli.terminal.options import DEFAULT_URL, Json, Url
 from orchestrator.cli.terminal.output import emit_line, fail, note, say
 from orchestrator.domain.explain import counted
-from orchestrator.errors import NotFound
+from orchestrator.errors import NotFound, Unavailable
 from orchestrator.sources.folder import watch_folder
 from orchestrator.sources.tree import WatchedWrite
 
@@ -30,7 +31,8 @@ def watch(
 ) -> None:
     """Report every write under a folder until Ctrl-C; a line for each batch.
 
-    While the server does not answer the writes wait and are sent later; writes that it refuses are dropped.
+    While the server does not answer the writes wait and are sent later; writes that it refuses are dropped, and then
+    the exit code is 1.
     """
     stop, ready = threading.Event(), threading.Event()
 
@@ -44,12 +46,32 @@ def watch(
         announcer = threading.Thread(target=_announce, args=(ready, stop, directory, workspace, url), daemon=True)
         announcer.start()
         watch_folder(directory, sink, stop=stop, ready=ready)
+    if sink.dropped:
+        fail(f"{counted(sink.dropped, 'write')} of {directory} reached nobody: the server refused them for good")
+        raise typer.Exit(1)
+
+
+def _say_if_unknown(client: Client, workspace: str) -> None:
+    """Say that the workspace is not there yet. A server that is away now is no reason not to watch."""
+    try:
+        if is_registered(client, workspace):
+            return
+        near = near_names(client, workspace)
+    except Unavailable:
+        return
+    listed = f"; near that name: {', '.join(near)}" if near else ""
+    note(
+        f"{workspace} is not registered: where the server does not register workspaces by itself, `orchestrator "
+        f"register {workspace}` first{listed}"
+    )
 
 
 def _announce(ready: threading.Event, stop: threading.Event, directory: Path, workspace: str, url: str) -> None:
     while not stop.is_set():
         if ready.wait(0.1):
             note(f"watching {directory} for {workspace} at {url}; Ctrl-C ends")
+            with Client(url, retries=0) as client:
+                _say_if_unknown(client, workspace)
             return
 
 
@@ -58,6 +80,7 @@ class _Sink:
 
     def __init__(self, client: Client, workspace: str, *, as_json: bool) -> None:
         self._client, self._workspace, self._as_json = client, workspace, as_json
+        self.dropped = 0
         self._ids: dict[int, tuple[WatchedWrite, str]] = {}
 
     def __call__(self, writes: Sequence[WatchedWrite]) -> None:
@@ -69,21 +92,27 @@ class _Sink:
         try:
             answer = post_writes(self._client, bodies)
         except (Refused, NotFound) as error:
+            self.dropped += len(writes)
             fail(f"{counted(len(writes), 'write')} dropped: {error}")
         else:
             for refused in answer["rejected"]:
                 fail(f"{writes[refused['index']].path} dropped: {problem_text(refused['problem'])}")
-            self._report(answer["accepted"], writes)
+            self.dropped += len(answer["rejected"])
+            refused_ones = {refused["index"] for refused in answer["rejected"]}
+            self._report([write for index, write in enumerate(writes) if index not in refused_ones])
         self._ids.clear()
 
     def _id_of(self, write: WatchedWrite) -> str:
         # Keyed by the object, which is kept alive here: equal writes are different facts.
         return self._ids.setdefault(id(write), (write, new_id()))[1]
 
-    def _report(self, accepted: int, writes: Sequence[WatchedWrite]) -> None:
+    def _report(self, writes: Sequence[WatchedWrite]) -> None:
+        if not writes:
+            return
         if self._as_json:
-            emit_line({"workspace": self._workspace, "accepted": accepted, "paths": [write.path for write in writes]})
+            paths = [write.path for write in writes]
+            emit_line({"workspace": self._workspace, "accepted": len(writes), "paths": paths})
             return
         named = ", ".join(f"{write.path} ({write.op})" for write in writes[:3])
         more = f" and {len(writes) - 3} more" if len(writes) > 3 else ""
-        say(f"{counted(accepted, 'write')} sent: {named}{more}")
+        say(f"{counted(len(writes), 'write')} sent: {named}{more}")

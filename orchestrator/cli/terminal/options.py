@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
-        "--database-url", metavar="URL", help="Database to read; else ORCHESTRATOR_DATABASE_URL, else --data."
+        "--database-url",
+        metavar="URL",
+        help="Database to read; else ORCHESTRATOR_DATABASE_URL, else --data. A password is best left to the variable.",
     ),
 ]
 Data = Annotated[
@@ -25,27 +28,36 @@ Data = Annotated[
 Url = Annotated[
     str, typer.Option("--url", metavar="URL", envvar="ORCHESTRATOR_URL", help="The API to act on.", show_default=True)
 ]
+ReadUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--url", metavar="URL", help="Read from this server's API [ORCHESTRATOR_URL]; without one from the database."
+    ),
+]
 DEFAULT_URL = "http://127.0.0.1:8321"
 
 
-def parse_moment(text: str, now: datetime, *, name: str) -> datetime:
-    """Return an instant given as RFC 3339, or as a duration before ``now`` (``10m``). Raises ``InvalidInput``."""
+def parse_moment(text: str, clock: Callable[[], datetime], *, name: str) -> datetime:
+    """Return an instant given as RFC 3339, or as a duration before now (``10m``). Raises ``InvalidInput``."""
     try:
         return parse_instant(text)
     except ValueError:
         pass
     try:
-        return now - timedelta(milliseconds=parse_duration(text, field=name))
+        before = timedelta(milliseconds=parse_duration(text, field=name))
     except InvalidInput:
         raise InvalidInput(
             f"{name}: {text!r} is no instant; write 2026-11-23T12:00:00Z, or 10m for ten minutes ago", field=name
         ) from None
+    return clock() - before
 
 
-def parse_span(since: str | None, until: str | None, *, now: datetime) -> tuple[datetime | None, datetime | None]:
+def parse_span(
+    since: str | None, until: str | None, clock: Callable[[], datetime]
+) -> tuple[datetime | None, datetime | None]:
     """Return both ends of a span. Raises ``InvalidInput``, also where nothing can lie between them."""
-    first = None if since is None else parse_moment(since, now, name="--since")
-    last = None if until is None else parse_moment(until, now, name="--until")
+    first = None if since is None else parse_moment(since, clock, name="--since")
+    last = None if until is None else parse_moment(until, clock, name="--until")
     if first is not None and last is not None and first > last:
         raise InvalidInput(f"--since: {since} is after --until, {until}", field="since")
     return first, last

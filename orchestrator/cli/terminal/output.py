@@ -18,6 +18,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.domain.encoding import parse_instant
+
 _WIDTH_OF_A_PIPE = 4_000
 """Rows that a program reads are never wrapped or cut."""
 
@@ -112,8 +114,9 @@ def printable(text: str) -> str:
     )
 
 
-def instant(at: datetime | None) -> str | None:
-    """Return day and time in UTC to the millisecond."""
-    if at is None:
+def instant(told: datetime | str | None) -> str | None:
+    """Return day and time in UTC to the millisecond; text is an instant as answers have it."""
+    if told is None:
         return None
+    at = parse_instant(told) if isinstance(told, str) else told
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]

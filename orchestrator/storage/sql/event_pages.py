@@ -15,12 +15,13 @@ Page = sa.Select[*tuple[Any, ...]]
 
 
 def event_page(chosen: Page, wanted: EventFilter) -> Page:
-    """Return the statement for a page of the events' chosen columns.
+    """Return the statement for a page of the events' chosen columns; that of the newest ones begins with the last.
 
     Several types of decisions are each read along their index and merged: asked for at once, a database sorts
     all that there is of them (measured on SQLite: EXPLAIN says TEMP B-TREE).
     """
     types = sorted(wanted.types)
+    order = _order(events.c.position, wanted)
     narrow = wanted.workspace is not None or wanted.correlation_id is not None
     if narrow or len(types) < 2 or FileWritten.type_name() in types:
         page = _bounded(chosen, wanted)
@@ -28,18 +29,22 @@ def event_page(chosen: Page, wanted: EventFilter) -> Page:
             page = page.where(events.c.type.in_(_spelled(types)))
             if FileWritten.type_name() not in types:
                 page = page.where(NOT_A_WRITE)
-        return page.order_by(events.c.position).limit(wanted.limit)
+        return page.order_by(order).limit(wanted.limit)
     branches = [
         _bounded(sa.select(events.c.position), wanted)
         .where(events.c.type.in_(_spelled([name])), NOT_A_WRITE)
-        .order_by(events.c.position)
+        .order_by(order)
         .limit(wanted.limit)
         .subquery()
         for name in types
     ]
     merged = sa.union_all(*(sa.select(branch.c.position) for branch in branches)).subquery()
-    first_ones = sa.select(merged.c.position).order_by(merged.c.position).limit(wanted.limit)
-    return chosen.where(events.c.position.in_(first_ones)).order_by(events.c.position)
+    first_ones = sa.select(merged.c.position).order_by(_order(merged.c.position, wanted)).limit(wanted.limit)
+    return chosen.where(events.c.position.in_(first_ones)).order_by(order)
+
+
+def _order(position: sa.ColumnElement[int], wanted: EventFilter) -> sa.ColumnElement[int]:
+    return position.desc() if wanted.newest else position
 
 
 def _spelled(types: Sequence[str]) -> sa.BindParameter[Sequence[str]]:

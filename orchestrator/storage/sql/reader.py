@@ -123,7 +123,8 @@ class SqlReader(SqlInquiries):
     def events(self, wanted: EventFilter) -> list[Recorded]:
         """Return a page of the log."""
         result = self._sql.run(event_page(sa.select(events), wanted))
-        return [rows.event_of(row) for row in result.mappings()]
+        found = [rows.event_of(row) for row in result.mappings()]
+        return found[::-1] if wanted.newest else found
 
     def restart_events(self, record: RestartProjection, *, to_end: bool, limit: int) -> list[Recorded]:
         """Return the workspace's events from the first position of a restart's range on."""
@@ -137,7 +138,8 @@ class SqlReader(SqlInquiries):
 
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as it is kept."""
-        return rows.stored_events_of(self._sql.fetch(event_page(sa.select(*_UNDECODED), wanted)))
+        found = rows.stored_events_of(self._sql.fetch(event_page(sa.select(*_UNDECODED), wanted)))
+        return found[::-1] if wanted.newest else found
 
     def workspace_rows(self, after: str, limit: int) -> dict[str, KeptRow]:
         """Return a page of workspaces as they are kept, undecoded."""

@@ -36,6 +36,17 @@ _REFUSED = {"42501"}  # insufficient_privilege
 _ROLLED_BACK = {"40P01", "40001"}  # deadlock_detected, serialization_failure
 _TOOK_TOO_LONG = {"57014", "55P03"}  # query_canceled, lock_not_available
 _STANDBY = {"0A000"}  # feature_not_supported: what a standby answers to BEGIN READ WRITE
+_FOR_PEOPLE = {
+    "password authentication failed": "correct the user or the password in ORCHESTRATOR_DATABASE_URL",
+    "no password supplied": "ORCHESTRATOR_DATABASE_URL names no password, and this login needs one",
+    "no pg_hba.conf entry": "the server does not let this user in from here: correct the URL or pg_hba.conf",
+    'FATAL:  database "': "create it, or correct its name in ORCHESTRATOR_DATABASE_URL",
+    'FATAL:  role "': "create it, or correct the user in ORCHESTRATOR_DATABASE_URL",
+    "unable to open database file": (
+        "its folder is missing, or this user may not write there: name another by --data or ORCHESTRATOR_DATABASE_URL"
+    ),
+}
+"""What a person can mend, by PostgreSQL's words (untranslated: those before the colon may be) and SQLite's."""
 _OUT_OF_TIME = "timestamp too"  # psycopg of `infinity` and of years that Python does not have
 _BYTES = "JSON cannot hold BLOB"  # SQLite's of a column of text or numbers into which somebody has put bytes
 _SCHEMA_MISSING_WORDS = ("no such table", "no such column", "has no column named")
@@ -158,7 +169,8 @@ def own_error(error: exc.SQLAlchemyError) -> OrchestratorError:
         return MigrationsPending(f"the database lacks what this version needs: {said}; run `orchestrator migrate`")
     if code in _REFUSED:
         return StorageUnavailable(
-            f"this login may not do that: {said}; connect as the app's role, or grant it with `orchestrator migrate`"
+            f"this login may not do that: {said}; connect as the role that is for it (`migrate`: the owner; api, worker"
+            " and beat: the app's; commands that read: the reader's), or let the owner's `orchestrator migrate` grant"
         )
     if code in _ROLLED_BACK:
         return RolledBack(f"the database does not serve now: {said}; try again")
@@ -175,4 +187,5 @@ def _unserved(said: str) -> OrchestratorError:
         return Unreadable(f"the database holds an instant that no clock gave: {said}")
     if _BYTES in said:
         return Unreadable(f"the database holds bytes where text or a number belongs: {said}")
-    return StorageUnavailable(f"the database does not serve now: {said}; try again")
+    hint = next((hint for words, hint in _FOR_PEOPLE.items() if words in said), "try again")
+    return StorageUnavailable(f"the database does not serve now: {said}; {hint}")
