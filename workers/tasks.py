@@ -36,7 +36,7 @@ in turn both look meanwhile.
 
 
 class Ticker:
-    """Carries out ticks. One at a time in a process: the next one relieves it, and it goes on until then, or a bound."""
+    """Carries out ticks. One at a time in a process: the next one relieves it, and goes on until then, or a bound."""
 
     def __init__(self, store: CoreStore, doorbell: Doorbell, ids: Ids, drainer: Drainer, *, tick_s: float) -> None:
         self._store, self._doorbell, self._ids, self._drainer = store, doorbell, ids, drainer
