@@ -21,6 +21,7 @@ from orchestrator.domain.serving import Serving
 from orchestrator.ports.workspaces import Outlook
 from orchestrator.storage.sql.capacity import has_room
 from orchestrator.storage.sql.database_time import DatabaseTime
+from orchestrator.storage.sql.index_ranges import limit_of, rounded, wrapped
 from orchestrator.storage.sql.recomputation import IS_BEHIND
 from orchestrator.storage.sql.schema import (
     Instant,
@@ -84,7 +85,7 @@ def read_next_instant(sql: Statements, time: DatabaseTime) -> datetime | None:
 def read_outlook(sql: Statements, time: DatabaseTime, due_most: int, ready_most: int, wanted: Startable) -> Outlook:
     """Return what there is to do, in one statement."""
     found: dict[str, list[tuple[str, datetime]]] = defaultdict(list)
-    for part, name, at in sql.run(_outlook(time, sql.dialect, _rounded(due_most), _rounded(ready_most), wanted)):
+    for part, name, at in sql.run(_outlook(time, sql.dialect, rounded(due_most), rounded(ready_most), wanted)):
         found[part].append((name, at))
     return Outlook(
         now=found["now"][0][1],
@@ -123,8 +124,8 @@ def _outlook(time: DatabaseTime, dialect: str, due_most: int, ready_most: int, w
         "ready": [_ready(now, dialect, ready_most, wanted)],
         "next": _later(now),
         "waits": [_first(_READY, workspaces.c.ready_at <= now, ONE)],
-        "away": [_wrapped(sa.select(sa.null().label("id"), executors_away.c.since.label("at")).limit(ONE))],
-        "recomputes": [_wrapped(sa.select(policies.c.scope.label("id"), _NEVER).where(IS_BEHIND).limit(ONE))],
+        "away": [wrapped(sa.select(sa.null().label("id"), executors_away.c.since.label("at")).limit(ONE))],
+        "recomputes": [wrapped(sa.select(policies.c.scope.label("id"), _NEVER).where(IS_BEHIND).limit(ONE))],
         "ticked": [sa.select(sa.null(), heartbeats.c.at).where(heartbeats.c.name == _written(TICK))],
     }
     return sa.union_all(*(_named(part, branch) for part, branches in parts.items() for branch in branches))
@@ -147,7 +148,7 @@ def _clock(time: DatabaseTime) -> _Clock:
 
 
 def _due(now: Now, limit: int) -> list[Branch]:
-    return [_first(pair, pair[1] <= now, _limit(limit)) for pair in _TICKED]
+    return [_first(pair, pair[1] <= now, limit_of(limit)) for pair in _TICKED]
 
 
 def _later(now: Now) -> list[Branch]:
@@ -160,7 +161,7 @@ def _ready(now: Now, dialect: str, limit: int, wanted: Startable) -> Branch:
         conditions.append(_may_be_served(wanted.serving))
     if wanted.except_fleets:
         conditions.append(workspaces.c.fleet.not_in(wanted.except_fleets))
-    return _first(_READY, sa.and_(*conditions), _limit(limit), workspaces.c.id)
+    return _first(_READY, sa.and_(*conditions), limit_of(limit), workspaces.c.id)
 
 
 def _first(
@@ -171,12 +172,7 @@ def _first(
 ) -> Branch:
     """Return the first rows of the index over an instant for which the condition holds."""
     name, at = pair
-    return _wrapped(sa.select(name.label("id"), at.label("at")).where(condition).order_by(at, *then).limit(limit))
-
-
-def _wrapped(branch: sa.Select[Any]) -> Branch:
-    """Return it as a part of a UNION may be: SQLite takes neither order nor limit in one."""
-    return sa.select(branch.subquery())
+    return wrapped(sa.select(name.label("id"), at.label("at")).where(condition).order_by(at, *then).limit(limit))
 
 
 def _named(part: str, branch: sa.Select[Any]) -> sa.Select[Any]:
@@ -186,15 +182,6 @@ def _named(part: str, branch: sa.Select[Any]) -> sa.Select[Any]:
 
 def _written(text: str) -> sa.ColumnElement[str]:
     return sa.literal_column(f"'{text}'", sa.Text())
-
-
-def _limit(wanted: int) -> sa.ColumnElement[int]:
-    return sa.literal_column(str(_rounded(wanted)), sa.Integer())
-
-
-def _rounded(wanted: int) -> int:
-    """Return a limit that is not below ``wanted``: a power of two, so that few statements differ in it alone."""
-    return 1 << (wanted - 1).bit_length()
 
 
 def _oldest_first(found: Iterable[Any], limit: int) -> list[str]:
