@@ -26,6 +26,7 @@ from orchestrator.storage.sql.event_pages import event_page
 from orchestrator.storage.sql.inquiries import SqlInquiries
 from orchestrator.storage.sql.policy_cache import PolicyCache, stored_layers
 from orchestrator.storage.sql.restart_pages import restart_page
+from orchestrator.storage.sql.restart_writes import restart_writes
 from orchestrator.storage.sql.restarts_of_path import restarts_of_path
 from orchestrator.storage.sql.schema import (
     IS_WAIVER,
@@ -108,6 +109,10 @@ class SqlReader(SqlInquiries):
         result = self._sql.run(page.order_by(events.c.position).limit(limit))
         return [rows.told_event_of(record.workspace, row) for row in result]
 
+    def restart_writes(self, record: RestartProjection, *, after: int, limit: int) -> list[Recorded]:
+        """Return the writes of a restart's range that ask for something, those after a position."""
+        return restart_writes(self._sql, record, after=after, limit=limit)
+
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as it is kept."""
         return rows.stored_events_of(self._sql.fetch(event_page(sa.select(*_UNDECODED), wanted)))
@@ -138,7 +143,7 @@ class SqlReader(SqlInquiries):
         """Return a page of restart history."""
         if wanted.path is None:
             return restart_page(self._sql, wanted)
-        return restarts_of_path(self._sql, wanted, wanted.path)
+        return restarts_of_path(self._sql, wanted)
 
     def restart_holding(self, workspace: str, position: int) -> RestartProjection | None:
         """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,77 +16,115 @@ from orchestrator.domain.events import Cause
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.ports.store import RestartFilter
 from orchestrator.storage.sql import shared_reads as lookups
-from orchestrator.storage.sql.index_ranges import limit_of, merged
-from orchestrator.storage.sql.schema import restarts
+from orchestrator.storage.sql.index_ranges import limit_of, merged, rounded
+from orchestrator.storage.sql.schema import PREFIX_CHARACTERS, Instant, restarts
 from orchestrator.storage.sql.statements import ONE, Statements
 
 Page = sa.Select[*tuple[Any, ...]]
+At = datetime | sa.ColumnElement[Any]
 
 _BEYOND = 2**63 - 1
+_SOME_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def restart_page(
-    sql: Statements, wanted: RestartFilter, *conditions: sa.ColumnElement[bool]
-) -> list[RestartProjection]:
-    """Return a page of the restarts for which the filter, but for its path, and the conditions hold."""
-    found = lookups.restart_projections(sql, _page(wanted, conditions))
-    return found[: wanted.limit]
+def restart_page(sql: Statements, wanted: RestartFilter) -> list[RestartProjection]:
+    """Return a page of the restarts for which the filter holds."""
+    rows = sql.fetch(_page(shape_of(wanted), sql.dialect), values_of(wanted))
+    return [lookups.restart_of(sql, row) for row in rows[: wanted.limit]]
 
 
-def _page(wanted: RestartFilter, conditions: Sequence[sa.ColumnElement[bool]]) -> Page:
-    order = _order(wanted, restarts.c.queued_position)
-    if wanted.state is None and wanted.cause is None:
-        chosen = sa.select(restarts).where(*filtered(wanted), *conditions)
-        return chosen.order_by(order).limit(limit_of(wanted.limit))
-    first = first_wanted(wanted, wanted.limit, conditions)
-    return sa.select(restarts).join(first, first.c.id == restarts.c.id).order_by(order)
+def shape_of(wanted: RestartFilter) -> RestartFilter:
+    """Return the filter with what its statement does not depend on left out: which values are given is kept.
+
+    Statements are kept by it. To build one of several ranges costs more than to run it.
+    """
+    return RestartFilter(
+        workspace=None if wanted.workspace is None else "",
+        fleet=None if wanted.fleet is None else "",
+        since=None if wanted.since is None else _SOME_TIME,
+        until=None if wanted.until is None else _SOME_TIME,
+        state=wanted.state,
+        cause=wanted.cause,
+        path=None if wanted.path is None else wanted.path[:1] * min(len(wanted.path), PREFIX_CHARACTERS),
+        before=None if wanted.before is None else 0,
+        after=None if wanted.after is None else 0,
+        limit=rounded(wanted.limit),
+    )
 
 
-def first_wanted(wanted: RestartFilter, most: int, conditions: Sequence[sa.ColumnElement[bool]] = ()) -> sa.Subquery:
+def values_of(wanted: RestartFilter) -> dict[str, Any]:
+    """Return what the statement of that filter is given."""
+    named = {name: getattr(wanted, name) for name in ("workspace", "fleet", "since", "until", "before", "after")}
+    given = {name: value for name, value in named.items() if value is not None}
+    if wanted.path is not None:
+        given |= {"path": wanted.path[:PREFIX_CHARACTERS], "rest": wanted.path[PREFIX_CHARACTERS:]}
+    return given
+
+
+@lru_cache(maxsize=256)
+def _page(shape: RestartFilter, dialect: str) -> Page:
+    order = _order(shape, restarts.c.queued_position)
+    chosen = sa.select(*lookups.restart_columns(dialect))
+    if shape.state is None and shape.cause is None:
+        return chosen.where(*filtered(shape)).order_by(order).limit(limit_of(shape.limit))
+    first = first_wanted(shape, shape.limit)
+    return chosen.join(first, first.c.id == restarts.c.id).order_by(order)
+
+
+def first_wanted(shape: RestartFilter, most: int) -> sa.Subquery:
     """Return ``id`` and ``queued_position`` of the first ``most`` restarts of the filter, or a few more.
 
     Of an index by state, cause and position one range each: of the given ones, or of all that there are.
     """
     columns = (restarts.c.id, restarts.c.queued_position)
     limit = limit_of(most)
-    ranges = [
-        sa.select(*columns)
-        .where(*filtered(wanted), *conditions, *kind)
-        .order_by(_order(wanted, restarts.c.queued_position))
-        .limit(limit)
-        for kind in _kinds(wanted)
-    ]
-    every = merged(ranges)
+    chosen = sa.select(*columns).where(*filtered(shape)).order_by(_order(shape, columns[1])).limit(limit)
+    every = merged([chosen.where(*kind) for kind in _kinds(shape)])
     first = sa.select(every.c.id, every.c.queued_position)
-    return first.order_by(_order(wanted, every.c.queued_position)).limit(limit).subquery("first")
+    return first.order_by(_order(shape, every.c.queued_position)).limit(limit).subquery("first")
 
 
-def _kinds(wanted: RestartFilter) -> list[tuple[sa.ColumnElement[bool], ...]]:
-    if wanted.state is None and wanted.cause is None:
+def _kinds(shape: RestartFilter) -> list[tuple[sa.ColumnElement[bool], ...]]:
+    if shape.state is None and shape.cause is None:
         return [()]
-    states = list(RestartState) if wanted.state is None else [wanted.state]
-    causes = list(Cause) if wanted.cause is None else [wanted.cause]
-    return [(restarts.c.state == state.value, restarts.c.cause == cause.value) for state in states for cause in causes]
+    states = list(RestartState) if shape.state is None else [shape.state]
+    causes = list(Cause) if shape.cause is None else [shape.cause]
+    return [(is_state(state), is_cause(cause)) for state in states for cause in causes]
 
 
-def _order(wanted: RestartFilter, position: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
-    return position.asc() if wanted.after is not None else position.desc()
+def is_state(state: RestartState) -> sa.ColumnElement[bool]:
+    """Return the condition that a restart is in that state, which is written into the statement."""
+    return restarts.c.state == sa.literal_column(f"'{state.value}'", sa.Text())
 
 
-def filtered(wanted: RestartFilter) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions of the filter but for its state, cause and path."""
-    conditions = queued_between(wanted.since, wanted.until)
-    for column, value in ((restarts.c.workspace, wanted.workspace), (restarts.c.fleet, wanted.fleet)):
-        if value is not None:
-            conditions.append(column == value)
-    if wanted.before is not None:
-        conditions.append(restarts.c.queued_position < wanted.before)
-    if wanted.after is not None:
-        conditions.append(restarts.c.queued_position > wanted.after)
+def is_cause(cause: Cause) -> sa.ColumnElement[bool]:
+    """Return the condition that a restart has that cause, which is written into the statement."""
+    return restarts.c.cause == sa.literal_column(f"'{cause.value}'", sa.Text())
+
+
+def _order(shape: RestartFilter, position: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    return position.asc() if shape.after is not None else position.desc()
+
+
+def filtered(shape: RestartFilter) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions of a filter of that shape, but for its state, cause and path."""
+    since, until = (
+        None if at is None else sa.bindparam(name, type_=Instant())
+        for name, at in (("since", shape.since), ("until", shape.until))
+    )
+    conditions = queued_between(since, until)
+    if shape.workspace is not None:
+        conditions.append(restarts.c.workspace == sa.bindparam("workspace"))
+    if shape.fleet is not None:
+        conditions.append(restarts.c.fleet == sa.bindparam("fleet"))
+    if shape.before is not None:
+        conditions.append(restarts.c.queued_position < sa.bindparam("before"))
+    if shape.after is not None:
+        conditions.append(restarts.c.queued_position > sa.bindparam("after"))
     return conditions
 
 
-def queued_between(since: datetime | None, until: datetime | None) -> list[sa.ColumnElement[bool]]:
+def queued_between(since: At | None, until: At | None) -> list[sa.ColumnElement[bool]]:
     """Return the conditions on ``queued_position`` that say: queued then or later, and before."""
     conditions: list[sa.ColumnElement[bool]] = []
     if since is not None:
@@ -96,7 +134,7 @@ def queued_between(since: datetime | None, until: datetime | None) -> list[sa.Co
     return conditions
 
 
-def first_queued_from(at: datetime) -> sa.ScalarSelect[int]:
+def first_queued_from(at: At) -> sa.ScalarSelect[int]:
     """Return the position at which the first restart of that instant or later was queued; NULL: none was."""
     later = restarts.alias()
     first = sa.select(later.c.queued_position).where(later.c.queued_at >= at)

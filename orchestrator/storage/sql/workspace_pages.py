@@ -7,20 +7,30 @@ wanted ones are merged, so that ten thousand removed workspaces are not read thr
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 import sqlalchemy as sa
 
 from orchestrator.domain.state import Phase
 from orchestrator.ports.workspaces import StoredWorkspace, WorkspaceFilter
-from orchestrator.storage.sql.index_ranges import limit_of, merged
+from orchestrator.storage.sql.index_ranges import limit_of, merged, rounded
 from orchestrator.storage.sql.presence import IS_AWAY
-from orchestrator.storage.sql.schema import executors_away, registrations, workspace_labels, workspaces
+from orchestrator.storage.sql.schema import ID, executors_away, registrations, workspace_labels, workspaces
 from orchestrator.storage.sql.statements import ONE, Statements
 from orchestrator.storage.sql.workspace_rows import to_read, workspace_of
 
 FEW = 128
 """So many workspaces of a phase or fleet are asked for their label before those with the label are gone through."""
 
+Page = sa.Select[*tuple[Any, ...]]
+
+_kept = lru_cache(maxsize=128)
+"""Statements are kept: to build one of several ranges costs more than to run it."""
+
+_AFTER = sa.bindparam("after", type_=ID)
+_HAS = (workspace_labels.c.key == sa.bindparam("key"), workspace_labels.c.value == sa.bindparam("value"))
 _WAITING = (Phase.QUEUED, Phase.RETRYING)
 
 
@@ -35,14 +45,24 @@ def workspace_page(sql: Statements, wanted: WorkspaceFilter) -> list[StoredWorks
 
 def _ids(sql: Statements, wanted: WorkspaceFilter) -> Sequence[str]:
     if wanted.label is None:
-        return list(sql.run(_first(wanted, wanted.limit)).scalars())[: wanted.limit]
+        return [row[0] for row in sql.fetch(_first(_shape(wanted), wanted.limit), _values(wanted))][: wanted.limit]
     if wanted.phase is not None or wanted.fleet is not None:
-        first = _first(wanted, FEW).subquery()
-        looked_at = sql.run(sa.select(first.c.id, _has_label(first.c.id, *wanted.label)).order_by(first.c.id)).all()
+        looked_at = sql.fetch(_looking_at_first(_shape(wanted)), _values(wanted))
         found = [row[0] for row in looked_at if row[1]]
         if len(looked_at) < FEW or len(found) >= wanted.limit:
             return found[: wanted.limit]
-    return list(sql.run(_labelled(wanted, *wanted.label)).scalars())
+    return [row[0] for row in sql.fetch(_labelled(_shape(wanted)), _values(wanted))][: wanted.limit]
+
+
+def _shape(wanted: WorkspaceFilter) -> WorkspaceFilter:
+    """Return the filter with what its statement does not depend on left out: statements are kept by it."""
+    fleet = None if wanted.fleet is None else ""
+    return replace(wanted, fleet=fleet, label=None, after="", limit=rounded(wanted.limit))
+
+
+def _values(wanted: WorkspaceFilter) -> dict[str, str]:
+    key, value = wanted.label or ("", "")
+    return {"after": wanted.after, "fleet": wanted.fleet or "", "key": key, "value": value}
 
 
 def _phases(wanted: WorkspaceFilter) -> Collection[Phase]:
@@ -54,14 +74,12 @@ def _phases(wanted: WorkspaceFilter) -> Collection[Phase]:
     return [phase for phase in Phase if wanted.removed or phase is not Phase.REMOVED]
 
 
-def _first(wanted: WorkspaceFilter, most: int) -> sa.Select[tuple[str]]:
+@_kept
+def _first(wanted: WorkspaceFilter, most: int) -> Page:
     """Return the statement for the first ``most`` ids, or a few more, whatever their labels."""
     limit = limit_of(most)
     ranges = [
-        sa.select(workspaces.c.id)
-        .where(workspaces.c.phase == phase.value, *_conditions(wanted, phase))
-        .order_by(workspaces.c.id)
-        .limit(limit)
+        sa.select(workspaces.c.id).where(_is(phase), *_conditions(wanted, phase)).order_by(workspaces.c.id).limit(limit)
         for phase in _phases(wanted)
     ]
     every = merged(ranges)
@@ -69,30 +87,34 @@ def _first(wanted: WorkspaceFilter, most: int) -> sa.Select[tuple[str]]:
 
 
 def _conditions(wanted: WorkspaceFilter, phase: Phase) -> list[sa.ColumnElement[bool]]:
-    conditions = [workspaces.c.id > wanted.after]
+    conditions = [workspaces.c.id > _AFTER]
     if wanted.fleet is not None:
-        conditions.append(workspaces.c.fleet == wanted.fleet)
+        conditions.append(workspaces.c.fleet == sa.bindparam("fleet"))
     if wanted.phase is not None and phase in _WAITING:
         conditions.append(_is_away() if wanted.phase is Phase.UNCLAIMABLE else sa.not_(_is_away()))
     return conditions
 
 
-def _labelled(wanted: WorkspaceFilter, key: str, value: str) -> sa.Select[tuple[str]]:
+@_kept
+def _looking_at_first(wanted: WorkspaceFilter) -> Page:
+    """Return the statement for the first few ids, and whether each has the label."""
+    first = _first(wanted, FEW).subquery()
+    has = sa.select(workspace_labels.c.workspace).where(workspace_labels.c.workspace == first.c.id, *_HAS).limit(ONE)
+    return sa.select(first.c.id, has.scalar_subquery().is_not(None)).order_by(first.c.id)
+
+
+@_kept
+def _labelled(wanted: WorkspaceFilter) -> Page:
     """Return the statement for the ids along the index of labels."""
-    has = (workspace_labels.c.key == key, workspace_labels.c.value == value)
-    either = sa.or_(
-        *(sa.and_(workspaces.c.phase == phase.value, *_conditions(wanted, phase)) for phase in _phases(wanted))
-    )
+    kinds = [sa.and_(_is(phase), *_conditions(wanted, phase)) for phase in _phases(wanted)]
     joined = workspace_labels.join(workspaces, workspaces.c.id == workspace_labels.c.workspace)
-    page = sa.select(workspace_labels.c.workspace).select_from(joined).where(*has, either)
-    page = page.where(workspace_labels.c.workspace > wanted.after)
-    return page.order_by(workspace_labels.c.workspace).limit(wanted.limit)
+    page = sa.select(workspace_labels.c.workspace).select_from(joined).where(*_HAS, sa.or_(*kinds))
+    page = page.where(workspace_labels.c.workspace > _AFTER)
+    return page.order_by(workspace_labels.c.workspace).limit(limit_of(wanted.limit))
 
 
-def _has_label(workspace: sa.ColumnElement[str], key: str, value: str) -> sa.ColumnElement[bool]:
-    found = sa.select(workspace_labels.c.workspace).where(workspace_labels.c.workspace == workspace)
-    found = found.where(workspace_labels.c.key == key, workspace_labels.c.value == value).limit(ONE)
-    return found.scalar_subquery().is_not(None)
+def _is(phase: Phase) -> sa.ColumnElement[bool]:
+    return workspaces.c.phase == sa.literal_column(f"'{phase.value}'", sa.Text())
 
 
 def _is_away() -> sa.ColumnElement[bool]:
