@@ -43,6 +43,7 @@ FEW_RESTARTS = 128
 _DEEPER = 16
 _kept = lru_cache(maxsize=256)
 _ALL = 2**31 - 1
+_NONE: sa.ColumnElement[int] = sa.literal_column("0", sa.Integer())
 _ZERO = sa.cast(sa.literal_column("0"), sa.BigInteger())
 
 
@@ -130,10 +131,13 @@ def _in_ranges(shape: RestartFilter, dialect: str, most: int) -> Page:
     ranges = _ranges(shape, dialect, most)
     same = sa.and_(restarts.c.workspace == ranges.c.workspace, restarts.c.from_position == ranges.c.first)
     mine = sa.and_(same, _holds(shape), *filtered(shape), *_of_kind(shape))
-    held = sa.select(
-        ranges.c.workspace, ranges.c.count, ranges.c.queued, restarts.c.id, *lookups.restart_columns(dialect)
-    )
-    return held.select_from(ranges.outerjoin(restarts, mine)).where(ranges.c.count > 0)
+    reached = (ranges.c.workspace, ranges.c.count, ranges.c.queued)
+    told = (restarts.c.id.label("restart"), *lookups.restart_columns(dialect))
+    if dialect == "sqlite":
+        return sa.select(*reached, *told).select_from(ranges.outerjoin(restarts, mine)).where(ranges.c.count > 0)
+    # OFFSET 0 keeps it a look-up for each range: PostgreSQL would hash all restarts there are.
+    each = sa.select(*told).where(mine).offset(_NONE).correlate(ranges).lateral("each")
+    return sa.select(*reached, *each.c).select_from(ranges.outerjoin(each, sa.true())).where(ranges.c.count > 0)
 
 
 def _of_kind(shape: RestartFilter) -> list[sa.ColumnElement[bool]]:
@@ -170,13 +174,22 @@ def _ranges(shape: RestartFilter, dialect: str, most: int) -> sa.CTE:
         .correlate(reached)
         .scalar_subquery()
     )
-    holder = restarts.alias("holder")
-    begin = sa.case((holder.c.from_position < reached.c.first, holder.c.from_position), else_=newest)
-    following = sa.select(
-        reached.c.workspace, begin, reached.c.floor, reached.c.count + 1, holder.c.queued_position
-    ).select_from(reached.join(holder, holder.c.id == first_ending))
+    held = _with_holder(dialect, reached, first_ending)
+    holder = held.right.c
+    begin = sa.case((holder.from_position < reached.c.first, holder.from_position), else_=newest)
+    columns = (reached.c.workspace, begin, reached.c.floor, reached.c.count + 1, holder.queued_position)
+    following = sa.select(*columns).select_from(held)
     goes_on = sa.and_(reached.c.count < sa.literal_column(str(most)), reached.c.first > reached.c.floor)
     return reached.union_all(following.where(goes_on))
+
+
+def _with_holder(dialect: str, reached: sa.CTE, restart: sa.ScalarSelect[str]) -> Any:
+    """Join the restart of that id to each row, by a look-up: PostgreSQL would read all restarts for a hash join."""
+    if dialect == "sqlite":
+        holder = restarts.alias("holder")
+        return sa.join(reached, holder, holder.c.id == restart)
+    found = sa.select(restarts.c.from_position, restarts.c.queued_position).where(restarts.c.id == restart)
+    return sa.join(reached, found.limit(ONE).lateral("holder"), sa.true())
 
 
 def _each_holder(dialect: str) -> sa.ColumnElement[str]:
