@@ -20,7 +20,7 @@ from sqlalchemy import exc
 WRITERS_GO_ON = "writers_go_on"
 """Alembic's option that says so: set in ``env``."""
 
-LOCK_TIMEOUT_MS = 50
+LOCK_TIMEOUT_MS = 20
 """A lock that is asked for holds up all who come after it, so it is not waited for any longer."""
 
 _BUILD_WAITS_S = 600

@@ -26,7 +26,7 @@ WRITERS = 2
 BESIDE_S = 10.0
 _WRITE = """
     INSERT INTO events (id, workspace, type, schema, subject, data, actor, recorded_at)
-    SELECT 'evt_' || gen_random_uuid(), 'w' || mod(i, 500), 'FileWritten', 1, 'src/app/' || mod(i, 500)0 || '.py',
+    SELECT 'evt_' || gen_random_uuid(), 'w' || mod(i, 500), 'FileWritten', 1, 'src/app/' || mod(i, 5000) || '.py',
         '{"action":"restart","decision":"folded","digest":null,"op":"modified","path":"x","size":null}', 'ci',
         clock_timestamp() FROM generate_series(1, %s) AS i
 """
@@ -76,7 +76,7 @@ class Writers:
 
 
 def main(count: int) -> int:
-    """Return 1 where a write waited for too long."""
+    """Return 1 where a write waited for the migration for too long."""
     with runnable(find_postgres(os.environ)) as programs, new_postgres(programs) as server:
         url = server.url(server.create_database())
         migrate.upgrade(url)
@@ -97,7 +97,7 @@ def main(count: int) -> int:
             f" {longest:.0f} ms, of {len(usual.took_ms)} while nothing was migrated {beside:.0f} ms\n"
         )
         migrate.check_schema(url)
-        return int(longest > MOST_MS)
+        return int(longest - beside > MOST_MS)
 
 
 if __name__ == "__main__":
