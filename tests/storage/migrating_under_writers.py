@@ -19,11 +19,12 @@ from bench.statements import plain_url
 from orchestrator.storage import migrate
 from tests.servers.postgres import new_postgres
 from tests.servers.programs import find_postgres, runnable
+from tests.waiting import wait_until
 
 MOST_MS = 100.0
 EVENTS = 2_000_000
 WRITERS = 2
-BESIDE_S = 10.0
+BESIDE = 1_000
 _WRITE = """
     INSERT INTO events (id, workspace, type, schema, subject, data, actor, recorded_at)
     SELECT 'evt_' || gen_random_uuid(), 'w' || mod(i, 500), 'FileWritten', 1, 'src/app/' || mod(i, 5000) || '.py',
@@ -86,7 +87,7 @@ def main(count: int) -> int:
                 connection.execute(words, values)
             connection.execute("VACUUM ANALYZE")
         with Writers(plain_url(url)) as usual:
-            time.sleep(BESIDE_S)
+            wait_until(lambda: len(usual.took_ms) >= BESIDE, what="writes", timeout_s=100)
         with Writers(plain_url(url)) as writers:
             began_s = time.monotonic()
             migrate.upgrade(url)
