@@ -34,7 +34,7 @@ from orchestrator.storage.sql.schema import (
     workspaces,
 )
 
-VERSION = 6
+VERSION = 7
 """Raise it when the generator or the schema changes: databases kept under another version are made anew."""
 
 GENERATED = (events, workspaces, registrations, leases, restarts, policies, workspace_snapshots)

@@ -85,12 +85,15 @@ def _first_line(record: logging.LogRecord) -> bool:
 
 def _is_broker_away(error: BaseException | None) -> bool:
     """Return whether trouble with a connection is behind ``error``; beat wraps it in an error of its own."""
-    from kombu.exceptions import ChannelError, KombuError  # here: a command that has no broker has no trouble with one
+    from billiard.exceptions import RestartFreqExceeded  # here: a command that has no broker has no trouble with one
+    from kombu.exceptions import ChannelError, KombuError
     from kombu.exceptions import ConnectionError as AmqpConnectionError
     from redis.exceptions import RedisError
 
+    # The last one: Celery's of a broker that took its connections and dropped them, five times within a second.
+    trouble = (OSError, KombuError, RedisError, AmqpConnectionError, ChannelError, RestartFreqExceeded)
     while error is not None:
-        if isinstance(error, OSError | KombuError | RedisError | AmqpConnectionError | ChannelError):
+        if isinstance(error, trouble):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -7,7 +7,8 @@
 - No results, no ETA, no countdown: due times live in the table.
 - ``polling_interval`` 0.05 s for ``memory://``: its default of 1.0 drowned at 13 tasks a second.
 - Cancelling long tasks at a lost connection concerns late-acked ones, of which there are none; False only warns.
-- ``expires`` is for brokers that drop what is too old by their own clock; workers do not look at it.
+- ``expires`` is for brokers that drop what is too old by their own clock; workers do not look at it. Redis is none of
+  them: there ``redis_transport`` keeps the newest messages only.
 - Beat's schedules count on monotonic time: a wall clock that was set back an hour stopped every tick for that hour.
 - ``socket_timeout``, ``read_timeout``, ``write_timeout``: without them one frozen broker blocks a publisher for 45 s
   (Redis) or for ever (RabbitMQ). ``max_retries`` there: without it kombu tries to connect for ever inside a publish.
@@ -30,6 +31,7 @@ from celery.schedules import schedule
 from kombu import Connection
 from kombu.exceptions import ChannelError, KombuError
 from kombu.exceptions import ConnectionError as AmqpConnectionError
+from kombu.transport import TRANSPORT_ALIASES
 
 from orchestrator.errors import BrokerUnavailable
 
@@ -55,6 +57,7 @@ HEARTBEAT_S = 5
 _EXTRA_THREADS = 3
 """Beside the slots: one for a tick, one for a bell that finds every slot taken, one for chores."""
 
+_REDIS_SCHEMES = ("redis", "rediss")
 _REDIS_OPTIONS = {
     "visibility_timeout": 3600,
     "unacked_restore_interval": 10,
@@ -75,15 +78,6 @@ class SteadyConnection(Connection):
     def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
         """Connect, trying again as kombu does, but without waiting longer each time."""
         return super().ensure_connection(*args, **{"interval_start": 1, "interval_step": 0, **kwargs})
-
-    def get_transport_cls(self) -> Any:
-        """Return the transport's class: for Redis our own."""
-        found = super().get_transport_cls()
-        if found.__module__ != "kombu.transport.redis" or found.__name__ != "Transport":
-            return found
-        from workers.redis_transport import TolerantTransport  # not at the top: `up` need not wait for Redis's client
-
-        return TolerantTransport
 
 
 class _Amqp(AMQP):
@@ -107,6 +101,8 @@ def _chore(name: str, every_s: float) -> dict[str, Any]:
 
 def create_celery(broker_url: str, *, tick_s: float, slots: int) -> Celery:
     """Return the Celery app of this process. Nothing is connected yet."""
+    # By name: a pool of connections is of kombu's own class, whatever the class of the app's (seen in kombu 5.7.0).
+    TRANSPORT_ALIASES.update(dict.fromkeys(_REDIS_SCHEMES, "workers.redis_transport:TolerantTransport"))
     app = Celery("orchestrator", broker=_with_host(broker_url), amqp=_Amqp, set_as_current=False)
     app.conf.update(
         broker_transport_options=_transport_options(broker_url),

@@ -10,7 +10,7 @@ too many finds nothing left to do.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, cast
 
 import msgspec
@@ -37,9 +37,12 @@ class StrictConsumer(Consumer):
         """Return Celery's handler of messages behind the check."""
         handle: Callable[[Message], Any] = super().create_task_handler(*args, **kwargs)
         errors: tuple[type[Exception], ...] = cast("Any", self).connection_errors
+        served: Container[str] = cast("Any", self).app.tasks
 
         def handle_ours(message: Any) -> None:
             why = strip(message)
+            if why is None and message.headers["task"] not in served:  # Celery logs that with a stack
+                why = f"its task is {message.headers['task']}, which this process does not carry out"
             if why is None:
                 handle(message)
                 return

@@ -7,6 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from migrations.without_stopping import create_index, drop_index
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -22,10 +24,15 @@ def where(condition: str) -> dict[str, Any]:
 
 
 def upgrade() -> None:
+    """The new tables first: an index of ``events`` is built outside of their transaction."""
     create_tree()
     create_snapshots()
     create_file_counts()
+    create_verifications()
     create_indexes()
+
+
+def create_verifications() -> None:
     op.create_table(
         "verifications",
         sa.Column("name", sa.Text, nullable=False),
@@ -35,6 +42,7 @@ def upgrade() -> None:
         sa.Column("imbalance", NUMBER, nullable=False),
         sa.Column("verified_at", INSTANT, nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_verifications")),
+        if_not_exists=True,
     )
 
 
@@ -64,9 +72,12 @@ def create_tree() -> None:
         sa.Column("exported_at", INSTANT),
         sa.PrimaryKeyConstraint("tree_size", name=op.f("pk_checkpoints")),
         sa.UniqueConstraint("previous_size", name=op.f("uq_checkpoints_previous_size")),
+        if_not_exists=True,
     )
-    op.create_index("ix_checkpoints_position", "checkpoints", ["position"])
-    op.create_index("ix_checkpoints_unexported", "checkpoints", ["tree_size"], **where("exported_at IS NULL"))
+    op.create_index("ix_checkpoints_position", "checkpoints", ["position"], if_not_exists=True)
+    op.create_index(
+        "ix_checkpoints_unexported", "checkpoints", ["tree_size"], **where("exported_at IS NULL"), if_not_exists=True
+    )
     op.create_table(
         "merkle_tiles",
         sa.Column("level", sa.SmallInteger, nullable=False),
@@ -75,8 +86,11 @@ def create_tree() -> None:
         sa.Column("first_position", NUMBER),
         sa.Column("last_position", NUMBER),
         sa.PrimaryKeyConstraint("level", "tile", name=op.f("pk_merkle_tiles")),
+        if_not_exists=True,
     )
-    op.create_index("ix_merkle_tiles_last_position", "merkle_tiles", ["last_position"], **where("level = 0"))
+    op.create_index(
+        "ix_merkle_tiles_last_position", "merkle_tiles", ["last_position"], **where("level = 0"), if_not_exists=True
+    )
 
 
 def create_snapshots() -> None:
@@ -86,8 +100,11 @@ def create_snapshots() -> None:
         sa.Column("position", NUMBER, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("workspace", "position", name=op.f("pk_workspace_snapshots")),
+        if_not_exists=True,
     )
-    op.create_index("ix_workspace_snapshots_position", "workspace_snapshots", ["position"], unique=True)
+    op.create_index(
+        "ix_workspace_snapshots_position", "workspace_snapshots", ["position"], unique=True, if_not_exists=True
+    )
 
 
 def create_file_counts() -> None:
@@ -99,19 +116,22 @@ def create_file_counts() -> None:
         sa.Column("writes", NUMBER, nullable=False),
         sa.Column("last_position", NUMBER, nullable=False),
         sa.PrimaryKeyConstraint("workspace", "path_digest", name=op.f("pk_file_counts")),
+        if_not_exists=True,
     )
-    op.create_index("ix_file_counts_workspace_writes", "file_counts", ["workspace", "writes", "last_position"])
-    op.create_index("ix_file_counts_writes", "file_counts", ["writes", "last_position"])
+    op.create_index(
+        "ix_file_counts_workspace_writes", "file_counts", ["workspace", "writes", "last_position"], if_not_exists=True
+    )
+    op.create_index("ix_file_counts_writes", "file_counts", ["writes", "last_position"], if_not_exists=True)
 
 
 def create_indexes() -> None:
-    index = op.create_index
+    index = create_index
     prefix = sa.text("substr(subject, 1, 200)")  # a path may be longer than an entry of PostgreSQL's index
-    index("ix_events_path", "events", [prefix, "workspace", "position"], **where("type = 'FileWritten'"))
+    index("ix_events_path", "events", [prefix, "workspace", "position"], "type = 'FileWritten'")
     failures = "type IN ('CycleFailed', 'CycleAbandoned', 'RestartGaveUp')"
-    index("ix_events_failure", "events", ["workspace", "position"], **where(failures))
+    index("ix_events_failure", "events", ["workspace", "position"], failures)
     index("ix_restarts_workspace_from_position", "restarts", ["workspace", "from_position"])
     index("ix_restarts_workspace_writes", "restarts", ["workspace", "writes", "queued_position"])
-    op.drop_index("ix_restarts_workspace_queued_position", "restarts")
+    drop_index("ix_restarts_workspace_queued_position", "restarts")
     summed = ["state", "cause", "writes", "attempts", "shadow", "opened_at", "started_at", "ended_at"]
     index("ix_restarts_workspace_queued_position", "restarts", ["workspace", "queued_position", *summed])

@@ -1,8 +1,9 @@
 """States in their new shape: without registration and lease, in ``folded_state``. Rows are converted when next written.
 
 The upgrade fills ``registrations`` by one statement from the events that said them, so its time does not depend on the
-states. PostgreSQL takes the lock that every append takes: what it fills is exact up to the position that ``counters``
-keeps under ``registrations``. Code that runs on goes on; what it registers later is found when its row is converted.
+states. It takes no lock: positions are in commit order, so what it fills is exact up to the newest one that it sees
+first, which ``counters`` keeps under ``registrations``. Code that runs on goes on; what it registers later is found
+when its row is converted.
 The downgrade puts every row, lease and snapshot back into the old shape.
 """
 
@@ -25,7 +26,9 @@ PAGE = 500
 FIELDS = ("fleet", "labels", "executor", "target", "policy")
 NEWEST = """
     SELECT workspace, max(position) AS position FROM events
-    WHERE type IN ('WorkspaceRegistered', 'WorkspaceChanged') AND type <> 'FileWritten' GROUP BY workspace
+    WHERE type IN ('WorkspaceRegistered', 'WorkspaceChanged') AND type <> 'FileWritten'
+        AND position <= (SELECT position FROM counters WHERE name = 'registrations')
+    GROUP BY workspace
 """
 FILL = """
     INSERT INTO registrations (workspace, position, fleet, executor, pool, labels, target, policy)
@@ -35,16 +38,14 @@ FILL = """
 
 
 def upgrade() -> None:
-    postgres = op.get_context().dialect.name == "postgresql"
-    if postgres:
-        op.execute(f"SELECT pg_advisory_xact_lock({APPEND_LOCK})")
     op.execute("DELETE FROM registrations")
-    op.execute(FILL.format(newest=NEWEST, **(_in_postgres() if postgres else _in_sqlite())))
     op.execute("DELETE FROM counters WHERE name = 'registrations'")
     op.execute(
         "INSERT INTO counters (name, position, sums)"
         " SELECT 'registrations', coalesce(max(position), 0), '{}' FROM events"
     )
+    postgres = op.get_context().dialect.name == "postgresql"
+    op.execute(FILL.format(newest=NEWEST, **(_in_postgres() if postgres else _in_sqlite())))
 
 
 def downgrade() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
+from migrations.without_stopping import create_index
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -30,8 +32,8 @@ $$
 
 
 def upgrade() -> None:
-    _upgrade_policies()
     _let_appenders_foretell_positions()
+    _upgrade_policies()
 
 
 def downgrade() -> None:
@@ -40,7 +42,7 @@ def downgrade() -> None:
 
 def _upgrade_policies() -> None:
     """A process keeps the decoded layers, and asks before it uses them whether there is a newer version."""
-    op.create_index("ix_policies_version", "policies", ["version"])
+    create_index("ix_policies_version", "policies", ["version"])
 
 
 def _let_appenders_foretell_positions() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from migrations.without_stopping import create_index, writers_go_on
+
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
@@ -13,14 +15,8 @@ depends_on = None
 
 def upgrade() -> None:
     """Layers of before are followed already: a change of theirs was one transaction with all its windows."""
-    op.add_column("policies", sa.Column("recomputed_to", sa.Text, nullable=True))
-    op.create_index(
-        "ix_policies_recomputing",
-        "policies",
-        ["version"],
-        postgresql_where=sa.text("recomputed_to IS NOT NULL"),
-        sqlite_where=sa.text("recomputed_to IS NOT NULL"),
-    )
+    op.add_column("policies", sa.Column("recomputed_to", sa.Text, nullable=True), if_not_exists=writers_go_on())
+    create_index("ix_policies_recomputing", "policies", ["version"], "recomputed_to IS NOT NULL")
 
 
 def downgrade() -> None:

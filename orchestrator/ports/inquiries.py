@@ -180,6 +180,10 @@ class Inquiries(Protocol):
         """
         ...
 
+    def restart_writes(self, record: RestartProjection, *, after: int, limit: int) -> list[Recorded]:
+        """Return the writes of a restart's range that ask for something, in order, those after position ``after``."""
+        ...
+
     def stored_decisions(self, workspace: str, from_version: int, limit: int) -> list[StoredEvent]:
         """Return a workspace's decisions as they are kept, from a version on, in their order."""
         ...

@@ -6,6 +6,7 @@ Lock order, always (DESIGN section 3): workspace rows in id order, the append lo
 from __future__ import annotations
 
 import dataclasses
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -28,7 +29,7 @@ from orchestrator.ports.verification import StoredVerification
 from orchestrator.ports.workspaces import Renewed
 from orchestrator.storage.committing import Committing, OneByOne
 from orchestrator.storage.revisions import check_current
-from orchestrator.storage.sql import checkpoints, file_writes, lease_renewal, presence
+from orchestrator.storage.sql import answers, checkpoints, file_writes, lease_renewal, presence
 from orchestrator.storage.sql.database_time import LAST_RECORDED_AT, DatabaseTime
 from orchestrator.storage.sql.policy_cache import STAMP, PolicyCache, Stamp
 from orchestrator.storage.sql.prepared import Prepared
@@ -40,7 +41,6 @@ from orchestrator.storage.sql.schema import (
     counters,
     events,
     heartbeats,
-    idempotency_keys,
     workspaces,
 )
 from orchestrator.storage.sql.statements import Statements
@@ -275,10 +275,17 @@ class SqlEventStore(ABC):
             return save_verification(sql, found, expected_position)
 
     def forget_answers(self, before: datetime) -> int:
-        """Delete idempotency answers remembered before that instant; return how many."""
-        with self._changing() as sql:
-            old = idempotency_keys.c.remembered_at < before
-            return sql.run(sa.delete(idempotency_keys).where(old)).rowcount
+        """Delete idempotency answers remembered before that instant; return how many. Each piece is committed by
+        itself, and then others' turn comes: on SQLite nobody writes while one is deleted.
+        """
+        forgotten = 0
+        while True:
+            with self._changing() as sql:
+                piece = answers.forget_some(sql, before)
+            forgotten += piece
+            if piece < answers.AT_ONCE:
+                return forgotten
+            time.sleep(answers.PAUSE_S)
 
     def save_checkpoint(self, checkpoint: StoredCheckpoint, tiles: Sequence[Tile]) -> None:
         """Store a checkpoint and the tiles that it changed, all or nothing. Raises ``Conflict`` for a second one."""

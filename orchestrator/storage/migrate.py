@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,15 +24,20 @@ from orchestrator.storage.urls import POSTGRESQL, database_url
 _ONE_AT_A_TIME = 0x726F_6D69_6772
 """Key of PostgreSQL's advisory lock: two upgrades at once wait for each other."""
 
+_LOCKS_TAKEN_FOR_S = 300.0
+_PAUSE_S = 0.25
+"""Between two tries at a lock: writers that had queued behind the one before are through by then."""
+
 _OUR_TABLES = {events.name, workspaces.name}
 
 
 def upgrade(url: str, roles: Roles = NO_ROLES) -> str | None:
-    """Bring the database to the newest schema, and in the same transaction ``roles`` to their privileges.
+    """Bring the database to the newest schema, and ``roles`` to their privileges, while others go on writing to it.
 
     One that is a revision ahead is served as it is, and belongs to the newer version's `migrate`: nothing is changed,
-    privileges neither, and a sentence that says so is returned. Two at once are safe. Raises ``InvalidInput`` where a
-    role cannot be as it should, ``BeyondMigration`` where the database is not one to migrate, ``StorageUnavailable``.
+    privileges neither, and a sentence that says so is returned. Two at once are safe; one that was interrupted is gone
+    on with by the next. Raises ``InvalidInput`` where a role cannot be as it should, ``BeyondMigration`` where the
+    database is not one to migrate, ``StorageUnavailable``.
     """
     check_roles(roles, database_url(url).get_backend_name())
     with _changing(url) as connection:
@@ -42,15 +48,20 @@ def upgrade(url: str, roles: Roles = NO_ROLES) -> str | None:
             current, newest = current_revision(connection), newest_revision()
             return f"The database is at revision {current}, one ahead of this version's {newest}"
         _require_own_tables(connection)
-        if ahead < 0:
-            _bring_to_newest(connection)
-        grant(connection, roles)
+        at_once = current_revision(connection) is None or connection.dialect.name != POSTGRESQL
+        connection.rollback()
+        if ahead < 0 and not at_once:
+            _upgrade_under_writers(connection)
+        with connection.begin():
+            if ahead < 0 and at_once:
+                _bring_to_newest(connection)
+            grant(connection, roles)
     return None
 
 
 def downgrade(url: str, revision: str = "base") -> None:
     """Take the schema back to ``revision``; ``base`` drops everything. Raises ``StorageUnavailable``."""
-    with _changing(url) as connection:
+    with _changing(url) as connection, connection.begin():
         _alembic("downgrade", connection, revision)
 
 
@@ -59,7 +70,7 @@ def check_schema(url: str) -> None:
     with warnings.catch_warnings():
         # An index over an expression cannot be read back from SQLite; SQLAlchemy and Alembic each say so.
         warnings.filterwarnings("ignore", r"(Skipped unsupported|autogenerate skipping).*expression-based index")
-        with _changing(url) as connection:
+        with _changing(url) as connection, connection.begin():
             _alembic("check", connection)
 
 
@@ -75,13 +86,22 @@ def is_pending(url: str) -> bool:
 
 @contextmanager
 def _changing(url: str) -> Iterator[sa.Connection]:
-    """Open a transaction that no other change of the schema runs beside."""
+    """Open a connection that no other change of the schema runs beside; on SQLite each transaction sees to that."""
     engine = migration_engine(database_url(url))
     try:
-        with own_errors(), engine.begin() as connection:
-            if connection.dialect.name == POSTGRESQL:
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ONE_AT_A_TIME)))
-            yield connection
+        with own_errors(), engine.connect() as connection:
+            if connection.dialect.name != POSTGRESQL:
+                yield connection
+                return
+            key = sa.literal(_ONE_AT_A_TIME)
+            connection.execute(sa.select(sa.func.pg_advisory_lock(key)))
+            connection.commit()
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+                connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
+                connection.commit()
     finally:
         engine.dispose()
 
@@ -92,6 +112,30 @@ def _bring_to_newest(connection: sa.Connection) -> None:
     except exc.ProgrammingError as error:
         said = str(error.orig).strip().splitlines()[0]
         raise BeyondMigration(f"the database has not what its revision promises ({said}): {FOREIGN}") from error
+
+
+def _upgrade_under_writers(connection: sa.Connection) -> None:
+    """Carry out what is missing in small transactions, and go on where somebody held a lock for longer than others
+    shall wait behind this.
+    """
+    from migrations.without_stopping import LOCK_TIMEOUT_MS, is_lock_taken  # not at the top: that imports Alembic
+
+    until_s = time.monotonic() + _LOCKS_TAKEN_FOR_S
+    while True:
+        connection.exec_driver_sql(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
+        connection.commit()
+        try:
+            _bring_to_newest(connection)
+            return
+        except exc.DBAPIError as error:
+            connection.rollback()
+            if not is_lock_taken(error) or time.monotonic() > until_s:
+                raise
+            time.sleep(_PAUSE_S)
+        finally:
+            connection.rollback()
+            connection.exec_driver_sql("RESET lock_timeout")
+            connection.commit()
 
 
 def _alembic(verb: str, connection: sa.Connection, *arguments: str) -> None:

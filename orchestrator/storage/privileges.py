@@ -72,6 +72,7 @@ PRIVILEGES: Mapping[str, Granted] = {
     "workspaces": _KEEP,  # UPDATE is what SELECT ... FOR UPDATE needs too
     "leases": _COME_AND_GO,
     "registrations": _KEEP,
+    "workspace_labels": Granted(app=_whole("SELECT", "INSERT", "DELETE"), reader=_LOOK),  # by the triggers of those
     "restarts": _KEEP,
     "policies": _KEEP,
     # Answers are never changed and are forgotten after a day; they are the callers' own, no part of the evidence.

@@ -16,7 +16,7 @@ from orchestrator.domain.restart_projection import RestartProjection, RestartSta
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.ports.store import CoreStore, EventFilter, RestartFilter
 from orchestrator.storage.opening import open_store
-from orchestrator.storage.sql import restart_pages
+from orchestrator.storage.sql import restarts_of_path
 from orchestrator.storage.urls import database_url
 from tests.storage.samples import at, event, file_written, log, put, record, requested
 
@@ -78,7 +78,7 @@ def walk(store: CoreStore, wanted: RestartFilter) -> list[RestartProjection]:
 
 @pytest.mark.parametrize("few", [50, 1])
 def test_paths_are_found_in_pages(store: CoreStore, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
-    monkeypatch.setattr(restart_pages, "FEW_WORKSPACES", few)
+    monkeypatch.setattr(restarts_of_path, "FEW_WORKSPACES", few)
     held = lived(store)
     every = walk(store, RestartFilter())
     assert len(every) == len(held)

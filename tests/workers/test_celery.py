@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import redis
 import structlog
 from celery import Celery
 
@@ -26,10 +27,11 @@ from tests.servers.redis import RedisServer
 from tests.service.world import IDS, Scripted, drainer, events, write
 from tests.waiting import wait_until
 from tests.workers.test_tasks import register
-from workers.app import CHORE_TASK, CHORES_EVERY_S, TICK_TASK, check_broker, create_celery, safe_url
+from workers.app import CHORE_TASK, CHORES_EVERY_S, QUEUE, TICK_TASK, check_broker, create_celery, safe_url
 from workers.celery_threads import BeatThread, WorkerThread
 from workers.chores import Chores
 from workers.doorbell import CeleryDoorbell
+from workers.redis_transport import MOST_WAITING
 from workers.tasks import Ticker, register_tasks
 
 _numbers = count(1)
@@ -77,6 +79,22 @@ def test_a_frozen_broker_does_not_hold_a_tick_for_long(redis_server: RedisServer
         bell.ring("ws")
     assert time.monotonic() - started_s < 12
     redis_server.resume()
+
+
+def test_the_queue_of_redis_is_bounded_while_no_worker_runs(redis_server: RedisServer) -> None:
+    """Redis drops no message that is too old: what beat sent in a day was some 110 MB. The newest ones are kept."""
+    app = create_celery(redis_server.url, tick_s=1, slots=1)
+    bell = CeleryDoorbell(app)
+    for number in range(MOST_WAITING + 50):
+        bell.ring(f"ws-{number}")
+    app.send_task(TICK_TASK)
+    with redis.Redis(port=redis_server.port) as client:
+        waiting = client.lrange(QUEUE, 0, -1)
+    assert isinstance(waiting, list)
+    assert len(waiting) == MOST_WAITING
+    newest, oldest = json.loads(waiting[0]), json.loads(waiting[-1])
+    assert newest["headers"]["task"] == TICK_TASK
+    assert "ws-51" in oldest["headers"]["argsrepr"]
 
 
 @pytest.mark.parametrize("slots", [1, 3])

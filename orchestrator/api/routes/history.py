@@ -18,10 +18,9 @@ from orchestrator.api.protocol.names import EARLIER_NAME_PATTERN
 from orchestrator.api.protocol.openapi import describe, problems
 from orchestrator.api.protocol.problems import refused
 from orchestrator.api.services import Wired, WorkspaceId
-from orchestrator.domain.events import EVENT_TYPES, Cause, FileWritten, Recorded
+from orchestrator.domain.events import EVENT_TYPES, Cause
 from orchestrator.domain.paths import MAX_PATH_BYTES, escape_path
-from orchestrator.domain.policy import Action
-from orchestrator.domain.restart_projection import RestartProjection, RestartState
+from orchestrator.domain.restart_projection import RestartState
 from orchestrator.domain.state import Phase
 from orchestrator.errors import NotFound
 from orchestrator.history.past import workspaces_at
@@ -34,7 +33,7 @@ from orchestrator.history.views import (
     workspace_view,
 )
 from orchestrator.history.why import why
-from orchestrator.ports.store import EventFilter, Reader, RestartFilter
+from orchestrator.ports.store import EventFilter, RestartFilter
 from orchestrator.ports.workspaces import WorkspaceFilter
 
 MOST_ITEMS = 1_000
@@ -226,29 +225,10 @@ def list_restart_writes(
         if record is None:
             raise NotFound(f"restart {restart!r} does not exist; GET /v1/restarts lists those that do")
         start = record.from_position - 1 if after is None else int(after)
-        found = _writes(reader, record, start, query.limit + 1)
+        found = reader.restart_writes(record, after=start, limit=query.limit + 1)
     page = found[: query.limit]
     place = page[-1].position if len(found) > query.limit else None
     return page_of(request, [event_view(event) for event in page], paging, place)
-
-
-def _writes(reader: Reader, record: RestartProjection, after: int, most: int) -> list[Recorded]:
-    """Return up to ``most`` writes of a restart's range that ask for something."""
-    found: list[Recorded] = []
-    while len(found) < most:
-        wanted = EventFilter(
-            after=after,
-            to_position=record.to_position,
-            workspace=record.workspace,
-            types=(FileWritten.type_name(),),
-            limit=most,
-        )
-        page = reader.events(wanted)
-        found += [event for event in page if getattr(event.data, "action", None) is not Action.RECORD]
-        if len(page) < most:
-            break
-        after = page[-1].position
-    return found[:most]
 
 
 @router.get(

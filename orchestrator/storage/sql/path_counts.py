@@ -46,17 +46,18 @@ def count_paths(sql: Statements, ranges: Sequence[Range]) -> dict[Range, int]:
 def paths_of(sql: Statements, wanted: Range) -> list[str]:
     """Return the distinct paths that ``count_paths`` counts."""
     first = sa.func.max if sql.dialect == "sqlite" else sa.func.greatest
-    begins = first(sa.literal(wanted.first, NUMBER), 1 + _last_before(sa.literal(wanted.since, Instant())))
-    paths = sa.select(events.c.subject).distinct().where(*_counted(sql.dialect))
+    begins = first(sa.literal(wanted.first, NUMBER), 1 + last_before(sa.literal(wanted.since, Instant())))
+    paths = sa.select(events.c.subject).distinct().where(*counted(sql.dialect))
     held = (events.c.workspace == wanted.workspace, events.c.position.between(begins, wanted.last))
     return list(sql.run(paths.where(*held)).scalars())
 
 
-def _counted(dialect: str) -> tuple[Any, ...]:
+def counted(dialect: str) -> tuple[Any, ...]:
+    """Return the conditions that an event is a write that asks for something."""
     return IS_WRITE, as_json(events.c.data, dialect)["action"].as_string() != Action.RECORD.value
 
 
-def _last_before(since: sa.ColumnElement[Any], *given: sa.TableValuedAlias) -> sa.ColumnElement[int]:
+def last_before(since: sa.ColumnElement[Any], *given: sa.TableValuedAlias) -> sa.ColumnElement[int]:
     """Return the position of an event before an instant, at most one transaction's events before the last such one.
 
     ``given``: the table of which ``since`` is a column, if it is one.
@@ -75,7 +76,7 @@ def _in_sqlite() -> sa.Executable:
     """Return the statement: the ranges come along as one JSON value."""
     given = sa.func.json_each(sa.bindparam("ranges")).table_valued("key", "value")
     workspace, first, last, since = (sa.func.json_extract(given.c.value, f"$[{at}]") for at in range(4))
-    counted = _count(workspace, sa.func.max(first, 1 + _last_before(since, given)), last, "sqlite")
+    counted = _count(workspace, sa.func.max(first, 1 + last_before(since, given)), last, "sqlite")
     return sa.select(given.c.key, counted.correlate(given).scalar_subquery())
 
 
@@ -89,7 +90,7 @@ def _in_postgres() -> sa.Executable:
     }
     arrays: list[sa.ColumnElement[Any]] = [sa.bindparam(name, type_=postgresql.ARRAY(of)) for name, of in types.items()]
     given = sa.func.unnest(*arrays).table_valued(*types, with_ordinality="number").render_derived()
-    begins = sa.func.greatest(given.c.first, 1 + _last_before(given.c.since, given))
+    begins = sa.func.greatest(given.c.first, 1 + last_before(given.c.since, given))
     counted = _count(given.c.named, begins, given.c.last, "postgresql")
     return sa.select(given.c.number - 1, counted.correlate(given).scalar_subquery())
 
@@ -98,7 +99,7 @@ def _count(
     workspace: sa.ColumnElement[Any], begins: sa.ColumnElement[Any], last: sa.ColumnElement[Any], dialect: str
 ) -> sa.Select[int]:
     held = (events.c.workspace == workspace, events.c.position >= begins, events.c.position <= last)
-    return sa.select(sa.func.count(events.c.subject.distinct())).where(*held, *_counted(dialect))
+    return sa.select(sa.func.count(events.c.subject.distinct())).where(*held, *counted(dialect))
 
 
 def _named(ranges: Sequence[Range], dialect: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from orchestrator.domain.serving import Serving
 from orchestrator.ports.workspaces import Outlook
 from orchestrator.storage.sql.capacity import has_room
 from orchestrator.storage.sql.database_time import DatabaseTime
+from orchestrator.storage.sql.index_ranges import limit_of, rounded, wrapped
 from orchestrator.storage.sql.prepared import Prepared, one_of
 from orchestrator.storage.sql.recomputation import IS_BEHIND
 from orchestrator.storage.sql.schema import (
@@ -85,7 +86,7 @@ def read_next_instant(sql: Statements, time: DatabaseTime) -> datetime | None:
 def read_outlook(sql: Statements, time: DatabaseTime, due_most: int, ready_most: int, wanted: Startable) -> Outlook:
     """Return what there is to do, in one statement."""
     found: dict[str, list[tuple[str, datetime]]] = defaultdict(list)
-    for row in sql.ask(_outlook(time, _rounded(due_most), _rounded(ready_most), wanted)):
+    for row in sql.ask(_outlook(time, rounded(due_most), rounded(ready_most), wanted)):
         found[row["part"]].append((row["id"], row["at"]))
     return Outlook(
         now=found["now"][0][1],
@@ -130,8 +131,8 @@ def _select_outlook(
         "ready": [_ready(now, dialect, ready_most, wanted)],
         "next": _later(now),
         "waits": [_first(_READY, workspaces.c.ready_at <= now, ONE)],
-        "away": [_wrapped(sa.select(sa.null().label("id"), executors_away.c.since.label("at")).limit(ONE))],
-        "recomputes": [_wrapped(sa.select(policies.c.scope.label("id"), _NEVER).where(IS_BEHIND).limit(ONE))],
+        "away": [wrapped(sa.select(sa.null().label("id"), executors_away.c.since.label("at")).limit(ONE))],
+        "recomputes": [wrapped(sa.select(policies.c.scope.label("id"), _NEVER).where(IS_BEHIND).limit(ONE))],
         "ticked": [sa.select(sa.null(), heartbeats.c.at).where(heartbeats.c.name == _written(TICK))],
     }
     return sa.union_all(*(_named(part, branch) for part, branches in parts.items() for branch in branches))
@@ -154,7 +155,7 @@ def _clock(time: DatabaseTime) -> _Clock:
 
 
 def _due(now: Now, limit: int) -> list[Branch]:
-    return [_first(pair, pair[1] <= now, _limit(limit)) for pair in _TICKED]
+    return [_first(pair, pair[1] <= now, limit_of(limit)) for pair in _TICKED]
 
 
 def _later(now: Now) -> list[Branch]:
@@ -167,7 +168,7 @@ def _ready(now: Now, dialect: str, limit: int, wanted: Startable) -> Branch:
         conditions.append(_may_be_served(wanted.serving, dialect))
     if wanted.except_fleets:
         conditions.append(sa.not_(one_of(workspaces.c.fleet, sorted(wanted.except_fleets), dialect)))
-    return _first(_READY, sa.and_(*conditions), _limit(limit), workspaces.c.id)
+    return _first(_READY, sa.and_(*conditions), limit_of(limit), workspaces.c.id)
 
 
 def _first(
@@ -178,12 +179,7 @@ def _first(
 ) -> Branch:
     """Return the first rows of the index over an instant for which the condition holds."""
     name, at = pair
-    return _wrapped(sa.select(name.label("id"), at.label("at")).where(condition).order_by(at, *then).limit(limit))
-
-
-def _wrapped(branch: sa.Select[Any]) -> Branch:
-    """Return it as a part of a UNION may be: SQLite takes neither order nor limit in one."""
-    return sa.select(branch.subquery())
+    return wrapped(sa.select(name.label("id"), at.label("at")).where(condition).order_by(at, *then).limit(limit))
 
 
 def _named(part: str, branch: sa.Select[Any]) -> sa.Select[Any]:
@@ -197,15 +193,6 @@ def _written(text: str) -> sa.ColumnElement[str]:
 
 def _pairs(sql: Statements, prepared: Prepared) -> list[tuple[str, datetime]]:
     return [(row["id"], row["at"]) for row in sql.ask(prepared)]
-
-
-def _limit(wanted: int) -> sa.ColumnElement[int]:
-    return sa.literal_column(str(_rounded(wanted)), sa.Integer())
-
-
-def _rounded(wanted: int) -> int:
-    """Return a limit that is not below ``wanted``: a power of two, so that few statements differ in it alone."""
-    return 1 << (wanted - 1).bit_length()
 
 
 def _oldest_first(found: Iterable[Any], limit: int) -> list[str]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.domain.events import Recorded, WritesWaived
@@ -28,20 +26,21 @@ from orchestrator.storage.sql.event_pages import event_page
 from orchestrator.storage.sql.inquiries import SqlInquiries
 from orchestrator.storage.sql.policy_cache import PolicyCache, stored_layers
 from orchestrator.storage.sql.restart_pages import restart_page
+from orchestrator.storage.sql.restart_writes import restart_writes
+from orchestrator.storage.sql.restarts_of_path import restarts_of_path
 from orchestrator.storage.sql.schema import (
     IS_WAIVER,
     Instant,
     InstantText,
     counters,
     events,
-    executors_away,
     leases,
-    registrations,
     restarts,
     workspaces,
 )
 from orchestrator.storage.sql.statements import ONE, Statements
 from orchestrator.storage.sql.verification import read_verification, read_verified
+from orchestrator.storage.sql.workspace_pages import workspace_page
 from orchestrator.storage.sql.workspace_rows import kept_row, spelled_workspace, to_compare, to_read, workspace_of
 
 _UNDECODED = [
@@ -75,32 +74,7 @@ class SqlReader(SqlInquiries):
 
     def workspaces(self, wanted: WorkspaceFilter) -> list[StoredWorkspace]:
         """Return a page of workspaces."""
-        page = to_read.where(workspaces.c.id > wanted.after)
-        if wanted.phase is Phase.UNCLAIMABLE:
-            page = page.where(executors_away.c.since.is_not(None))
-        elif wanted.phase is not None:
-            page = page.where(workspaces.c.phase == wanted.phase.value, executors_away.c.since.is_(None))
-        elif not wanted.removed:
-            page = page.where(workspaces.c.phase != Phase.REMOVED.value)
-        if wanted.fleet is not None:
-            page = page.where(workspaces.c.fleet == wanted.fleet)
-        if wanted.label is not None:
-            page = page.where(self._labelled(*wanted.label))
-        result = self._sql.run(page.order_by(workspaces.c.id).limit(wanted.limit))
-        return [workspace_of(row) for row in result.mappings()]
-
-    def _labelled(self, key: str, value: str) -> sa.ColumnElement[bool]:
-        is_old = workspaces.c.folded_state.is_(None)
-        if self._sql.dialect == "sqlite":
-            inside: sa.ColumnElement[Any] = sa.func.json_extract(workspaces.c.state, "$.registration.labels")
-            labels: sa.ColumnElement[Any] = sa.case((is_old, inside), else_=registrations.c.labels)
-            listed = sa.func.json_each(labels).table_valued("key", "value")
-        else:
-            # A workspace that was never registered has JSON's null for its registration, and no labels.
-            inside = sa.cast(workspaces.c.state, postgresql.JSON)["registration"]["labels"]
-            beside = sa.cast(registrations.c.labels, postgresql.JSON)
-            listed = sa.func.json_each_text(sa.case((is_old, inside), else_=beside)).table_valued("key", "value")
-        return sa.exists().select_from(listed).where(listed.c.key == key, listed.c.value == value)
+        return workspace_page(self._sql, wanted)
 
     def policies(self) -> Policies:
         """Return the stored policy layers."""
@@ -136,6 +110,10 @@ class SqlReader(SqlInquiries):
         result = self._sql.run(page.order_by(events.c.position).limit(limit))
         return [rows.told_event_of(record.workspace, row) for row in result]
 
+    def restart_writes(self, record: RestartProjection, *, after: int, limit: int) -> list[Recorded]:
+        """Return the writes of a restart's range that ask for something, those after a position."""
+        return restart_writes(self._sql, record, after=after, limit=limit)
+
     def stored_events(self, wanted: EventFilter) -> list[StoredEvent]:
         """Return a page of the log as it is kept."""
         found = rows.stored_events_of(self._sql.fetch(event_page(sa.select(*_UNDECODED), wanted)))
@@ -165,7 +143,9 @@ class SqlReader(SqlInquiries):
 
     def restarts(self, wanted: RestartFilter) -> list[RestartProjection]:
         """Return a page of restart history."""
-        return restart_page(self._sql, wanted)
+        if wanted.path is None:
+            return restart_page(self._sql, wanted)
+        return restarts_of_path(self._sql, wanted)
 
     def restart_holding(self, workspace: str, position: int) -> RestartProjection | None:
         """Return the newest restart whose range holds ``position`` and that succeeded or is unsettled."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from orchestrator.domain.state import Phase
 from orchestrator.ports.recomputation import Recomputation
+from orchestrator.storage.sql.index_ranges import limit_of, merged
 from orchestrator.storage.sql.schema import policies, workspaces
 from orchestrator.storage.sql.statements import Statements
 
@@ -22,9 +24,19 @@ def unfinished(sql: Statements) -> list[Recomputation]:
 
 def open_windows(sql: Statements, fleet: str | None, after: str, limit: int) -> list[str]:
     """Return a page of the workspaces whose window is due some time, by id."""
-    of_fleet = sa.true() if fleet is None else workspaces.c.fleet == fleet
-    wanted = sa.select(workspaces.c.id).where(workspaces.c.due_at.is_not(None), workspaces.c.id > after, of_fleet)
-    return list(sql.run(wanted.order_by(workspaces.c.id).limit(limit)).scalars())
+    is_open = (workspaces.c.due_at.is_not(None), workspaces.c.id > after)
+    if fleet is None:
+        wanted = sa.select(workspaces.c.id).where(*is_open)
+    else:  # the index over fleets holds their workspaces phase by phase
+        ranges = [
+            sa.select(workspaces.c.id)
+            .where(workspaces.c.fleet == fleet, workspaces.c.phase == phase.value, *is_open)
+            .order_by(workspaces.c.id)
+            .limit(limit_of(limit))
+            for phase in Phase
+        ]
+        wanted = sa.select(merged(ranges).c.id.label("id"))
+    return list(sql.run(wanted.order_by("id").limit(limit)).scalars())
 
 
 def note(sql: Statements, done: Recomputation, to: str | None) -> None:

@@ -147,7 +147,8 @@ workspaces = sa.Table(
     sa.Column("fence", NUMBER, nullable=False),
     sa.Column("lease_until", Instant),
     sa.Column("folded_state", sa.Text),
-    sa.Index("ix_workspaces_fleet_id", "fleet", "id"),
+    sa.Index("ix_workspaces_phase_id", "phase", "id"),
+    sa.Index("ix_workspaces_fleet_phase_id", "fleet", "phase", "id"),
     sa.Index("ix_workspaces_due_at", "due_at", **_where("due_at IS NOT NULL")),
     sa.Index("ix_workspaces_ready_at", "ready_at", **_where("ready_at IS NOT NULL")),
     sa.Index("ix_workspaces_held_until", "held_until", **_where("held_until IS NOT NULL")),
@@ -185,6 +186,16 @@ registrations = sa.Table(
 )
 """What each workspace is, as the event at ``position`` said: not in its state, which every write stores again."""
 
+workspace_labels = sa.Table(
+    "workspace_labels",
+    metadata,
+    sa.Column("workspace", ID, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+    sa.Index("ix_workspace_labels_key_value_workspace", "key", "value", "workspace"),
+)
+"""A row for each label of ``registrations``, kept by its triggers, so that every version's writes are followed."""
+
 workers = sa.Table(
     "workers",
     metadata,
@@ -209,6 +220,8 @@ executors_away = sa.Table(
 """What nobody serves now: the ``ExecutorAway`` (at ``position``) that no ``ExecutorBack`` has followed."""
 
 _SUMMED = ("state", "cause", "writes", "attempts", "shadow", "opened_at", "started_at", "ended_at")
+
+_FILTERED = ("state", "cause", "queued_position")
 
 restarts = sa.Table(
     "restarts",
@@ -248,7 +261,9 @@ restarts = sa.Table(
     # Holds what a workspace's sums and waits need, so that they read no row (measured on SQLite: a third of the time).
     sa.Index("ix_restarts_workspace_queued_position", "workspace", "queued_position", *_SUMMED),
     sa.Index("ix_restarts_fleet_queued_position", "fleet", "queued_position"),
-    sa.Index("ix_restarts_state_queued_position", "state", "queued_position"),
+    sa.Index("ix_restarts_state_cause_queued_position", *_FILTERED),
+    sa.Index("ix_restarts_workspace_state_cause_queued_position", "workspace", *_FILTERED),
+    sa.Index("ix_restarts_fleet_state_cause_queued_position", "fleet", *_FILTERED),
     sa.Index("ix_restarts_queued_position", "queued_position"),
     sa.Index("ix_restarts_queued_at", "queued_at"),
     sa.Index("ix_restarts_workspace_from_position", "workspace", "from_position"),

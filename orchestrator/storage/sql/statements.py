@@ -121,12 +121,12 @@ class Statements:
         self.failure = ours = own_error(error)
         return ours
 
-    def fetch(self, statement: sa.Executable) -> list[tuple[Any, ...]]:
+    def fetch(self, statement: sa.Executable, values: Rows | None = None) -> list[tuple[Any, ...]]:
         """Return all rows as the driver made them: for passes over the whole log, where SQLAlchemy's rows cost a third.
 
         Raises what ``run`` raises.
         """
-        result = self.run(statement)
+        result = self.run(statement, values)
         cursor = result.cursor
         try:
             return list(cursor.fetchall())
