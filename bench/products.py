@@ -77,12 +77,13 @@ class Product:
 
     def stop(self, *names: str) -> None:
         """End these processes, or all, in order."""
-        chosen = [self.processes.pop(name) for name in names or list(self.processes)]
-        for process in chosen:
-            if process.alive:
-                process.signal(SIGTERM)
-        for process in chosen:
-            process.wait(_STOPS_WITHIN_S)
+        chosen = names or tuple(self.processes)
+        for name in chosen:
+            if self.processes[name].alive:
+                self.processes[name].signal(SIGTERM)
+        for name in chosen:
+            self.processes[name].wait(_STOPS_WITHIN_S)
+            del self.processes[name]  # only now: one that does not end is killed with the others
 
     def kill(self) -> None:
         """End everything at once."""
