@@ -67,6 +67,7 @@ def test_a_hold_says_when_it_ends_and_what_it_replaces(run: Run, server: Server)
     assert run("hold", "shop", "--reason", "still", "--url", server.url).out == f"{endless}\n"
     bounded = act(run, server, "hold", "shop", "--reason", "deploy", "--for", "30m")
     assert bounded["replaced"] == {"reason": "still", "until": None}
+    act(run, server, "release", "shop")
 
 
 def test_a_mistyped_workspace_is_said_to_be_new(run: Run, server: Server) -> None:
