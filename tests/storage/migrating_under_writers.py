@@ -40,8 +40,8 @@ _RESTARTS = """
     INSERT INTO restarts (id, workspace, fleet, state, cause, kind, edge, from_position, to_position, writes, requests,
         files, queued_position, attempts, quiet_ms, max_wait_ms, max_count, min_interval_ms, policy_version, opened_at,
         due_at, queued_at, shadow)
-    SELECT 'rst_' || i, 'w' || mod(i, 500), 'f', 'succeeded', 'quiet', 'restart', 'trailing', i, i, 1, 0, 1, i, 1, 1, 1, 1,
-        1, 1, now(), now(), now(), false FROM generate_series(1, 40000) AS i
+    SELECT 'rst_' || i, 'w' || mod(i, 500), 'f', 'succeeded', 'quiet', 'restart', 'trailing', i, i, 1, 0, 1, i, 1, 1, 1,
+        1, 1, 1, now(), now(), now(), false FROM generate_series(1, 40000) AS i
 """
 
 
