@@ -29,7 +29,7 @@ from tests.storage.samples import at, file_written, log, put, record, state
 
 WORKSPACES = 110
 RESTARTS = 200
-COPIES = 80
+COPIES = 200
 MOST_STATEMENTS = 5
 
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from orchestrator.domain.state import Phase
 from orchestrator.ports.workspaces import StoredWorkspace, WorkspaceFilter
 from orchestrator.storage.sql.index_ranges import limit_of, merged, rounded
+from orchestrator.storage.sql.prepared import Prepared, one_of
 from orchestrator.storage.sql.presence import IS_AWAY
 from orchestrator.storage.sql.schema import ID, executors_away, registrations, workspace_labels, workspaces
 from orchestrator.storage.sql.statements import ONE, Statements
@@ -32,6 +33,7 @@ _kept = lru_cache(maxsize=128)
 _AFTER = sa.bindparam("after", type_=ID)
 _HAS = (workspace_labels.c.key == sa.bindparam("key"), workspace_labels.c.value == sa.bindparam("value"))
 _WAITING = (Phase.QUEUED, Phase.RETRYING)
+_ROWS = Prepared(lambda dialect: to_read.where(one_of(workspaces.c.id, "names", dialect)).order_by(workspaces.c.id))
 
 
 def workspace_page(sql: Statements, wanted: WorkspaceFilter) -> list[StoredWorkspace]:
@@ -39,8 +41,7 @@ def workspace_page(sql: Statements, wanted: WorkspaceFilter) -> list[StoredWorks
     found = _ids(sql, wanted)
     if not found:
         return []
-    rows = sql.run(to_read.where(workspaces.c.id.in_(found)).order_by(workspaces.c.id)).mappings()
-    return [workspace_of(row) for row in rows]
+    return [workspace_of(row) for row in sql.ask(_ROWS, names=found)]
 
 
 def _ids(sql: Statements, wanted: WorkspaceFilter) -> Sequence[str]:

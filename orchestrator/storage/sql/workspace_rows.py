@@ -168,7 +168,7 @@ def found_of(row: Mapping[Any, Any]) -> Found:
     return Found(stored=stored, is_old=is_old, lease_until=row["lease_until"])
 
 
-def workspace_of(row: sa.RowMapping) -> StoredWorkspace:
+def workspace_of(row: Mapping[Any, Any]) -> StoredWorkspace:
     """Return the workspace of a row of ``to_read``. Raises ``Unreadable``."""
 
     def read() -> StoredWorkspace:
@@ -233,7 +233,7 @@ def _registration(fleet: str, executor: str, labels: str, target: str, policy: s
     )
 
 
-def _lease_of(row: sa.RowMapping, state: WorkspaceState) -> Lease | None:
+def _lease_of(row: Mapping[Any, Any], state: WorkspaceState) -> Lease | None:
     if state.cycle is None:
         return None
     if row["leased_cycle"] is not None:
