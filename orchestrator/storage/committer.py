@@ -2,8 +2,8 @@
 
 An idle one commits at once; while it does, others come, and share the next commit. So nobody waits for company, unless
 a setting says so, and the more there is to do the less each costs. A unit whose row another process holds is passed
-over and stays first in line; the longest of them is waited for by a thread of its own, so that neither it nor anybody
-else starves.
+over and stays first in line; the longest of them is waited for by a thread of its own, along with all others of its
+rows, so that neither they nor anybody else starve.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Committer:
         self._store, self._waiting_most = store, waiting_most
         self._company_wait_s = company_wait_ms / 1_000
         self._line = _Line()
-        self._awaited: _Waiting | None = None
+        self._awaited: list[_Waiting] = []
         self._lock = threading.Lock()
         self._more = threading.Condition(self._lock)
         """Told of units by those who bring them, where the thread that commits has nothing to do."""
@@ -152,7 +152,7 @@ class Committer:
         return bool(self._line.hurried or self._line.others or self._line.busy)
 
     def _is_over(self) -> bool:
-        return self._closing and not self._has_work() and self._awaited is None
+        return self._closing and not self._has_work() and not self._awaited
 
     def _pause_for(self, group: list[_Waiting]) -> None:
         """Leave the rows of others alone for a moment, where nothing else is left to do."""
@@ -162,21 +162,20 @@ class Committer:
                 self._more.wait(_PASSED_OVER_S)
 
     def _wait_for_rows(self) -> None:
-        """Wait for the rows of the unit that was passed over the longest, one after the other."""
+        """Wait for the rows of the unit that was passed over the longest; carry out with it who waits for no others."""
         while True:
             with self._lock:
                 self._rows.wait_for(
                     lambda: self._take_awaited() or self._is_over(),
                     timeout=_WAITED_FOR_AFTER_S if self._line.busy else None,
                 )
-                awaited = self._awaited
-                if awaited is None:
+                if not self._awaited:
                     if self._is_over():
                         return
                     continue
-            self._carry_out([awaited], skip_locked=False)
+            self._carry_out(self._awaited, skip_locked=False)
             with self._lock:
-                self._awaited = None
+                self._awaited = []
                 self._more.notify()  # it may be the last thing before an end
 
     def _take_awaited(self) -> bool:
@@ -185,7 +184,11 @@ class Committer:
             return False
         if time.monotonic() - first.busy_since_s < _WAITED_FOR_AFTER_S:
             return False
-        self._awaited = self._line.busy.popleft()
+        rows = frozenset(first.unit.workspaces)
+        waiting, self._line.busy = self._line.busy, deque()
+        for one in waiting:
+            joins = len(self._awaited) < _TOGETHER_MOST and rows.issuperset(one.unit.workspaces)
+            (self._awaited if joins else self._line.busy).append(one)
         return True
 
     def _carry_out(self, group: list[_Waiting], *, skip_locked: bool) -> None:

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from bench.statements import plain_url
 from orchestrator.errors import Conflict, MigrationsPending, Overloaded, StorageUnavailable, TimedOut
 from orchestrator.ports.store import EventFilter, EventStore
 from orchestrator.ports.transaction import Transaction
@@ -22,6 +23,7 @@ from orchestrator.storage.event_store import SqlEventStore
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.sql.transaction import SqlTransaction
 from tests.storage.samples import file_written, put, requested, state
+from tests.waiting import wait_until
 
 
 @pytest.fixture(params=["sqlite_url", "postgres_url"])
@@ -198,6 +200,32 @@ def test_a_row_that_another_process_holds_holds_back_only_its_own_units(postgres
             assert not any(answer.done() for answer in waiting)
         first, second, third = (answer.result(20) for answer in waiting)
         assert first < second < third, "in the order in which they came"
+
+
+def waits_for_a_row(url: str) -> bool:
+    """Return whether somebody stands still for a lock of this database."""
+    with psycopg.connect(plain_url(url)) as connection:
+        ask = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return connection.execute(ask).fetchone() != (0,)
+
+
+def test_all_that_wait_for_a_row_share_its_next_commit(postgres_url: str) -> None:
+    with (
+        closing(open_store(postgres_url, shares_commits=True)) as store,
+        psycopg.connect(plain_url(postgres_url)) as other,
+    ):
+        put(store, state("hot"), state("free"))
+        other.execute("SELECT FROM workspaces WHERE id = 'hot' FOR UPDATE")
+        stopper = Stopper(store)
+        waiting = [submitted(store, writing(path, "hot")) for path in "abc"]
+        stopper.let_go()
+        store.commit(writing("d", "free"))
+        assert not any(one.done() for one in waiting)
+        wait_until(lambda: waits_for_a_row(postgres_url), what="the row is waited for")
+        other.rollback()
+        assert sorted(one.result(30) for one in waiting) == [2, 3, 4]
+        commits = "SELECT count(DISTINCT xmin::text) FROM events WHERE workspace = 'hot'"
+        assert other.execute(commits).fetchone() == (1,)
 
 
 def test_a_row_that_is_passed_over_is_no_obstacle_to_whoever_passes_over(postgres_url: str) -> None:
