@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.decide import decide
+from orchestrator.domain.policy import Policies
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import SETTLED, RestartProjection
 from orchestrator.domain.secret_values import HOW_TO_WRITE, secrets_in
-from orchestrator.domain.state import Registration, WorkspaceState
+from orchestrator.domain.state import Hold, Registration, WorkspaceState
 from orchestrator.errors import Conflict, InvalidTarget, NotFound
 from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.ports.transaction import Transaction
@@ -47,6 +48,18 @@ class Done:
     """A command that has no answer of its own. ``changed`` is False if nothing had to be recorded."""
 
     changed: bool
+    replaced: Hold | None = None
+    """The hold that this one takes the place of, if there was one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CarriedOut:
+    """What a command did to a workspace."""
+
+    before: WorkspaceState
+    after: WorkspaceState
+    recorded: Sequence[ev.Recorded]
+    policies: Policies
 
 
 class Operator:
@@ -91,9 +104,10 @@ class Operator:
     ) -> tuple[RequestedRestart, bool]:
         """Record a request for a restart. Raises ``NotFound``."""
 
-        def answer(tx: Transaction, state: WorkspaceState, recorded: list[ev.Recorded]) -> RequestedRestart:
-            due_at = expected_at(state, policy_in_force(state, tx.policies()))
-            return RequestedRestart(id=recorded[0].id, position=recorded[0].position, due_at=due_at)
+        def answer(done: _CarriedOut) -> RequestedRestart:
+            due_at = expected_at(done.after, policy_in_force(done.after, done.policies))
+            requested = done.recorded[0]
+            return RequestedRestart(id=requested.id, position=requested.position, due_at=due_at)
 
         return self._carry_out(workspace, command, author, request, RequestedRestart, answer)
 
@@ -104,13 +118,13 @@ class Operator:
         if command.healthy and request is None and self._unchanged_by(workspace, command) is not None:
             return ProbeAnswer(decision="ignored"), False
 
-        def answer(tx: Transaction, state: WorkspaceState, recorded: list[ev.Recorded]) -> ProbeAnswer:
-            if not recorded:
+        def answer(done: _CarriedOut) -> ProbeAnswer:
+            if not done.recorded:
                 return ProbeAnswer(decision="ignored")
-            data = recorded[0].data
-            if isinstance(data, ev.ProbeSuppressed):
-                return ProbeAnswer(decision="suppressed", reason=data.reason, id=recorded[0].id)
-            return ProbeAnswer(decision="requested", id=recorded[0].id)
+            first = done.recorded[0]
+            if isinstance(first.data, ev.ProbeSuppressed):
+                return ProbeAnswer(decision="suppressed", reason=first.data.reason, id=first.id)
+            return ProbeAnswer(decision="requested", id=first.id)
 
         return self._carry_out(workspace, command, author, request, ProbeAnswer, answer)
 
@@ -123,8 +137,10 @@ class Operator:
     ) -> tuple[Done, bool]:
         """Hold, release or remove a workspace. Raises ``NotFound``, ``InvalidInput``."""
 
-        def answer(tx: Transaction, state: WorkspaceState, recorded: list[ev.Recorded]) -> Done:
-            return Done(changed=bool(recorded))
+        def answer(done: _CarriedOut) -> Done:
+            return Done(
+                changed=bool(done.recorded), replaced=done.before.hold if isinstance(command, cmd.Hold) else None
+            )
 
         done = self._carry_out(workspace, command, author, request, Done, answer)
         for on_removed in self._on_removed if isinstance(command, cmd.Remove) else ():
@@ -136,7 +152,7 @@ class Operator:
     ) -> tuple[Done, bool]:
         """Cancel a queued or retrying restart; its range is waived. Raises ``Conflict``."""
 
-        def answer(tx: Transaction, state: WorkspaceState, recorded: list[ev.Recorded]) -> Done:
+        def answer(_: _CarriedOut) -> Done:
             return Done(changed=True)
 
         if record.state in SETTLED and request is None:
@@ -176,7 +192,7 @@ class Operator:
         author: Author,
         request: RequestKey | None,
         kind: type[AnswerT],
-        answer: Callable[[Transaction, WorkspaceState, list[ev.Recorded]], AnswerT],
+        answer: Callable[[_CarriedOut], AnswerT],
     ) -> tuple[AnswerT, bool]:
 
         def step(tx: Transaction) -> tuple[tuple[AnswerT, bool], list[ev.Recorded]]:
@@ -184,9 +200,10 @@ class Operator:
 
             def compute() -> AnswerT:
                 state = _state_of(tx, workspace)
-                after, recorded = carry_out(tx, state, command, author, self._ids, tx.policies())
+                policies = tx.policies()
+                after, recorded = carry_out(tx, state, command, author, self._ids, policies)
                 events.extend(recorded)
-                return answer(tx, after, recorded)
+                return answer(_CarriedOut(before=state, after=after, recorded=recorded, policies=policies))
 
             return once(tx, author.actor, request, kind, compute), events
 

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.domain.policy import PolicyPatch
 from orchestrator.domain.state import Registration
+from orchestrator.owner_key import make_owner_key
 from orchestrator.service.append import Author
-from tests.api.conftest import Api
+from tests.api.conftest import Api, served
 
 SECRET = "s3cr3t-of-the-test"
+
+
+@pytest.fixture
+def api(sqlite_url: str, tmp_path: Path) -> Iterator[Api]:
+    """An API whose client sends the owner's key with every request: a command may be registered."""
+    key = make_owner_key(tmp_path / "owner.key")
+    with served(sqlite_url, owner_key=tmp_path / "owner.key") as api:
+        api.http.headers["Authorization"] = f"Bearer {key}"
+        yield api
 
 
 def put(api: Api, workspace: str, **target: Any) -> Any:

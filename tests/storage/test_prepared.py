@@ -77,6 +77,12 @@ def test_columns_need_names_of_their_own(store: SqlEventStore) -> None:
             sql.ask(doubled)
 
 
+def test_lists_that_sqlalchemy_would_spell_at_each_use_are_refused(store: SqlEventStore) -> None:
+    listed = Prepared(lambda _: sa.select(heartbeats.c.name).where(heartbeats.c.name.in_(["a", "b"])))
+    with store._reading() as sql, pytest.raises(TypeError, match="by `one_of`"):
+        sql.ask(listed)
+
+
 def test_what_the_driver_raises_is_ours(store: SqlEventStore, url: str) -> None:
     insert = "INSERT INTO heartbeats (name, at) VALUES ('a', '2026-01-02T03:04:05.000000Z')"
     keep(store, "a")

@@ -32,7 +32,7 @@ from orchestrator.history.views import workspace_view
 from orchestrator.ports.executor import Executor, names_code
 from orchestrator.ports.store import EventFilter
 from orchestrator.service.access import Principal, Scope, require
-from orchestrator.service.operate import refuse_secrets
+from orchestrator.service.operate import Done, refuse_secrets
 
 _WORKSPACE = "/v1/workspaces/{workspace}"
 
@@ -258,12 +258,9 @@ def hold_workspace(
 ) -> JSONResponse:
     """Hold a workspace; what arrives waits. The answer says until when, and until when one lasted that it replaces."""
     until = None if body.until is None else check_instant(body.until, "until")
-    with services.store.read() as reader:
-        stored = reader.workspace(workspace)
-    before = stored.state.hold if stored else None
-    replaced = None if before is None else {"reason": before.reason, "until": before.until}
     command = cmd.Hold(reason=_reason(body.reason), until=until)
-    return _change(services, workspace, command, by, key, until=until, replaced=replaced)
+    done, told = _change(services, workspace, command, by, key)
+    return JSONResponse(told | to_plain({"until": until, "replaced": done.replaced}))
 
 
 @router.post(
@@ -282,7 +279,8 @@ def release_workspace(
     by: By,
 ) -> JSONResponse:
     """End a hold; what waited is folded once."""
-    return _change(services, workspace, cmd.Release(reason=_reason(body.reason)), by, key)
+    _, told = _change(services, workspace, cmd.Release(reason=_reason(body.reason)), by, key)
+    return JSONResponse(told)
 
 
 @router.post(
@@ -308,14 +306,13 @@ def cancel_restart(
 
 
 def _change(
-    services: Services, workspace: str, command: cmd.Hold | cmd.Release, by: By, key: Key, **more: Any
-) -> JSONResponse:
+    services: Services, workspace: str, command: cmd.Hold | cmd.Release, by: By, key: Key
+) -> tuple[Done, dict[str, Any]]:
     answer, replayed = services.operator.change(workspace, command, by, key)
     with services.store.read() as reader:
         stored = reader.workspace(workspace)
     state = stored.state.phase.value if stored else None
-    told = {"workspace": workspace, "changed": answer.changed, "state": state, "replayed": replayed}
-    return JSONResponse(told | to_plain(more))
+    return answer, {"workspace": workspace, "changed": answer.changed, "state": state, "replayed": replayed}
 
 
 def _reason(reason: str) -> str:

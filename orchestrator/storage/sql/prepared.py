@@ -43,6 +43,8 @@ class Spelled:
     def __init__(self, statement: Selected, dialect: sa.Dialect) -> None:
         compiled = statement.compile(dialect=dialect)
         self.text = str(compiled)
+        if "[POSTCOMPILE_" in self.text:
+            raise TypeError(f"a prepared selection takes its lists by `one_of`, not by `in_`: {self.text}")
         binds = {name: bind for bind, name in compiled.bind_names.items()}
         converts = _only(
             {name: bind.type.dialect_impl(dialect).bind_processor(dialect) for name, bind in binds.items()}

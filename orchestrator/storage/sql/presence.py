@@ -18,7 +18,7 @@ from orchestrator.storage.sql.statements import Statements
 _FORGOTTEN_AFTER = timedelta(days=1)
 _names = msgspec.json.Decoder(list[str]).decode
 
-WAITS = workspaces.c.phase.in_([Phase.QUEUED.value, Phase.RETRYING.value])
+WAITS = workspaces.c.phase.in_([sa.literal_column(f"'{phase.value}'") for phase in (Phase.QUEUED, Phase.RETRYING)])
 """A restart of the workspace waits for a worker, or for its time."""
 IS_AWAY = sa.and_(
     executors_away.c.executor == registrations.c.executor, executors_away.c.pool == registrations.c.pool, WAITS
