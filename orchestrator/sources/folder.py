@@ -32,6 +32,7 @@ from orchestrator.sources.tree import (
     Tree,
     WatchedWrite,
     changes_between,
+    has_other_names,
     look,
     mark_of,
     named_writes,
@@ -45,7 +46,7 @@ _log = structlog.get_logger(__name__)
 _LOOK_EVERY_S = 5.0
 _LOOK_SHARE = 50  # a look that takes 1 s happens every 50 s at most: 2 % of a core
 _LOOK_EVERY_POLLED_S = 1.0
-_LOOK_SHARE_POLLED = 4
+_LOOK_SHARE_POLLED = 2.5  # 0.29 of a core at most
 _REMEDY = "raise it: sysctl fs.inotify.max_user_watches=524288 fs.inotify.max_user_instances=1024"
 _LINKS_NAMED = 5
 
@@ -182,7 +183,7 @@ class FolderWatcher:
     def _take_noticed(self, noticed: Noticed, changed: Changed) -> None:
         """Add what the notices stand for, as the disk is now."""
         for path, written in noticed.paths.items():
-            self._take_file(path, written, changed)
+            self._take_file(path, changed, written=written)
             folder, _, name = path.rpartition("/")
             if name == RULES_FILE:
                 noticed.folders.add(folder)
@@ -193,7 +194,7 @@ class FolderWatcher:
             if not any(above in noticed.folders for above in _all_above(folder)):
                 _add(changed, self._look_below(folder))
 
-    def _take_file(self, path: str, written: bool, changed: Changed) -> None:
+    def _take_file(self, path: str, changed: Changed, *, written: bool) -> None:
         """Compare one file. ``written``: other content, whatever its times say."""
         tree = self._tree
         if tree is None or not tree.watches(path):
@@ -211,6 +212,12 @@ class FolderWatcher:
                 self._name_links([path])
         elif not found.same_content(known) or (written and known.may_differ_from(found)):
             changed.modified.append(path)
+            if has_other_names(full):  # which get no notice of their own
+                same = [other for other, mark in tree.files.items() if mark.inode == known.inode == found.inode]
+                for other in same:
+                    if other != path and tree.files[other] != found:
+                        tree.files[other] = found
+                        changed.modified.append(other)
 
     def _look_at_all(self) -> Changed:
         """Compare the whole folder with the last look, and watch the folders that it has now."""

@@ -138,7 +138,9 @@ def _rule_for_root(outer: tuple[Outer, ...], parts: list[bytes]) -> str | None:
         for rules, prefix in outer:
             within = prefix.rstrip(b"/").split(b"/")
             own = within[: max(0, depth - (len(parts) - len(within)))]
-            rule = rules.last_match(b"/".join(own), directory=True) if own else None
+            rule = (
+                rules.last_match(b"".join(part + b"/" for part in own[:-1]), own[-1], directory=True) if own else None
+            )
             if rule is not None:
                 if rule.ignores:
                     return f"{rule.source}:{rule.line}: {rule.text}"

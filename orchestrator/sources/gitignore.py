@@ -73,16 +73,16 @@ class RuleList:
     def __bool__(self) -> bool:
         return bool(self._globs)
 
-    def last_match(self, path: bytes, *, directory: bool) -> Rule | None:
-        """Return the last rule that matches this very entry; ``path`` is relative to the folder of the rules.
+    def last_match(self, folder: bytes, name: bytes, *, directory: bool) -> Rule | None:
+        """Return the last rule that matches this very entry; ``folder`` ends in ``/``, or is that of the rules: empty.
 
         That a folder above the entry is ignored is another question, to be asked first.
         """
         of_name, of_path = self._of_directories if directory else self._of_files
         found = -1
-        if of_name is not None and (match := of_name.expression.fullmatch(path, path.rfind(b"/") + 1)):
+        if of_name is not None and (match := of_name.expression.fullmatch(name)):
             found = of_name.indexes[(match.lastindex or 1) - 1]
-        if of_path is not None and (match := of_path.expression.fullmatch(path)):
+        if of_path is not None and (match := of_path.expression.fullmatch(folder + name)):
             found = max(found, of_path.indexes[(match.lastindex or 1) - 1])
         return self._globs[found].rule if found >= 0 else None
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from orchestrator.errors import InvalidInput
 from orchestrator.sources.git_rules import Outer, compiled
@@ -31,6 +31,37 @@ class Includes:
 
     wanted: RuleList
     on_the_way: RuleList
+
+
+class Judge(NamedTuple):
+    """Decides about the entries of one folder."""
+
+    lists: list[tuple[RuleList, bytes]]
+    """The rules, those that win first, and the folder as each of them sees it."""
+    folder: bytes
+    wanted: RuleList | None
+    never: frozenset[str]
+    hidden: bool
+
+    def watched(self, name: str, *, directory: bool) -> bool:
+        """Say whether an entry is watched."""
+        if name in self.never:
+            return False
+        raw = os.fsencode(name)
+        if self.wanted is not None and self.wanted.last_match(self.folder, raw, directory=directory) is not None:
+            return True
+        if self.hidden:
+            return False
+        rule = self.rule(raw, directory=directory)
+        return rule is None or not rule.ignores
+
+    def rule(self, name: bytes, *, directory: bool) -> Rule | None:
+        """Return the rule that decides, whatever is included."""
+        for rules, folder in self.lists:
+            rule = rules.last_match(folder, name, directory=directory)
+            if rule is not None:
+                return rule
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,45 +97,42 @@ class Ignores:
 
     def watched(self, path: str, *, directory: bool, hidden: bool) -> bool:
         """Say whether the entry itself is watched. ``hidden``: the folder above it is there for the includes alone."""
-        if path in self.folders:
-            return False
-        if self.included(path, directory=directory):
-            return True
-        if hidden:
-            return False
-        rule = self.rule_for(path, directory=directory)
-        return rule is None or not rule.ignores
+        folder, _, name = path.rpartition("/")
+        return self.judge(folder, hidden=hidden).watched(name, directory=directory)
+
+    def judge(self, folder: str, *, hidden: bool) -> Judge:
+        """Return what decides about the entries of one folder, given that the folder is not ignored.
+
+        Of ``rules``, those of this folder and the ones above it are asked as they are now.
+        """
+        raw = os.fsencode(folder) + b"/" if folder else b""
+        lists = [(_BUILT_IN, raw)]
+        if self.rules:
+            for above in reversed(_with_folders_above(folder)):
+                rules = self.rules.get(above)
+                if rules:
+                    lists.append((rules, raw[len(os.fsencode(above)) + 1 :] if above else raw))
+        lists += [(outer.rules, outer.prefix + raw) for outer in self.outer]
+        wanted = self.includes.wanted if self.includes else None
+        own = {path for path in self.folders if path.rpartition("/")[0] == folder}
+        return Judge(lists, raw, wanted, frozenset(path.rpartition("/")[2] for path in own), hidden)
 
     def leads_to_included(self, path: str) -> bool:
         """Say whether an ignored folder is looked into because something that is included may be below it."""
         if self.includes is None or path in self.folders:
             return False
-        return self.includes.on_the_way.last_match(os.fsencode(path), directory=True) is not None
+        return self.includes.on_the_way.last_match(*_split(path), directory=True) is not None
 
     def rule_for(self, path: str, *, directory: bool) -> Rule | None:
         """Return the rule that decides about the entry itself, given that no folder above it is ignored."""
-        raw = os.fsencode(path)
-        rule = _BUILT_IN.last_match(raw, directory=directory)
-        if rule is not None:
-            return rule
-        if self.rules:
-            for folder in reversed(folders_above(path)):
-                rules = self.rules.get(folder)
-                below = raw[len(os.fsencode(folder)) + 1 :] if folder else raw
-                rule = rules.last_match(below, directory=directory) if rules else None
-                if rule is not None:
-                    return rule
-        for outer in self.outer:
-            rule = outer.rules.last_match(outer.prefix + raw, directory=directory)
-            if rule is not None:
-                return rule
-        return None
+        folder, _, name = path.rpartition("/")
+        return self.judge(folder, hidden=False).rule(os.fsencode(name), directory=directory)
 
     def included(self, path: str, *, directory: bool) -> Rule | None:
         """Return the ``--include`` that names the entry itself."""
         if self.includes is None:
             return None
-        return self.includes.wanted.last_match(os.fsencode(path), directory=directory)
+        return self.includes.wanted.last_match(*_split(path), directory=directory)
 
 
 def includes_of(patterns: Sequence[str]) -> Includes | None:
@@ -139,3 +167,8 @@ def folders_above(path: str) -> tuple[str, ...]:
 def _with_folders_above(folder: str) -> tuple[str, ...]:
     parts = folder.split("/") if folder else []
     return tuple("/".join(parts[:depth]) for depth in range(len(parts) + 1))
+
+
+def _split(path: str) -> tuple[bytes, bytes]:
+    folder, slash, name = os.fsencode(path).rpartition(b"/")
+    return folder + slash, name

@@ -20,9 +20,11 @@ from orchestrator.sources.ignores import Ignores, folders_above
 _CLOCK_STEP_NS: Final = 20_000_000
 """Two writes within one step of the kernel's clock leave the same times; more than its longest, 10 ms."""
 
+_MARKED: Final = (stat.S_IFREG, stat.S_IFLNK)
+
 
 class Mark(NamedTuple):
-    """What a file looked like. ``changed_ns`` is 0 where a later write could leave the same."""
+    """What a file looked like. ``changed_ns`` is 0 where a later write could leave the same, or it is not known."""
 
     inode: int
     size: int
@@ -118,15 +120,27 @@ def mark_of(path: str) -> Mark | Literal["directory"] | None:
     return "directory" if stat.S_ISDIR(seen.st_mode) else _mark(seen, time.time_ns())
 
 
+def has_other_names(path: str) -> bool:
+    """Say whether a file has hard links."""
+    try:
+        return os.lstat(path).st_nlink > 1
+    except OSError:
+        return False
+
+
 def changes_between(old: Tree, new: Tree, start: str = "") -> Changed:
     """Return what was written below ``start`` between two looks; ``new`` is a look at that part.
 
     That a rule now hides or shows a file is no write, nor is a change of a file's owner, mode or number of links.
     """
-    before = {path: mark for path, mark in old.files.items() if is_below(path, start)}
-    created = [path for path in new.files if path not in before and not old.ignores.ignored(path)]
-    deleted = [path for path in before if path not in new.files and not new.ignores.ignored(path)]
-    modified = [path for path, mark in new.files.items() if path in before and not before[path].same_content(mark)]
+    before, after = old.files, new.files
+    if start:
+        before = {path: mark for path, mark in before.items() if is_below(path, start)}
+    created = [path for path in after.keys() - before.keys() if not old.ignores.ignored(path)]
+    deleted = [path for path in before.keys() - after.keys() if not new.ignores.ignored(path)]
+    # A look takes over the mark of a file that looks as before.
+    differing = [path for path, mark in after.items() if before.get(path, mark) is not mark]
+    modified = [path for path in differing if not before[path].same_content(after[path])]
     return Changed(created, modified, [(path, before[path]) for path in deleted])
 
 
@@ -169,13 +183,12 @@ def _entrance(tree: Tree, start: str, known: Tree | None) -> list[str]:
     above = start.rpartition("/")[0]
     if known is None or above not in known.directories:
         return []
-    return [start] if _enters(tree, start, hidden=above in known.hidden) else []
+    watched = tree.ignores.watched(start, directory=True, hidden=above in known.hidden)
+    return [start] if watched or _on_the_way(tree, start) else []
 
 
-def _enters(tree: Tree, folder: str, *, hidden: bool) -> bool:
-    """Say whether a folder is looked into; note it where that is for the includes alone."""
-    if tree.ignores.watched(folder, directory=True, hidden=hidden):
-        return True
+def _on_the_way(tree: Tree, folder: str) -> bool:
+    """Say whether an ignored folder is looked into for the includes; note it."""
     if not tree.ignores.leads_to_included(folder):
         return False
     tree.hidden.add(folder)
@@ -212,32 +225,38 @@ def _judged_alike(known: Tree, tree: Tree, folder: str) -> bool:
 def _take(tree: Tree, folder: str, entries: Iterable[os.DirEntry[str]], judged: Mapping[str, Mark]) -> list[str]:
     """Note a folder's files; return the folders in it that are to be looked into. ``judged`` files are watched."""
     below: list[str] = []
+    files = tree.files
     prefix = f"{folder}/" if folder else ""
-    hidden = folder in tree.hidden
+    judge = tree.ignores.judge(folder, hidden=folder in tree.hidden)
     now_ns = time.time_ns()
     for entry in entries:
         path = prefix + entry.name
         try:
             if entry.is_dir(follow_symlinks=False):
-                if _enters(tree, path, hidden=hidden):
+                if judge.watched(entry.name, directory=True) or _on_the_way(tree, path):
                     below.append(path)
                 continue
-            if path not in judged and not tree.ignores.watched(path, directory=False, hidden=hidden):
+            known = judged.get(path)
+            if known is None and not judge.watched(entry.name, directory=False):
                 continue
-            seen = entry.stat(follow_symlinks=False)
+            mark = _mark(entry.stat(follow_symlinks=False), now_ns, known)
         except OSError:
             continue  # gone by now, and there is a notice of that; or unreachable
-        mark = _mark(seen, now_ns)
         if mark is not None:
-            tree.files[path] = mark
-            if stat.S_ISLNK(seen.st_mode):
+            files[path] = mark
+            if entry.is_symlink():
                 tree.links.add(path)
     return below
 
 
-def _mark(seen: os.stat_result, now_ns: int) -> Mark | None:
-    if not (stat.S_ISREG(seen.st_mode) or stat.S_ISLNK(seen.st_mode)):
-        return None
+def _mark(seen: os.stat_result, now_ns: int, known: Mark | None = None) -> Mark | None:
+    """Return the mark of a file, ``known`` itself if it looks as then; None for what is neither file nor link."""
     changed_ns = seen.st_ctime_ns
-    fresh = now_ns - changed_ns < _CLOCK_STEP_NS
-    return Mark(seen.st_ino, seen.st_size, seen.st_mtime_ns, 0 if fresh else changed_ns)
+    if known is not None and changed_ns == known[3] and seen.st_mtime_ns == known[2] and seen.st_ino == known[0]:
+        return known  # with the same time of change it has the same size too
+    if stat.S_IFMT(seen.st_mode) not in _MARKED:
+        return None
+    if now_ns - changed_ns < _CLOCK_STEP_NS:
+        changed_ns = 0
+    # By the class of tuples: a look makes one for every file, and the named one's own way takes three times as long.
+    return tuple.__new__(Mark, (seen.st_ino, seen.st_size, seen.st_mtime_ns, changed_ns))

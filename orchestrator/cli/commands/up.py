@@ -275,7 +275,7 @@ class _Up:
                 path=named,
                 actor=self._services.actor,
                 rounds=ROUNDS,
-                reason=f"written as long after each of the last {ROUNDS} starts: the program seems to restart itself",
+                reason=f"written as long after each of the last {ROUNDS} starts: a loop of the program itself",
                 remedy=f"add /{named} to .gitignore, or give it a path rule with the action record",
             )
 
