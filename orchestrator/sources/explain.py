@@ -29,7 +29,7 @@ class Explanation:
         if self.rule is None:
             why = "no rule names it"
         else:
-            at = f"{self.rule.source}:{self.rule.line}" if self.rule.line else self.rule.source
+            at = f"{self.rule.source}:{self.rule.line}" if os.path.isabs(self.rule.source) else self.rule.source
             why = f"{at}: {self.rule.text}" + (f" (matches {self.entry}/)" if self.entry != self.path else "")
         link = "; it is a link that leads out: what it names is not watched" if self.leads_out and self.watched else ""
         return f"{self.path}: {'watched' if self.watched else 'ignored'}: {why}{link}"

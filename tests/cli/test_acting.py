@@ -200,7 +200,8 @@ def test_another_server(run: Run) -> None:
 
 @contextmanager
 def watching(url: str, folder: Path, workspace: str) -> Iterator[subprocess.Popen[str]]:
-    command = [*ORCHESTRATOR, "watch", str(folder), "--workspace", workspace, "--url", url, "--json"]
+    kept = ["--data", str(folder / "agent")]  # in the folder itself: it must not report its own notes
+    command = [*ORCHESTRATOR, "watch", str(folder), "--workspace", workspace, "--url", url, "--json", *kept]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert "watching" in process.stderr.readline()
