@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,6 +38,7 @@ from orchestrator.sources.tree import (
     named_writes,
     replaced_below,
 )
+from orchestrator.sources.unwatched import Unwatched
 
 __all__ = ["FolderWatcher", "Outbox", "Sink", "WatchedWrite", "watch_folder", "workspace_name"]
 
@@ -128,7 +129,8 @@ class FolderWatcher:
         self._no_watch_left: str | None = None
         self._polled = False
         self._links_named: set[str] = set()
-        self._look_at_s = 0.0
+        self._look_at_s = self._glance_at_s = 0.0
+        self._unwatched = Unwatched(self._root)
         self._tree: Tree | None = None
         self._notices = self._open_notices()
         try:
@@ -165,13 +167,16 @@ class FolderWatcher:
         if self._missed:
             missed, self._missed = self._missed, []
             return missed
-        wait_s = max(0.0, self._look_at_s - time.monotonic())
+        next_s = min(self._look_at_s, self._glance_at_s) if self._polled else self._look_at_s
+        wait_s = max(0.0, next_s - time.monotonic())
         noticed = self._wait(stop, wait_s if timeout_s is None else min(wait_s, timeout_s))
         changed = Changed([], [], [])
         if noticed is not None:
             self._take_noticed(noticed, changed)
         if not stop.is_set() and time.monotonic() >= self._look_at_s:
             _add(changed, self._look_at_all())
+        elif not stop.is_set() and self._polled and time.monotonic() >= self._glance_at_s:
+            self._glance(changed)
         return named_writes(changed, self.files)
 
     def _wait(self, stop: threading.Event, timeout_s: float) -> Noticed | None:
@@ -184,14 +189,26 @@ class FolderWatcher:
         """Add what the notices stand for, as the disk is now."""
         for path, written in noticed.paths.items():
             self._take_file(path, changed, written=written)
-            folder, _, name = path.rpartition("/")
-            if name == RULES_FILE:
-                noticed.folders.add(folder)
-        if noticed.everything or "" in noticed.folders:
+        folders = noticed.folders | _ruled(noticed.paths)
+        self._look_into({"", *folders} if noticed.everything else folders, changed)
+
+    def _glance(self, changed: Changed) -> None:
+        """Compare the folders without a watch."""
+        busy_s = time.thread_time()
+        folders, paths = self._unwatched.differing(self.files)
+        for path in paths:
+            self._take_file(path, changed, written=False)
+        self._look_into({*folders, *_ruled(paths)}, changed)
+        self._glance_at_s = time.monotonic() + max(
+            _LOOK_EVERY_POLLED_S, (time.thread_time() - busy_s) * _LOOK_SHARE_POLLED
+        )
+
+    def _look_into(self, folders: set[str], changed: Changed) -> None:
+        if "" in folders:
             _add(changed, self._look_at_all())
             return
-        for folder in sorted(noticed.folders):
-            if not any(above in noticed.folders for above in _all_above(folder)):
+        for folder in sorted(folders):
+            if not any(above in folders for above in _all_above(folder)):
                 _add(changed, self._look_below(folder))
 
     def _take_file(self, path: str, changed: Changed, *, written: bool) -> None:
@@ -241,9 +258,10 @@ class FolderWatcher:
             return changed
         gone = self._tree is not None and "" not in self._tree.directories
         self._say_whether_polled()
-        polled = self._polled or gone
-        share, least_s = (_LOOK_SHARE_POLLED, _LOOK_EVERY_POLLED_S) if polled else (_LOOK_SHARE, _LOOK_EVERY_S)
-        self._look_at_s = time.monotonic() + max(least_s, (time.thread_time() - busy_s) * share)
+        least_s = _LOOK_EVERY_POLLED_S if gone else _LOOK_EVERY_S
+        now_s = time.monotonic()
+        self._look_at_s = now_s + max(least_s, (time.thread_time() - busy_s) * _LOOK_SHARE)
+        self._glance_at_s = now_s + _LOOK_EVERY_POLLED_S
         return changed
 
     def _look_below(self, folder: str) -> Changed:
@@ -271,6 +289,7 @@ class FolderWatcher:
             self._tree = replaced_below(old, new, start)
         if self._notices is not None:
             self._notices.keep_only(self._tree.directories)
+        self._unwatched.keep_only(self._tree.directories)
         self._name_links(new.links)
         return changed
 
@@ -290,12 +309,15 @@ class FolderWatcher:
 
     def _arm(self, folder: str) -> None:
         """Watch a folder. When the kernel has no watch left, those without one are polled."""
-        if self._notices is None or self._no_watch_left is not None:
-            return
-        try:
-            self._notices.arm(folder)
-        except NoWatchLeft as error:
-            self._no_watch_left = str(error)
+        if self._notices is not None and self._no_watch_left is None:
+            try:
+                self._notices.arm(folder)
+            except NoWatchLeft as error:
+                self._no_watch_left = str(error)
+        if self._notices is not None and self._notices.has(folder):
+            self._unwatched.discard(folder)
+        else:
+            self._unwatched.note(folder)
 
     def _arm_outside(self, folder: str, names: set[str]) -> None:
         if self._notices is None or self._no_watch_left is not None:
@@ -346,6 +368,12 @@ def _add(changed: Changed, more: Changed) -> None:
     changed.created.extend(more.created)
     changed.modified.extend(more.modified)
     changed.deleted.extend(more.deleted)
+
+
+def _ruled(paths: Iterable[str]) -> set[str]:
+    """Return the folders whose rules file is among these."""
+    split = (path.rpartition("/") for path in paths)
+    return {folder for folder, _, name in split if name == RULES_FILE}
 
 
 def _all_above(folder: str) -> list[str]:

@@ -76,6 +76,10 @@ class Notices:
             self._drop(folder, before)
         self._folder_of[number], self._number_of[folder] = folder, number
 
+    def has(self, folder: str) -> bool:
+        """Say whether a folder has its watch."""
+        return folder in self._number_of
+
     def arm_outside(self, folder: str, names: Iterable[str]) -> bool:
         """Watch for some names in a folder outside of the root; return False if there is no such folder."""
         try:

@@ -17,7 +17,7 @@ from orchestrator.domain.events import Operation
 from orchestrator.sources.git_rules import RULES_FILE, read_rules, warn_once
 from orchestrator.sources.ignores import Ignores, folders_above
 
-_CLOCK_STEP_NS: Final = 20_000_000
+CLOCK_STEP_NS: Final = 20_000_000
 """Two writes within one step of the kernel's clock leave the same times; more than its longest, 10 ms."""
 
 _MARKED: Final = (stat.S_IFREG, stat.S_IFLNK)
@@ -256,7 +256,7 @@ def _mark(seen: os.stat_result, now_ns: int, known: Mark | None = None) -> Mark 
         return known  # with the same time of change it has the same size too
     if stat.S_IFMT(seen.st_mode) not in _MARKED:
         return None
-    if now_ns - changed_ns < _CLOCK_STEP_NS:
+    if now_ns - changed_ns < CLOCK_STEP_NS:
         changed_ns = 0
     # By the class of tuples: a look makes one for every file, and the named one's own way takes three times as long.
     return tuple.__new__(Mark, (seen.st_ino, seen.st_size, seen.st_mtime_ns, changed_ns))
