@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from orchestrator.errors import InvalidInput
+from orchestrator.sources.git_rules import warn_once
 from orchestrator.sources.outbox import ALL_CHANGED
 from orchestrator.sources.tree import Mark, WatchedWrite
 
@@ -88,11 +89,15 @@ class KeptMarks:
         self._store(differing | dict.fromkeys(known.keys() - files.keys()), begins=before is None)
 
     def _store(self, marks: Mapping[str, Mark | None], *, begins: bool = False) -> None:
-        self._database.execute("BEGIN")
-        self._database.executemany(
-            _SET, [(os.fsencode(path), *mark[:3]) for path, mark in marks.items() if mark is not None]
-        )
-        self._database.executemany(_UNSET, [(os.fsencode(path),) for path, mark in marks.items() if mark is None])
-        if begins:
-            self._database.execute("INSERT INTO begun DEFAULT VALUES")
-        self._database.execute("COMMIT")
+        """Store, or say once that it cannot be: the next start then reports what was taken again."""
+        seen = [(os.fsencode(path), *mark[:3]) for path, mark in marks.items() if mark is not None]
+        gone = [(os.fsencode(path),) for path, mark in marks.items() if mark is None]
+        try:
+            with self._database:  # commits, or rolls back
+                self._database.execute("BEGIN")
+                self._database.executemany(_SET, seen)
+                self._database.executemany(_UNSET, gone)
+                if begins:
+                    self._database.execute("INSERT INTO begun DEFAULT VALUES")
+        except sqlite3.Error as error:
+            warn_once("watch_marks_not_kept", str(self._file), str(error))

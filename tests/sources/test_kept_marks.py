@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,6 +85,23 @@ def test_one_that_is_killed_has_kept_what_it_delivered(tmp_path: Path, folder: P
         assert loaded["new"].same_content(found)
         kept.delivered([WatchedWrite(ALL_CHANGED, Operation.MODIFIED)], {"only": found})
         assert (kept.load() or {}).keys() == {"only"}
+
+
+def test_marks_that_cannot_be_kept_are_said_and_end_nothing(
+    tmp_path: Path, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A full disk: what was taken is reported again by the next start, which is better than an agent that ends."""
+    file, deleted = tmp_path / "kept.db", [WatchedWrite("same", Operation.DELETED)]
+    with watching(folder, kept=file) as watch:
+        watch.flushed()
+    with sqlite3.connect(file) as database:
+        database.execute("CREATE TRIGGER full BEFORE DELETE ON marks BEGIN SELECT RAISE(FAIL, 'the disk is full'); END")
+    database.close()
+    with KeptMarks(file) as kept:
+        kept.delivered(deleted, {})
+        kept.delivered(deleted, {})
+        assert "same" in (kept.load() or {})
+    assert capfd.readouterr().out.count("the disk is full") == 1
 
 
 def test_two_agents_of_one_folder_are_refused(tmp_path: Path) -> None:
