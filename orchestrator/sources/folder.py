@@ -58,11 +58,15 @@ _FOREIGN = re.compile(r"[^A-Za-z0-9._:-]")
 def workspace_name(directory: Path, taken: Callable[[str], bool]) -> str:
     """Return the workspace id for a folder: its base name, foreign characters as ``-``, at most 128 characters.
 
+    An id does not begin with ``-``: one that would is given ``_`` there.
+
     Where ``taken`` says that another folder has that name: plus ``-`` and 6 hex digits of the SHA-256 of the
     absolute path. Source: CONTRACT section 6.
     """
     absolute = os.path.abspath(directory)
-    name = _FOREIGN.sub("-", os.path.basename(absolute)) or "-"
+    name = _FOREIGN.sub("-", os.path.basename(absolute)) or "_"
+    if name.startswith("-"):
+        name = f"_{name[1:]}"
     if not taken(name[:_MAX_NAME]):
         return name[:_MAX_NAME]
     digest = hashlib.sha256(os.fsencode(absolute)).hexdigest()[:6]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from orchestrator.domain.events import Operation
+from orchestrator.errors import OrchestratorError
 from orchestrator.sources.tree import WatchedWrite
 
 _log = structlog.get_logger(__name__)
@@ -65,4 +66,5 @@ class Outbox:
         delay_s = min(_RETRY_MAX_S, _RETRY_FIRST_S * 2 ** min(self._failures, 10))
         self._failures += 1
         self._retry_at_s = time.monotonic() + delay_s
-        _log.warning("watch_sink_failed", error=repr(error), waiting=len(self.waiting), retry_in_s=delay_s)
+        said = str(error) if isinstance(error, OrchestratorError) else repr(error)
+        _log.warning("watch_sink_failed", error=said, waiting=len(self.waiting), retry_in_s=delay_s)

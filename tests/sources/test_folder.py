@@ -313,7 +313,14 @@ def test_stop_ends_the_watch_at_once_even_while_the_sink_is_away(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("folder", "expected"),
-    [("/srv/my app", "my-app"), ("/srv/a.b_c:d-e", "a.b_c:d-e"), ("/srv/café", "caf-"), ("/", "-"), ("/x/..", "-")],
+    [
+        ("/srv/my app", "my-app"),
+        ("/srv/a.b_c:d-e", "a.b_c:d-e"),
+        ("/srv/café", "caf-"),
+        ("/", "_"),
+        ("/x/..", "_"),
+        ("/srv/-x", "_x"),
+    ],
 )
 def test_a_workspace_is_named_after_its_folder(folder: str, expected: str) -> None:
     assert workspace_name(Path(folder), lambda name: False) == expected
