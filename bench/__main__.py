@@ -6,12 +6,13 @@ import gc
 import sys
 from itertools import takewhile
 
-from bench import audit, dead_worker, page, under_load
+from bench import audit, dead_worker, page, under_load, watching
 
 _BENCHMARKS = {
     "audit": (audit.main, audit.SUMMARY),
     "dead-worker": (dead_worker.main, dead_worker.SUMMARY),
     "page": (page.main, page.SUMMARY),
+    "watching": (watching.main, watching.SUMMARY),
 }
 
 

@@ -136,6 +136,9 @@ def test_policy_set_merges_replaces_and_clears(run: Run, server: Server) -> None
         (["policy", "set"], "nothing to set"),
         (["policy", "set", "--workspace", "nope", "quiet=1s"], "nope"),
         (["watch", "/nowhere", "--workspace", "w"], "/nowhere"),
+        (["watch", "/usr"], "--workspace"),
+        (["watch", "/usr", "--explain", "../x"], "not below"),
+        (["watch", "/usr", "--workspace", "w", "--include", "!x"], "--include"),
         (["write", "a b", "x"], "workspace"),
         (["write", "nope", ""], "path"),
     ],
@@ -187,14 +190,15 @@ def test_another_server(run: Run) -> None:
 
 
 @contextmanager
-def watching(url: str, folder: Path, workspace: str, *, code: int = 0) -> Iterator[subprocess.Popen[str]]:
-    command = [*ORCHESTRATOR, "watch", str(folder), "--workspace", workspace, "--url", url, "--json"]
+def watching(url: str, folder: Path, workspace: str, *, ends_with: int = 0) -> Iterator[subprocess.Popen[str]]:
+    kept = ["--data", str(folder / "agent")]  # in the folder itself: it must not report its own notes
+    command = [*ORCHESTRATOR, "watch", str(folder), "--workspace", workspace, "--url", url, "--json", *kept]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert "watching" in process.stderr.readline()
         yield process
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == code
+        assert process.wait(10) == ends_with
 
 
 def test_watch_sends_each_write_and_ends_at_ctrl_c(run: Run, server: Server, tmp_path: Path) -> None:
@@ -210,7 +214,7 @@ def test_watch_sends_each_write_and_ends_at_ctrl_c(run: Run, server: Server, tmp
 
 
 def test_watch_drops_what_is_refused_for_good(server: Server, tmp_path: Path) -> None:
-    with watching(server.url, tmp_path, "a b", code=1) as process:
+    with watching(server.url, tmp_path, "a b", ends_with=1) as process:
         (tmp_path / "a.py").write_text("1")
         assert process.stderr is not None
         assert "dropped" in process.stderr.readline()
@@ -238,6 +242,42 @@ def test_watch_keeps_writes_until_the_server_is_there(tmp_path: Path, forks: For
         assert "no server answers" in process.stderr.readline()
         with running(data, forks, port):
             assert json.loads(process.stdout.readline())["paths"] == ["a.py"]
+
+
+def test_what_watch_could_not_deliver_or_missed_is_reported_at_its_next_start(
+    tmp_path: Path, forks: ForkServer
+) -> None:
+    folder, data, port = tmp_path / "watched", tmp_path / "data", free_port()
+    folder.mkdir()
+    data.mkdir()
+    url = f"http://127.0.0.1:{port}"
+    with watching(url, folder, "left", ends_with=1) as process:
+        (folder / "held").write_text("1")
+        assert process.stderr is not None
+        assert "no server answers" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert "1 write not delivered; its next start reports them" in process.stderr.read()
+    (folder / "between").write_text("1")
+    with running(data, forks, port), watching(url, folder, "left") as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["paths"] == ["between", "held"]
+
+
+def test_watch_explains_what_is_ignored(run: Run, tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("*.log\n")
+    ran = run("watch", str(tmp_path), "--explain", "a.log", "--explain", "a.py")
+    assert (ran.code, ran.err) == (0, "")
+    assert "".join(ran.out.split()) == "".join(
+        f"a.log: ignored: {tmp_path}/.gitignore:1: *.log a.py: watched: no rule names it".split()
+    )
+    told = run("watch", str(tmp_path), "--explain", "a.log", "--include", "a.log", "--json")
+    assert json.loads(told.out) == {
+        "path": "a.log",
+        "watched": True,
+        "rule": {"source": "--include", "line": 1, "text": "a.log"},
+        "matches": "a.log",
+        "leads_out": False,
+    }
 
 
 def test_reader_that_goes_away_ends_the_command_quietly(run: Run, server: Server) -> None:

@@ -7,8 +7,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,60 +15,8 @@ import pytest
 from orchestrator.domain.events import Operation
 from orchestrator.errors import InvalidInput
 from orchestrator.sources.folder import Outbox, WatchedWrite, watch_folder, workspace_name
+from tests.sources.watched import DEADLINE_S, watching
 from tests.waiting import wait_until
-
-DEADLINE_S = 10.0
-
-
-class Watch:
-    """A running watch and everything it has reported."""
-
-    def __init__(self, folder: Path, ignore: Sequence[Path], sink: Callable[[Sequence[WatchedWrite]], None]) -> None:
-        self.folder = folder
-        self.stop = threading.Event()
-        self.ready = threading.Event()
-        self.writes: list[WatchedWrite] = []
-        self._sink = sink
-        self.thread = threading.Thread(target=self._run, args=(ignore,))
-
-    def paths(self) -> set[str]:
-        return {write.path for write in self.writes}
-
-    def last_op(self, path: str) -> str | None:
-        return next((write.op for write in reversed(self.writes) if write.path == path), None)
-
-    def flushed(self) -> list[WatchedWrite]:
-        """Return all that was reported before a last file, written now: so silence is no matter of patience."""
-        count = sum(write.path.startswith("flush-") for write in self.writes)
-        name = f"flush-{count}"
-        (self.folder / name).write_text("x")
-        wait_until(lambda: name in self.paths(), timeout_s=DEADLINE_S, what=f"{name} among {self.writes}")
-        return [write for write in self.writes if not write.path.startswith("flush-")]
-
-    def _run(self, ignore: Sequence[Path]) -> None:
-        watch_folder(self.folder, self._receive, stop=self.stop, ready=self.ready, ignore=ignore)
-
-    def _receive(self, writes: Sequence[WatchedWrite]) -> None:
-        self._sink(writes)
-        self.writes.extend(writes)
-
-
-@contextmanager
-def watching(
-    folder: Path,
-    *,
-    ignore: Sequence[Path] = (),
-    sink: Callable[[Sequence[WatchedWrite]], None] = lambda writes: None,
-) -> Iterator[Watch]:
-    watch = Watch(folder, ignore, sink)
-    watch.thread.start()
-    try:
-        assert watch.ready.wait(DEADLINE_S)
-        yield watch
-    finally:
-        watch.stop.set()
-        watch.thread.join(DEADLINE_S)
-    assert not watch.thread.is_alive()
 
 
 def only(path: str, op: str) -> list[tuple[str, str]]:

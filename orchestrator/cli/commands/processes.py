@@ -11,13 +11,14 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.reading.database import reading
-from orchestrator.cli.terminal.options import Data
+from orchestrator.cli.terminal.options import Data, Include
 from orchestrator.cli.terminal.output import fail, say
 from orchestrator.errors import InvalidInput, MigrationsPending
 from orchestrator.settings import Settings, load_settings
+from orchestrator.sources.links import as_named
 
 
-def up(
+def up(  # noqa: PLR0913 (each is an option of the command line)
     command: Annotated[
         list[str] | None, typer.Argument(metavar="[-- COMMAND...]", help="With --watch: what is restarted.")
     ] = None,
@@ -26,6 +27,7 @@ def up(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Of the API; 0 takes a free one.")] = None,
     watch: Annotated[Path | None, typer.Option(metavar="DIR", help="Restart COMMAND when files here change.")] = None,
     workspace: Annotated[str | None, typer.Option(help="The id of DIR's workspace; else its base name.")] = None,
+    include: Include = None,
     quiet: Annotated[
         str | None, typer.Option(metavar="DURATION", help="No restart until this long after a write.")
     ] = None,
@@ -42,7 +44,13 @@ def up(
         raise InvalidInput("COMMAND and --workspace need --watch DIR: the folder whose writes restart it")
     if watch is not None and not command:
         raise InvalidInput("--watch needs the command to restart: orchestrator up --watch DIR -- COMMAND ...")
-    watched = Watched(directory=watch, command=command or (), workspace=workspace) if watch is not None else None
+    if watch is None and include:
+        raise InvalidInput("--include needs --watch DIR: it names what is watched though a rule ignores it")
+    watched = (
+        Watched(directory=as_named(watch), command=command or (), workspace=workspace, include=include or ())
+        if watch is not None
+        else None
+    )
     raise typer.Exit(run_up(settings, watched))
 
 

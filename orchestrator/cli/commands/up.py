@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -20,6 +21,7 @@ from orchestrator.cli.key_at_hand import OWNER_KEY, note_where
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
 from orchestrator.cli.serve import WorkerParts
 from orchestrator.domain.events import ProcessExited
+from orchestrator.domain.paths import escape_path
 from orchestrator.domain.policy import DEFAULT_FLEET, Policy, PolicyPatch, render_policy
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.state import Registration
@@ -36,6 +38,9 @@ from orchestrator.service.operate import refuse_secrets
 from orchestrator.service.record import Write, record_writes
 from orchestrator.settings import Settings
 from orchestrator.sources.folder import WatchedWrite, watch_folder, workspace_name
+from orchestrator.sources.ignores import includes_of
+from orchestrator.sources.links import as_named
+from orchestrator.sources.own_writes import ROUNDS, OwnWrites
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.privileges import Roles
 from orchestrator.storage.urls import database_name
@@ -62,6 +67,8 @@ class Watched:
     directory: Path
     command: Sequence[str]
     workspace: str | None = None
+    include: Sequence[str] = ()
+    """gitignore patterns of files that are watched though a rule ignores them."""
 
 
 def run_up(settings: Settings, watched: Watched | None) -> int:
@@ -72,6 +79,8 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
     configure_logs(form=settings.log_format, level=settings.log_level, lasting=True)
     if watched is not None and not watched.directory.is_dir():
         raise InvalidInput(f"--watch: {watched.directory} is not a folder; name an existing one", field="watch")
+    if watched is not None:
+        includes_of(watched.include)  # refused here, before anything is recorded
     settings, own_key = settings.sealing_in_data_folder(), settings.seal_key is None
     if watched is not None and watched.workspace is not None:
         check_name(watched.workspace, "--workspace")
@@ -159,6 +168,7 @@ class _Up:
         self._worker = WorkerParts(services, embedded=True)
         self._beat = BeatThread(services.celery)
         self._watch_stop = threading.Event()
+        self._own_writes = OwnWrites()
         self._workspace = self._register() if watched else None
 
     def run(self, lifecycle: Lifecycle) -> int:
@@ -189,7 +199,7 @@ class _Up:
         """Register the watched folder's workspace, or go on with it as it was left."""
         watched = self._require_watched()
         workspace = watched.workspace or workspace_name(watched.directory, self._belongs_elsewhere)
-        target = self._executor().normalise({"argv": list(watched.command), "cwd": str(Path.cwd())})
+        target = self._executor().normalise({"argv": list(watched.command), "cwd": str(as_named(Path()).absolute())})
         refuse_secrets(target)
         target["pool"] = pool_of_up(self._settings.data, watched.directory)
         with self._services.store.read() as reader:
@@ -240,7 +250,12 @@ class _Up:
         thread = threading.Thread(
             target=watch_folder,
             args=(self._watched.directory, self._record),
-            kwargs={"stop": self._watch_stop, "ready": ready, "ignore": [self._settings.data]},
+            kwargs={
+                "stop": self._watch_stop,
+                "ready": ready,
+                "ignore": [self._settings.data],
+                "include": self._watched.include,
+            },
             name="watch",
             daemon=True,
         )
@@ -261,6 +276,26 @@ class _Up:
         )
         for refused in batch.refused:
             _log.error("watch.refused", workspace=self._workspace, path=writes[refused.index].path, why=refused.detail)
+        self._name_own_writes(writes)
+
+    def _name_own_writes(self, writes: Sequence[WatchedWrite]) -> None:
+        """Say which file the program seems to restart itself by."""
+        with self._services.store.read() as reader:
+            stored = reader.workspace(self._workspace or "")
+        if stored is None or stored.state.last_start_at is None:
+            return
+        since_start_s = (datetime.now(UTC) - stored.state.last_start_at).total_seconds()
+        for path in self._own_writes.seen(stored.state.fence, since_start_s, [write.path for write in writes]):
+            named = escape_path(path)[0]
+            _log.warning(
+                "watch_own_writes",
+                workspace=self._workspace,
+                path=named,
+                actor=self._services.actor,
+                rounds=ROUNDS,
+                reason=f"written as long after each of the last {ROUNDS} starts: a loop of the program itself",
+                remedy=f"add /{named} to .gitignore, or give it a path rule with the action record",
+            )
 
     def _banner(self) -> str:
         lines = [f"restart-orchestrator {__version__}", f"  Listening on {self._server.url}"]

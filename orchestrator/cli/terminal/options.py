@@ -25,6 +25,12 @@ DatabaseUrl = Annotated[
 Data = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Data folder of `orchestrator up` [ORCHESTRATOR_DATA].")
 ]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include", metavar="PATTERN", help="Watch this though a rule ignores it, such as .env; may be repeated."
+    ),
+]
 Url = Annotated[
     str, typer.Option("--url", metavar="URL", envvar="ORCHESTRATOR_URL", help="The API to act on.", show_default=True)
 ]
