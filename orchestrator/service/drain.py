@@ -132,6 +132,10 @@ class Drainer:
                 self._run(claim)
         return cycles
 
+    def stop_claiming(self) -> None:
+        """Claim nothing more. Waits for nothing: a signal handler may call it."""
+        self._stopping.set()
+
     def stop(self, *, grace_s: float) -> None:
         """Claim nothing more, give running cycles ``grace_s``, then cancel them and wait for their end.
 
@@ -186,6 +190,7 @@ class Drainer:
             reason=f"{claim.started.writes} writes to {claim.started.files} files",
             deadline_s=lease.renew_until_s - _HUNG_AFTER_S,
             stop=lease.stop,
+            kind=claim.started.kind.value,
         )
         return execute(executor, order, self._jitter)
 
