@@ -37,7 +37,8 @@ class ProcessExecutor:
 
     def normalise(self, target: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``argv``, ``env``, ``grace``, ``ready``; ``cwd``, ``stop_signal``, ``once``, ``stdin`` (``inherit``)
-        and ``reload_signal`` only where they say something."""
+        and ``reload_signal`` only where they say something.
+        """
         fields.refuse_unknown(target, PROGRAM_FIELDS | _OWN_FIELDS)
         normal = normalise_program(target, default_grace=DEFAULT_GRACE)
         normal["ready"] = normalise_ready(target.get("ready", {}))
@@ -167,6 +168,10 @@ def _refuse_contradictions(normal: Mapping[str, Any]) -> None:
     if not normal.get("once"):
         return
     if normal["ready"]["type"] != "none":
-        raise InvalidTarget("target field 'ready': with once a command is done when it ends; leave one out", field="ready")
+        raise InvalidTarget(
+            "target field 'ready': with once a command is done when it ends; leave one out", field="ready"
+        )
     if "reload_signal" in normal:
-        raise InvalidTarget("target field 'reload_signal': with once nothing runs that could reload", field="reload_signal")
+        raise InvalidTarget(
+            "target field 'reload_signal': with once nothing runs that could reload", field="reload_signal"
+        )

@@ -1,4 +1,4 @@
-"""The part of a target that names a program: ``argv``, ``cwd``, ``env``, ``grace``, ``stop_signal``; and how its child is launched."""
+"""The part of a target that names a program and how to stop it; and how its child is launched."""
 
 from __future__ import annotations
 

@@ -45,9 +45,7 @@ def process_stat(pid: int) -> ProcessStat | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text.rpartition(")")[2].split()  # the program's name, in parentheses, may hold anything
-    return ProcessStat(
-        state=fields[0], group=int(fields[2]), start_ticks=int(fields[19]), threads=int(fields[17])
-    )
+    return ProcessStat(state=fields[0], group=int(fields[2]), start_ticks=int(fields[19]), threads=int(fields[17]))
 
 
 def has_ended(child: int) -> bool:

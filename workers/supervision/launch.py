@@ -17,7 +17,7 @@ _PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, er
 class Launch:
     """A program to start. ``env`` is the child's whole environment; ``grace_s`` lies between ``stop_signal`` and KILL.
 
-    ``inherits_stdin``: it reads what we would; else nothing. ``once``: it is to end, and is not started again by itself.
+    ``inherits_stdin``: it reads what we would; else nothing. ``once``: it is to end, and no end starts it again.
     ``done_within_s``: one that ends with exit code 0 so soon after a restart has done its work, and is not either.
     """
 

@@ -141,7 +141,9 @@ class ProcessSupervisor:
         with self._lock:
             self._closed = True
             keepers = list(self._keepers.values())
-        self._end(keepers, math.inf if grace_s is None else time.monotonic() + grace_s)  # still listed meanwhile: kill_now must find them
+        self._end(
+            keepers, math.inf if grace_s is None else time.monotonic() + grace_s
+        )  # still listed meanwhile: kill_now must find them
         self._keepers.clear()
 
     def kill_now(self) -> None:

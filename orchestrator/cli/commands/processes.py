@@ -49,7 +49,8 @@ def up(  # noqa: PLR0913 (each is an option)
         str | None, typer.Option(metavar="null|inherit", help="What COMMAND reads: nothing, or what up would.")
     ] = None,
     once: Annotated[
-        bool | None, typer.Option("--once/--no-once", help="COMMAND is to end, as a build does: run it again per burst.")
+        bool | None,
+        typer.Option("--once/--no-once", help="COMMAND is to end, as a build does: run it again per burst."),
     ] = None,
 ) -> None:
     """Run API, worker and beat in one process on SQLite; with --watch, supervise a command too."""
@@ -102,8 +103,8 @@ def api() -> None:
 
 def worker() -> None:
     """Take ticks and wake-ups, and carry out restarts."""
-    from orchestrator.cli.worker_parent import require_broker, supervise_worker
     from orchestrator.cli.first_process import reap_if_first
+    from orchestrator.cli.worker_parent import require_broker, supervise_worker
     from orchestrator.logs import configure_logs
 
     reap_if_first()

@@ -20,6 +20,7 @@ from orchestrator.domain.events import EVENT_TYPES, Cause, Recorded
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.domain.state import Phase
 from orchestrator.errors import InvalidInput, NotFound
+from orchestrator.history.crash_loops import crash_loops
 from orchestrator.history.fate import fate_of
 from orchestrator.history.past import Moment, moment_at, workspace_at, workspaces_at
 from orchestrator.history.views import event_view, fate_view, restart_view, story_view, workspace_row, workspace_then
@@ -80,12 +81,15 @@ def workspaces(
             found = list(_workspaces(reader, wanted, moment))
         else:
             found = [one for one in [_workspace(reader, workspace, moment)] if wanted.admits(one.state)]
+        loops = crash_loops(reader, found, policies, at=moment.at if moment else None)
     if as_json:
-        rows = [workspace_then(one, moment) if moment else workspace_row(one, policies) for one in found]
+        rows = [workspace_then(one, moment, loops) if moment else workspace_row(one, policies, loops) for one in found]
         emit_json({"items": rows})
         return
     columns = ("WORKSPACE", "STATE", "FLEET", "WRITES", "REQUESTS", "DUE (UTC)", "LAST START (UTC)")
     show(table(columns, (_workspace_cells(stored) for stored in found)) if found else "No workspace.")
+    for name, loop in loops.items():
+        say(f"{name} is crash looping since {instant(loop.began_at)}: {loop.said}")
 
 
 def _workspace(reader: Reader, workspace: str, moment: Moment | None) -> StoredWorkspace:
