@@ -19,7 +19,7 @@ _PASSED_ON = (
     signal.SIGUSR2,
 )
 _FROM_THE_KERNEL = 128
-"""``si_code`` of what a terminal sends: to its whole foreground group, so to our child as well. Source: sigaction(2)."""
+"""``si_code`` of what a terminal sends: to its whole foreground group, our child included. Source: sigaction(2)."""
 _KILLED_FROM = 128
 
 

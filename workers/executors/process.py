@@ -122,8 +122,8 @@ class ProcessExecutor:
         self._refuse_if_closed(order)
         if order.target.get("once") and order.kind != RELOAD:
             return Readiness.READY
-        end = None if order.kind == RELOAD else self._supervisor.first_end(order.workspace)
         before = self._supervisor.status(order.workspace)
+        end = None if order.kind == RELOAD else self._supervisor.first_end(order.workspace)
         if end is not None:
             return self._judge(order, end)
         if before is None:

@@ -273,9 +273,9 @@ class ProcessKeeper:
 
     def _end(self, child: SupervisedChild, grace_s: float, hurried: Callable[[], bool]) -> ChildEnd:
         ended = child.end(grace_s=grace_s, hurried=hurried)
-        self.child = None
         if not self._is_respawn:
             self.first_end = ended
+        self.child = None
         if ended.escaped:
             _log.warning("child.escaped_ended", workspace=self.workspace, processes=ended.escaped)
         return ended

@@ -68,6 +68,7 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
     try:
         # Bound before anything is recorded or migrated: a port that is taken must leave no trace.
         server = HttpServer(create_app(services), host=settings.host, port=settings.port)
+        ways_out.callback(server.close)
         upgrade(settings.url, Roles(app=settings.app_role, reader=settings.reader_role))
         note_floor(services.store, services.ids, settings.floor)
         _bury_earlier(settings.data, services)
