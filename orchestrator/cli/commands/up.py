@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
@@ -65,7 +66,10 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
     pool = pool_of_up(settings.data, watched.directory) if watched else None
     services = open_services(settings, embedded=True, supervisor=supervisor, under=under, watched_pool=pool)
     exits.services = services
-    try:
+    with ExitStack() as ways_out:  # whichever is taken: none leaves the child, and its port, behind
+        ways_out.callback(lock.close)
+        ways_out.callback(services.store.close)
+        ways_out.callback(supervisor.close, _FAILED_GRACE_S)
         # Bound before anything is recorded or migrated: a port that is taken must leave no trace.
         server = HttpServer(create_app(services), host=settings.host, port=settings.port)
         ways_out.callback(server.close)
@@ -75,11 +79,6 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
         if own_key:
             make_first_key(services.store, settings)
         return _Up(settings, services, supervisor, server, watched).run(lifecycle)
-    finally:
-        # Whatever led here: no way out leaves the child, and its port, behind.
-        supervisor.close(_FAILED_GRACE_S)
-        services.store.close()
-        lock.close()
 
 
 def _end_commands_left(data: Path) -> Path:
