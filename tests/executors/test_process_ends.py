@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -97,3 +98,23 @@ def test_a_program_that_is_missing_at_its_restart_comes_back_with_its_file(
     eventually(lambda: is_alive(supervisor, "ws"))
     with pytest.raises(PermanentError):
         supervisor.restart("ws", launch(tag, "no-such-program"), deadline_s=soon())
+
+
+def test_it_reads_nothing_unless_it_is_to_inherit_our_input(
+    supervisor: ProcessSupervisor, tmp_path: Path, tag: str
+) -> None:
+    reader, writer = os.pipe()
+    ours = os.dup(0)
+    os.dup2(reader, 0)
+    try:
+        os.write(writer, b"a line\n")
+        for inherits in (False, True):
+            said = tmp_path / f"said-{inherits}"
+            given = launch(tag, "sh", "-c", f"read line; echo got $line >{said}.new; mv {said}.new {said}; sleep 1000")
+            supervisor.restart("ws", dataclasses.replace(given, inherits_stdin=inherits), deadline_s=soon())
+            eventually(said.exists)
+            assert said.read_text().split()[1:] == (["a", "line"] if inherits else [])
+    finally:
+        os.dup2(ours, 0)
+        for number in (ours, reader, writer):
+            os.close(number)

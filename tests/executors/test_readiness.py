@@ -147,3 +147,28 @@ def test_command_that_takes_too_long_is_ended() -> None:
     ready = {"type": "command", "argv": ["sh", "-c", "sleep 1000"], "timeout": "100ms"}
     assert seen(ready, order) is Readiness.NOT_YET
     eventually(lambda: processes_of(order.workspace) == [])
+
+
+@pytest.mark.parametrize("ready", [{"type": "tcp", "port": 1}, {"type": "http"}])
+def test_a_resolver_that_does_not_answer_holds_neither_a_look_nor_a_stop(
+    ready: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered, real = threading.Event(), socket.getaddrinfo
+
+    def silent(host: Any, *args: Any, **how: Any) -> Any:
+        if host in ("slow.example", b"slow.example"):
+            answered.wait(30)
+        return real("127.0.0.1", *args, **how)
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    named = {"url": "http://slow.example:1/"} if ready["type"] == "http" else {"host": "slow.example"}
+    try:
+        begun_s = time.monotonic()
+        assert seen({**ready, **named, "timeout": "200ms"}) is Readiness.NOT_YET
+        assert time.monotonic() - begun_s < 5
+        order = any_order()
+        with in_thread(lambda: seen({**ready, **named, "timeout": "30s"}, order)) as raised:
+            order.stop.set()
+        assert [type(error) for error in raised] == [ExecutionCancelled]
+    finally:
+        answered.set()
