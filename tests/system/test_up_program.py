@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
+
 from tests.system.client import Answer
 from tests.system.deployment import STOPS_WITHIN_S, Embedded, running
 from tests.system.fork_server import ForkServer
@@ -113,6 +115,14 @@ def test_what_was_put_and_given_outlives_the_next_up_in_one_workspace(system_fol
         target: Answer = {**watching.client.get(f"/v1/workspaces/{WORKSPACE}")["target"], "grace": "3s"}
         target["env"] = {"SET": "by put"}
         watching.client.register(WORKSPACE, {"executor": "process", "target": target, "labels": {"team": "a"}})
+        reload = {"rules": [{"match": ["*.conf"], "action": "reload"}]}
+        asked = {"executor": "process", "target": target, "policy": reload}
+        refused = httpx2.put(f"{watching.url}/v1/workspaces/{WORKSPACE}", json=asked)
+        assert (refused.status_code, "reload_signal" in refused.text) == (422, True)
+        asked["target"] = {**target, "reload_signal": "HUP"}
+        assert httpx2.put(
+            f"{watching.url}/v1/workspaces/{WORKSPACE}", json={**asked, "labels": {"team": "a"}}
+        ).is_success
         _again(watching, "--stop-signal", "INT", "--env", "GIVEN=too", "--ready", f"tcp:{watching.port}")
         _again(watching)
 
@@ -121,6 +131,7 @@ def test_what_was_put_and_given_outlives_the_next_up_in_one_workspace(system_fol
         assert found[0]["labels"] == {"team": "a", "directory": str(watching.watched)}
         kept = found[0]["target"]
         assert (kept["grace"], kept["stop_signal"], kept["ready"]["type"]) == ("3s", "INT", "tcp")
+        assert kept["reload_signal"] == "HUP"
         assert kept["env"] == {"SET": "by put", "GIVEN": "too"}
 
         command = {"executor": "command", "target": {"argv": ["true"]}, "labels": {"team": "b"}}
