@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action
+from orchestrator.history.crash_loops import count_crash_loops
 from orchestrator.ports.sealing import SealState
 from orchestrator.ports.store import Backlog, Counters, EventFilter, EventStore, Reader
 from orchestrator.ports.verification import Verified
@@ -35,6 +36,7 @@ class LogState:
     sums: Mapping[str, int]
     backlog: Backlog
     unclaimable: int
+    crash_looping: int
     last_tick_at: datetime | None
     seals: SealState
     verified: Verified | None
@@ -67,6 +69,7 @@ def log_state(store: EventStore) -> LogState:
                     sums=found.sums,
                     backlog=reader.backlog(),
                     unclaimable=reader.unclaimable(),
+                    crash_looping=count_crash_loops(reader),
                     last_tick_at=reader.last_tick_at(),
                     seals=reader.seals.state(),
                     verified=reader.verified(),

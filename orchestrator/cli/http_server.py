@@ -55,6 +55,10 @@ class HttpServer:
         """False once the server has ended."""
         return self._thread.is_alive()
 
+    def close(self) -> None:
+        """Let go of the address. Twice does no harm."""
+        self._socket.close()
+
     def stop(self, timeout_s: float) -> None:
         """Take no more requests and wait for those under way."""
         self._server.should_exit = True

@@ -1,4 +1,8 @@
-"""Run until a signal: the first one stops in order, a second one ends at once; no stop takes longer than 15 s."""
+"""Run until a signal: the first one stops in order, a second one ends at once; no stop takes longer than 15 s.
+
+A closed terminal sends HUP, often more than one, and systemd may send one right after its TERM: it stops in order, and
+never ends at once. One that was ignored at the start (nohup) stays ignored. QUIT ends at once.
+"""
 
 from __future__ import annotations
 
@@ -62,9 +66,12 @@ class Lifecycle:
         """``at_once`` must not block: it runs in the signal handler of the second signal."""
         self._at_once = at_once
         self._stop = threading.Event()
-        self._signalled = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
+        self._signalled = self._may_end_at_once = False
+        self._at_first: list[Callable[[], None]] = []
+        signal.signal(signal.SIGQUIT, self._on_quit)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
 
     @property
     def stopping(self) -> bool:
@@ -74,6 +81,12 @@ class Lifecycle:
     def stop(self) -> None:
         """Stop as after a first signal. May be called from any thread, but not from a signal handler."""
         self._stop.set()
+
+    def at_first(self, call: Callable[[], None]) -> None:
+        """Call this at the first signal, before anything else. It must take no lock: the signal's handler calls it."""
+        self._at_first.append(call)
+        if self.stopping:
+            call()
 
     def run(self, parts: dict[str, Part], stop: Callable[[float], None]) -> int:
         """Wait for a signal or the end of a part, then call ``stop`` with the instant by which it must be over.
@@ -100,9 +113,15 @@ class Lifecycle:
 
         A process that was signalled in such a moment heard no signal any more.
         """
-        if self.stopping:
+        if self._may_end_at_once and number != signal.SIGHUP:
             self._end_at_once()
-        self._signalled = True
+        self._may_end_at_once |= number != signal.SIGHUP
+        is_first, self._signalled = not self._signalled, True
+        for call in self._at_first if is_first else ():
+            call()
+
+    def _on_quit(self, number: int, frame: FrameType | None) -> None:
+        self._end_at_once()
 
     def _end_at_once(self) -> None:
         self._at_once()

@@ -90,6 +90,10 @@ class WorkerParts:
         if self._sealer is not None and within_s > _LAST_SEAL_S:
             self._sealer.finish(within_s=_LAST_SEAL_S)
 
+    def stop_claiming(self) -> None:
+        """Claim nothing more. Waits for nothing: a signal handler may call it."""
+        self.drainer.stop_claiming()
+
     def stop(self, grace_s: float) -> None:
         """Claim nothing more; running cycles get ``grace_s``, then are cancelled and given back."""
         self._ticker.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec.structs import asdict
@@ -23,6 +24,7 @@ from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.secret_values import masked
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import Unreadable
+from orchestrator.history.crash_loops import CrashLoop, crash_loops
 from orchestrator.history.failures import Failures
 from orchestrator.history.fate import Fate, latest_due
 from orchestrator.history.hot_files import HotFiles
@@ -96,11 +98,12 @@ def checkpoint_view(checkpoint: StoredCheckpoint) -> View:
 
 def workspace_view(reader: Reader, stored: StoredWorkspace) -> View:
     """Return a workspace with its numbers; for a page of them see ``workspace_row``."""
-    return workspace_row(stored, reader.policies())
+    policies = reader.policies()
+    return workspace_row(stored, policies, crash_loops(reader, [stored], policies))
 
 
-def workspace_row(stored: StoredWorkspace, policies: Policies) -> View:
-    """Return a workspace as a list has it, given the policies that were read once for all of them."""
+def workspace_row(stored: StoredWorkspace, policies: Policies, loops: Mapping[str, CrashLoop]) -> View:
+    """Return a workspace as a list has it, given the policies and loops that were read once for all of them."""
     state = stored.state
     registration = state.registration
     view = {
@@ -120,6 +123,8 @@ def workspace_row(stored: StoredWorkspace, policies: Policies) -> View:
         "restart": _restart(state),
         "running_cycle": _running(stored),
         "last_cycle": _last_cycle(state),
+        "crash_looping": state.workspace in loops,
+        "crash_loop": loops.get(state.workspace),
         "fence": state.fence,
         "version": state.version,
     }
@@ -132,9 +137,9 @@ def workspace_row(stored: StoredWorkspace, policies: Policies) -> View:
     }
 
 
-def workspace_then(stored: StoredWorkspace, moment: Moment) -> View:
+def workspace_then(stored: StoredWorkspace, moment: Moment, loops: Mapping[str, CrashLoop]) -> View:
     """Return a workspace as it was: ``at`` that instant, after the event at ``position``."""
-    row = workspace_row(stored, moment.policies)
+    row = workspace_row(stored, moment.policies, loops)
     return row | {"at": format_instant(moment.at), "position": moment.position}
 
 

@@ -31,6 +31,8 @@ class Order:
     reason: str
     deadline_s: float
     stop: threading.Event
+    kind: str = "restart"
+    """``restart``, or ``reload`` where all that waits asks for no more: what runs takes its files up and goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)

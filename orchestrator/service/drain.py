@@ -95,7 +95,7 @@ class Drainer:
         self._claims = SharedClaims(self._claimer)
         self.slots = Slots(slots)
         self.leases = LeaseBook()
-        self._stopping, self._closed = threading.Event(), threading.Event()
+        self._stopping, self._closed = False, threading.Event()
         self._idle = threading.Condition()
         self._busy = 0
 
@@ -111,7 +111,7 @@ class Drainer:
         """Take up to so many free slots without waiting; return how many. None once we stop."""
         taken = 0
         with self._idle:
-            while taken < most and not self._stopping.is_set() and self.slots.take():
+            while taken < most and not self._stopping and self.slots.take():
                 taken += 1
             self._busy += taken
         return taken
@@ -158,7 +158,7 @@ class Drainer:
         if claim is not None:
             cycles, iteration, last = 1, claim.started.iteration, claim.state.workspace
             self._carry_out(claim)
-        while not self._stopping.is_set():
+        while not self._stopping:
             try:
                 claim = self._claims.next(last, iteration)
             except Unavailable as error:
@@ -175,12 +175,16 @@ class Drainer:
         if not claim.started.shadow:
             self._run(claim)
 
+    def stop_claiming(self) -> None:
+        """Claim nothing more. Takes no lock: a signal handler may call it."""
+        self._stopping = True
+
     def stop(self, *, grace_s: float) -> None:
         """Claim nothing more, give running cycles ``grace_s``, then cancel them and wait for their end.
 
         Takes at most ``grace_s`` and 5 s; what has not been recorded by then is left to the lease.
         """
-        self._stopping.set()
+        self._stopping = True
         if not self._wait_idle(grace_s):
             _log.warning("worker.cancelling", cycles=[lease.cycle for lease in self.leases.held()])
             self.cancel()
@@ -189,7 +193,7 @@ class Drainer:
 
     def cancel(self) -> None:
         """Tell every running cycle to end now."""
-        self._stopping.set()
+        self._stopping = True
         self.leases.stop_all()
 
     def _wait_idle(self, timeout_s: float) -> bool:
@@ -208,10 +212,10 @@ class Drainer:
         )
         self.leases.take(lease)
         try:
-            if self._stopping.is_set():  # a stop that came after the claim has not seen this lease
+            if self._stopping:  # a stop that came after the claim has not seen this lease
                 lease.stop.set()
             result = self._execute(claim, lease)
-            if isinstance(result, Cancelled) and not self._stopping.is_set():
+            if isinstance(result, Cancelled) and not self._stopping:
                 result = _lost(lease)
             self._record(claim, result)
         finally:
@@ -229,6 +233,7 @@ class Drainer:
             reason=f"{claim.started.writes} writes to {claim.started.files} files",
             deadline_s=lease.renew_until_s - _HUNG_AFTER_S,
             stop=lease.stop,
+            kind=claim.started.kind.value,
         )
         return execute(executor, order, self._jitter)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -125,11 +126,36 @@ def test_a_child_that_talks_much_on_term_is_not_blocked_by_a_full_pipe() -> None
         executor.restart(order_for(executor, shell(script, timeout="300ms", grace="30s")))
 
 
-def test_grandchildren_that_hold_the_pipe_are_ended_and_not_waited_for() -> None:
-    order = order_for(executor, shell("sleep 1000 & sleep 1000 & echo started; exit 0"))
+def test_a_server_left_in_the_background_runs_on_and_is_named() -> None:
+    order = order_for(executor, shell("sleep 1000 >/dev/null 2>&1 & echo started"))
+    said = executor.restart(order).output
+    (server,) = processes_of(order.workspace)
+    assert said == f"left running in the background: pid {server} (sleep 1000)\nstarted\n"
+    os.kill(server, signal.SIGKILL)
+
+
+def test_grandchildren_that_hold_the_pipe_are_not_waited_for_and_it_is_said_that_nobody_reads_it() -> None:
+    order = order_for(executor, shell("sleep 1000 & sleep 1001 & echo started; exit 0"))
     begun_s = time.monotonic()
-    assert executor.restart(order).output == "started\n"
+    said = executor.restart(order).output
     assert time.monotonic() - begun_s < 2
+    left = processes_of(order.workspace)
+    assert len(left) == 2
+    assert "(sleep 1000)" in said
+    assert "(sleep 1001)" in said
+    assert "lost" in said
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_what_takes_only_a_moment_to_end_is_not_called_left() -> None:
+    assert executor.restart(order_for(executor, shell("sleep 0.05 & echo done"))).output == "done\n"
+
+
+def test_after_a_bad_end_what_it_left_is_ended_and_named() -> None:
+    order = order_for(executor, shell("sleep 1000 & exit 3"))
+    with pytest.raises(UnknownOutcome, match=r"exit code 3; ended with it: pid \d+ \(sleep 1000\)"):
+        executor.restart(order)
     assert processes_of(order.workspace) == []
 
 
@@ -137,9 +163,10 @@ UNTIL_MARKED = 'until [ -e "$MARK" ]; do sleep 0.01; done'
 
 
 def test_deaf_grandchildren_are_killed_after_the_grace(tmp_path: Path) -> None:
-    script = f"""(trap '' TERM; : > "$MARK"; sleep 1000; sleep 1000) & {UNTIL_MARKED}"""
+    script = f"""(trap '' TERM; : > "$MARK"; sleep 1000; sleep 1000) & {UNTIL_MARKED}; exit 3"""
     order = order_for(executor, shell(script, grace="100ms", env={"MARK": str(tmp_path / "mark")}))
-    executor.restart(order)
+    with pytest.raises(UnknownOutcome):
+        executor.restart(order)
     assert processes_of(order.workspace) == []
 
 

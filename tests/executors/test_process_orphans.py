@@ -79,7 +79,8 @@ def test_a_stranger_with_the_recorded_pid_is_left_alone(tmp_path: Path, exits: E
     (stranger,) = processes_with("TAG", tag)
     path = folder / "ws.json"
     written = record(tmp_path, "ws")
-    path.write_text(json.dumps({**written, field: 1 if field == "start_ticks" else "another"}))
+    changed = {field: 1 if field == "start_ticks" else "another", "token": "not the stranger's"}
+    path.write_text(json.dumps({**written, **changed}))
     ProcessSupervisor(folder, exits).close()
     assert processes_with("TAG", tag) == [stranger]
     assert not path.exists()

@@ -19,13 +19,15 @@ from orchestrator.errors import ExecutionError
 from orchestrator.ports.executor import Order
 from workers.executors.bounded_output import BoundedOutput
 from workers.supervision.child import Purpose, SupervisedChild, start_child
-from workers.supervision.group import end_group, has_ended, signal_group
+from workers.supervision.group import end_group, ended_well, has_ended, live_members, signal_group
 from workers.supervision.launch import Launch, start_failure
+from workers.supervision.token import named_process
 
 STOP_GRACE_S = 3.0
 """Longest grace once a worker stops: its whole stop takes at most 15 s (CONTRACT section 6)."""
 
 _LOOK_S = 0.05
+_STRAGGLERS_S = 0.2
 _LAST_LOOK_S = 0.005
 """Once the pipe is closed the program is most likely about to end."""
 _CHUNK = 64 * 1024
@@ -45,13 +47,18 @@ class Ended(StrEnum):
 class Run:
     """What came of it. ``returncode`` as subprocess has it (negative: a signal), None if it could not be ended.
 
-    ``left`` names pids of the group that could not be ended: normally none.
+    ``left`` names pids of the group that could not be ended: normally none. ``background`` names what ran on in it
+    after a good end and was left alone, ``swept`` what was ended because the program had ended badly.
     """
 
     ended: Ended
     returncode: int | None
     output: str
     left: list[int]
+    background: Sequence[str] = ()
+    swept: Sequence[str] = ()
+    is_unread: bool = False
+    """Something in the background still has the output that was read until now."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +87,20 @@ def _own_folder() -> Path:
     return made
 
 
-def run(launch: Launch, order: Order, under: RecordedUnder, *, deadline_s: float, stopped: Callable[[], bool]) -> Run:
+def run(
+    launch: Launch,
+    order: Order,
+    under: RecordedUnder,
+    *,
+    deadline_s: float,
+    stopped: Callable[[], bool],
+    keeps_background: bool = False,
+) -> Run:
     """Start the program and return when it and its group have ended. It is on record for all of that time.
 
     ``deadline_s`` is on ``time.monotonic()``. What a program leaves behind in its group is
-    ended too; what moved into a session of its own (a daemon) is not.
+    ended too, unless ``keeps_background`` and it ended with exit code 0; what moved into a session of its own (a
+    daemon) never is.
     Raises ``PermanentError`` or ``TransientError`` if it cannot be started.
     """
     try:
@@ -98,7 +114,7 @@ def run(launch: Launch, order: Order, under: RecordedUnder, *, deadline_s: float
             child = _start(launch, order, under, writer)
         finally:
             os.close(writer)
-        return _finish(child, pump, deadline_s, stopped)
+        return _finish(child, pump, deadline_s, stopped, keeps_background=keeps_background)
     finally:
         pump.close()
         os.close(reader)
@@ -115,20 +131,51 @@ def _start(launch: Launch, order: Order, under: RecordedUnder, output: int) -> S
     return started[0]
 
 
-def _finish(child: SupervisedChild, pump: _Pump, deadline_s: float, stopped: Callable[[], bool]) -> Run:
-    ended = Ended.STOP
+def _finish(
+    child: SupervisedChild, pump: _Pump, deadline_s: float, stopped: Callable[[], bool], *, keeps_background: bool
+) -> Run:
+    ended, rest, is_kept = Ended.STOP, list[str](), False
     left: list[int] = []
     try:
         ended = _await_end(child, pump, deadline_s, stopped)
-        stopping = ended is Ended.STOP
-        grace_s = min(child.grace_s, STOP_GRACE_S) if stopping else child.grace_s
-        hurried = (lambda: False) if stopping else stopped
-        left = end_group(child.pid, grace_s=grace_s, hurried=hurried, pause=pump.pause)
+        rest = _rest_of(child, pump) if ended is Ended.ITSELF else []
+        is_kept = keeps_background and ended is Ended.ITSELF and ended_well(child.pid)
+        if not is_kept:
+            left = _end_rest(child, pump, ended, stopped)
     finally:
-        signal_group(child.pid, signal.SIGKILL)
+        if not is_kept:
+            signal_group(child.pid, signal.SIGKILL)
         returncode = child.reap() if child.pid not in left else None
     pump.drain()
-    return Run(ended=ended, returncode=returncode, output=pump.output.text(), left=left)
+    background, swept = (rest, ()) if is_kept else ((), rest)
+    return Run(
+        ended=ended,
+        returncode=returncode,
+        output=pump.output.text(),
+        left=left,
+        background=background,
+        swept=swept,
+        is_unread=bool(background) and pump.is_open,
+    )
+
+
+def _rest_of(child: SupervisedChild, pump: _Pump) -> list[str]:
+    """Name what runs on in the group of a program that has ended; what only takes a moment to end is none of that."""
+    until_s = time.monotonic() + _STRAGGLERS_S
+    while (rest := live_members(child.pid)) and time.monotonic() < until_s:
+        pump.pause(_LOOK_S)
+    return [named_process(pid) for pid in rest]
+
+
+def _end_rest(child: SupervisedChild, pump: _Pump, ended: Ended, stopped: Callable[[], bool]) -> list[int]:
+    stopping = ended is Ended.STOP
+    return end_group(
+        child.pid,
+        grace_s=min(child.grace_s, STOP_GRACE_S) if stopping else child.grace_s,
+        hurried=(lambda: False) if stopping else stopped,
+        pause=pump.pause,
+        stop_signal=child.launch.stop_signal,
+    )
 
 
 def _await_end(child: SupervisedChild, pump: _Pump, deadline_s: float, stopped: Callable[[], bool]) -> Ended:

@@ -34,8 +34,9 @@ class CommandExecutor:
 
     Exit code 0: done. 75 (EX_TEMPFAIL): ``TransientError``. 126, 127, or a program that
     cannot be started: ``PermanentError``. Any other, or a signal: ``UnknownOutcome``, for the
-    program may have torn the workspace down before it failed. Nothing of the program's
-    group is left behind; a daemon that it moved into a session of its own lives on.
+    program may have torn the workspace down before it failed. What the program leaves running in the background
+    is left alone after exit code 0, and named; after any other end it is ended with it, and named too. A daemon that
+    it moved into a session of its own lives on.
     """
 
     name: str = "command"
@@ -63,9 +64,16 @@ class CommandExecutor:
         deadline_s = order.deadline_s
         if "timeout" in order.target:
             deadline_s = min(deadline_s, time.monotonic() + fields.seconds(order.target["timeout"]))
-        result = run(launch_of(order), order, self._under, deadline_s=deadline_s, stopped=order.stop.is_set)
+        result = run(
+            launch_of(order),
+            order,
+            self._under,
+            deadline_s=deadline_s,
+            stopped=order.stop.is_set,
+            keeps_background=True,
+        )
         if result.ended is Ended.ITSELF and result.returncode == 0 and not result.left:
-            return Receipt(output=result.output)
+            return Receipt(output=_with_background(result))
         raise _failure(order.target["argv"][0], result)
 
     def probe(self, order: Order, receipt: Receipt) -> Readiness:
@@ -74,8 +82,19 @@ class CommandExecutor:
         return look(order.target["ready"], order, self._under)
 
 
+def _with_background(result: Run) -> str:
+    if not result.background:
+        return result.output
+    said = f"left running in the background: {', '.join(result.background)}"
+    if result.is_unread:
+        said += "; what it prints from now on is lost, and may end it: send its output to a file (>log 2>&1)"
+    return f"{said}\n{result.output}"
+
+
 def _failure(program: str, result: Run) -> ExecutionError:
     kind, sentence = _judged(program, result)
+    if result.swept:
+        sentence += f"; ended with it: {', '.join(result.swept)}"
     if result.left:
         sentence += f"; could not be ended: pids {result.left}"
     return kind(f"{sentence}; its output:\n{result.output}" if result.output else f"{sentence}; it printed nothing")

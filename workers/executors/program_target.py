@@ -1,4 +1,4 @@
-"""The part of a target that names a program: ``argv``, ``cwd``, ``env``, ``grace``; and how its child is launched."""
+"""The part of a target that names a program and how to stop it; and how its child is launched."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from workers.executors import target_fields as fields
 from workers.executors.secret_references import Secret, resolve, text_or_reference, values_of
 from workers.supervision.launch import Launch
 
-PROGRAM_FIELDS = frozenset({"argv", "cwd", "env", "grace"})
+PROGRAM_FIELDS = frozenset({"argv", "cwd", "env", "grace", "stop_signal"})
+DEFAULT_STOP_SIGNAL = "TERM"
 
 _SETTINGS_PREFIX = "ORCHESTRATOR_"
-_OURS = ("WORKSPACE", "RESTART", "CYCLE", "FENCE", "REASON")
+_OURS = ("WORKSPACE", "RESTART", "CYCLE", "FENCE", "REASON", "KIND")
 _PASSED_ON = frozenset({"ORCHESTRATOR_URL"})
 """Not a secret, and what a child needs to report writes of its own."""
 
 
 def normalise_program(target: Mapping[str, Any], *, default_grace: str) -> dict[str, Any]:
-    """Return the four fields checked and with defaults. ``cwd`` is left out where it was not given.
+    """Return the fields checked and with defaults. ``cwd`` and ``stop_signal`` are left out where they say nothing.
 
     Raises ``InvalidTarget`` that names the field.
     """
@@ -30,6 +31,9 @@ def normalise_program(target: Mapping[str, Any], *, default_grace: str) -> dict[
         "env": _normalise_env(target.get("env", {})),
         "grace": fields.duration(target.get("grace", default_grace), "grace"),
     }
+    stop_signal = fields.signal_name(target.get("stop_signal", DEFAULT_STOP_SIGNAL), "stop_signal")
+    if stop_signal != DEFAULT_STOP_SIGNAL:
+        normal["stop_signal"] = stop_signal
     if "cwd" in target:
         normal["cwd"] = fields.text(target["cwd"], "cwd")
     return normal
@@ -44,6 +48,7 @@ def launch_of(order: Order) -> Launch:
         hidden=values_of(order.target, env),
         cwd=order.target.get("cwd"),
         grace_s=fields.seconds(order.target["grace"]),
+        stop_signal=fields.signal_number(order.target.get("stop_signal", DEFAULT_STOP_SIGNAL)),
     )
 
 
@@ -63,6 +68,7 @@ def child_environment(order: Order) -> dict[str, str]:
         "ORCHESTRATOR_CYCLE": order.cycle,
         "ORCHESTRATOR_FENCE": str(order.fence),
         "ORCHESTRATOR_REASON": _printable(order.reason),
+        "ORCHESTRATOR_KIND": order.kind,
     }
 
 

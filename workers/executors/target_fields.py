@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -41,6 +42,26 @@ def one_of(value: object, choices: Collection[str], field: str) -> str:
     if not isinstance(value, str) or value not in choices:
         raise wrong(value, field, f"one of {', '.join(choices)}")
     return value
+
+
+def flag(value: object, field: str) -> bool:
+    """Return the value if it is true or false."""
+    if not isinstance(value, bool):
+        raise wrong(value, field, "true or false")
+    return value
+
+
+def signal_name(value: object, field: str) -> str:
+    """Return a signal's name without ``SIG``: ``TERM``. KILL and STOP are refused: no program can act on them."""
+    name = value.upper().removeprefix("SIG") if isinstance(value, str) else ""
+    if f"SIG{name}" not in signal.Signals.__members__ or name in ("KILL", "STOP"):
+        raise wrong(value, field, "a signal's name, such as TERM, INT, QUIT, HUP or USR1 (not KILL or STOP)")
+    return name
+
+
+def signal_number(name: str) -> int:
+    """Return the number of a name that ``signal_name`` returned."""
+    return signal.Signals[f"SIG{name}"]
 
 
 def count(value: object, field: str, *, low: int = 0, high: int = 2**31 - 1) -> int:

@@ -6,7 +6,7 @@ import dataclasses
 import signal
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,24 @@ from orchestrator.errors import ExecutionError, TransientError
 from workers.supervision.gate import GatedChild, spawn_gated
 from workers.supervision.group import end_group, has_ended, process_stat, signal_group
 from workers.supervision.launch import Launch
-from workers.supervision.record import TOKEN_VARIABLE, ProcessRecord, boot_id
+from workers.supervision.record import ProcessRecord, boot_id
+from workers.supervision.token import TOKEN_VARIABLE, Escaped
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChildEnd:
+    """How a child ended. ``escaped`` names what had left its group and was ended all the same."""
+
+    identity: str
+    exit_code: int | None
+    signal: int | None
+    lived_s: float
+    escaped: Sequence[str]
+
+    @property
+    def said(self) -> str:
+        """Return how, in words."""
+        return f"killed by signal {self.signal}" if self.exit_code is None else f"exit code {self.exit_code}"
 
 
 class SupervisedChild:
@@ -25,6 +42,8 @@ class SupervisedChild:
         self._path = path
         self.pid = gated.process.pid
         self.identity = record.identity
+        self.token = record.token
+        self.launch = gated.launch
         self.grace_s = gated.launch.grace_s
         self.started_s = time.monotonic()
 
@@ -33,16 +52,27 @@ class SupervisedChild:
         """True once the leader has ended, reaped or not."""
         return has_ended(self.pid)
 
-    def end(self, *, grace_s: float, hurried: Callable[[], bool]) -> tuple[int | None, int | None]:
-        """End what is left of the group, reap the leader, remove the record. Returns (exit code, signal).
+    def end(self, *, grace_s: float, hurried: Callable[[], bool]) -> ChildEnd:
+        """End what is left of the group and what has left it, reap the leader, remove the record.
 
         Raises ``TransientError`` if a process cannot be ended; the record is kept then.
         """
-        left = end_group(self.pid, grace_s=grace_s, hurried=hurried)
+        lived_s = time.monotonic() - self.started_s
+        until_s = time.monotonic() + grace_s
+        escaped = Escaped(self.token, self.pid)
+        escaped.signal(self.launch.stop_signal)
+        left = end_group(self.pid, grace_s=grace_s, hurried=hurried, stop_signal=self.launch.stop_signal)
+        left += escaped.end(until_s, hurried)
         if left:
-            raise TransientError(f"processes {left} of group {self.pid} could not be ended; end them by hand")
+            raise TransientError(f"processes {left} of child {self.pid} could not be ended; end them by hand")
         code = self.reap()
-        return (None, -code) if code < 0 else (code, None)
+        return ChildEnd(
+            identity=self.identity,
+            exit_code=None if code < 0 else code,
+            signal=-code if code < 0 else None,
+            lived_s=lived_s,
+            escaped=escaped.names,
+        )
 
     def reap(self) -> int:
         """Wait for the leader, of whose group nothing is left, and remove the record; return its code (or -signal)."""
@@ -105,6 +135,7 @@ def _record_of(gated: GatedChild, purpose: Purpose, token: str) -> ProcessRecord
         boot_id=boot_id(),
         token=token,
         grace_ms=round(gated.launch.grace_s * 1000),
+        stop_signal=gated.launch.stop_signal,
         cycle=purpose.cycle,
         fence=purpose.fence,
         worker=purpose.worker,

@@ -111,7 +111,7 @@ def _spawn(launch: Launch, payload: bytes, output: int | None) -> GatedChild:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _GATE, str(orders_out), str(failures_in)],
             cwd=launch.cwd,
-            stdin=subprocess.DEVNULL,
+            stdin=None if launch.inherits_stdin else subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             pass_fds=(orders_out, failures_in),

@@ -27,11 +27,15 @@ class ProcessStat:
     state: str
     group: int
     start_ticks: int
+    threads: int = 1
 
     @property
     def is_dead(self) -> bool:
-        """True for a zombie: it runs nothing and holds no port, it only waits to be reaped."""
-        return self.state in ("Z", "X", "x")
+        """True for a zombie: it runs nothing and holds no port, it only waits to be reaped.
+
+        A program whose main thread has ended while others work is shown as a zombie too, with all its threads counted.
+        """
+        return self.state in ("X", "x") or (self.state == "Z" and self.threads <= 1)
 
 
 def process_stat(pid: int) -> ProcessStat | None:
@@ -41,7 +45,7 @@ def process_stat(pid: int) -> ProcessStat | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text.rpartition(")")[2].split()  # the program's name, in parentheses, may hold anything
-    return ProcessStat(state=fields[0], group=int(fields[2]), start_ticks=int(fields[19]))
+    return ProcessStat(state=fields[0], group=int(fields[2]), start_ticks=int(fields[19]), threads=int(fields[17]))
 
 
 def has_ended(child: int) -> bool:
@@ -52,12 +56,21 @@ def has_ended(child: int) -> bool:
         return True
 
 
+def ended_well(child: int) -> bool:
+    """Return whether our child has ended with exit code 0, without reaping it."""
+    try:
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return ended is not None and ended.si_code == os.CLD_EXITED and ended.si_status == 0
+
+
 def live_members(group: int) -> list[int]:
     """Return the pids of the group's processes that are not zombies."""
     return [pid for pid in all_pids() if _group_of(pid) == group and _is_alive_in(group, pid)]
 
 
-def signal_group(group: int, signum: signal.Signals) -> None:
+def signal_group(group: int, signum: int) -> None:
     """Send a signal to all of the group. One that is gone, or is not ours to signal, is left to ``live_members``."""
     try:
         os.killpg(group, signum)
@@ -71,14 +84,15 @@ def end_group(
     grace_s: float,
     hurried: Callable[[], bool] = lambda: False,
     pause: Callable[[float], None] = time.sleep,
+    stop_signal: int = signal.SIGTERM,
 ) -> list[int]:
-    """TERM the group, wait up to ``grace_s``, then KILL what is left.
+    """Send the group ``stop_signal``, wait up to ``grace_s``, then KILL what is left.
 
     ``hurried`` is asked all the while and ends the grace early. ``pause`` is how to wait so
     many seconds; a caller that must drain a pipe meanwhile passes its own. Returns the pids
     that could not be ended (another user's, or in uninterruptible sleep): normally none.
     """
-    signal_group(group, signal.SIGTERM)
+    signal_group(group, stop_signal)
     _await_empty(group, time.monotonic() + grace_s, hurried, pause)
     # Also when none was seen: a process forked during the look would have been missed,
     # but none can slip past a KILL to the group.

@@ -11,8 +11,14 @@ from pathlib import Path
 
 import structlog
 
-from orchestrator.errors import ExecutionCancelled, ExecutionError, PermanentError, ReadinessTimeout
-from workers.supervision.child import Purpose, SupervisedChild, start_child
+from orchestrator.errors import (
+    ExecutionCancelled,
+    ExecutionError,
+    PermanentError,
+    ReadinessTimeout,
+    TransientError,
+)
+from workers.supervision.child import ChildEnd, Purpose, SupervisedChild, start_child
 from workers.supervision.launch import Launch
 
 OnExit = Callable[[str, int | None, int | None, int], None]
@@ -48,6 +54,7 @@ class _Replacement:
     stopped: Callable[[], bool]
     done: threading.Event = field(default_factory=threading.Event)
     error: Exception | None = None
+    ended: ChildEnd | None = None
 
     def is_pressed(self) -> bool:
         return self.stopped() or time.monotonic() >= self.deadline_s
@@ -56,9 +63,21 @@ class _Replacement:
 class ProcessKeeper:
     """Owns one child from its start to its reaping; everything about it happens in this one thread."""
 
-    def __init__(self, workspace: str, record: Path, *, on_exit: OnExit, backoff: Backoff, output: int | None) -> None:
+    def __init__(
+        self,
+        workspace: str,
+        record: Path,
+        *,
+        on_exit: OnExit,
+        backoff: Backoff,
+        output: int | None,
+        may_start: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.workspace = workspace
         self.child: SupervisedChild | None = None
+        self.first_end: ChildEnd | None = None
+        """How the child that the last restart started ended; None: it has not."""
+        self._may_start = may_start
         self._record = record
         self._on_exit = on_exit
         self._backoff = backoff
@@ -71,10 +90,12 @@ class ProcessKeeper:
         self._launch: Launch | None = None
         self._failures = 0
         self._respawn_s: float | None = None
+        self._is_respawn = False
+        self._ran: tuple[str, str | None] | None = None
         self._thread = threading.Thread(target=self._run, name=f"keeper {workspace}", daemon=True)
         self._thread.start()
 
-    def replace(self, launch: Launch, *, deadline_s: float, stopped: Callable[[], bool]) -> None:
+    def replace(self, launch: Launch, *, deadline_s: float, stopped: Callable[[], bool]) -> ChildEnd | None:
         """End the child, if there is one, and start another. See ``ProcessSupervisor.restart``."""
         replacement = _Replacement(launch=launch, deadline_s=deadline_s, stopped=stopped)
         with self._wake:
@@ -89,12 +110,16 @@ class ProcessKeeper:
                 self._withdraw(replacement)
         if replacement.error is not None:
             raise replacement.error
+        return replacement.ended
 
-    def close(self, grace_s: float | None) -> None:
-        """Tell the thread to end the child, within ``grace_s`` or its own grace, and then itself; see ``join``."""
+    def close(self, by_s: float) -> None:
+        """Tell the thread to end the child, within its own grace, and then itself; see ``join``.
+
+        Past ``by_s``, an instant of ``time.monotonic()``, the grace is over.
+        """
         with self._wake:
             self._closing = True
-            self._close_by_s = math.inf if grace_s is None else time.monotonic() + grace_s
+            self._close_by_s = min(self._close_by_s, by_s)
             self._wake.notify()
 
     def join(self, longest_s: float) -> bool:
@@ -142,17 +167,27 @@ class ProcessKeeper:
             self._schedule_respawn()
 
     def _after_exit(self, child: SupervisedChild) -> None:
-        if time.monotonic() - child.started_s >= self._backoff.longest_s:
+        ended = self._end(child, child.grace_s, self._is_hurried)
+        if self._closing or not self._may_start():
+            return  # whoever told us to stop may have told the child too: that is no crash
+        is_done = ended.exit_code == 0 and not self._is_respawn and ended.lived_s < child.launch.done_within_s
+        if child.launch.once or is_done:
+            _log.info("child.done", workspace=self.workspace, ended=ended.said, next="with the next write")
+            return
+        if ended.lived_s >= self._backoff.longest_s:
             self._failures = 0
         pause_s = self._schedule_respawn()
-        code, signum = self._end(child, child.grace_s, self._is_hurried)
-        self._report(code, signum, pause_s)
+        if ended.exit_code == 0:
+            hint = "started again; a command that is to end is run with --once (target: once)"
+            _log.warning("child.ended", workspace=self.workspace, ended=ended.said, next=hint)
+        self._report(ended.exit_code, ended.signal, pause_s)
 
     def _respawn(self) -> None:
-        if self._launch is None:
+        if self._launch is None or not self._may_start():
+            self._respawn_s = None
             return
         try:
-            self._start(self._launch)
+            self._start(self._launch, is_respawn=True)
         except PermanentError as error:  # the program has gone since it was first started
             _log.warning("respawn_failed", workspace=self.workspace, error=str(error))
             self._report(_CANNOT_RUN, None, self._schedule_respawn())
@@ -183,24 +218,45 @@ class ProcessKeeper:
         old = self.child
         if old is not None:
             ended_by_itself = old.has_ended
-            code, signum = self._end(old, old.grace_s, lambda: replacement.is_pressed() or self._is_hurried())
-            if ended_by_itself:
-                self._report(code, signum, 0)
-        if replacement.stopped() or self._closing:
+            ended = self._end(old, old.grace_s, lambda: replacement.is_pressed() or self._is_hurried())
+            replacement.ended = ended
+            if ended_by_itself and not old.launch.once:
+                self._report(ended.exit_code, ended.signal, 0)
+        if replacement.stopped() or self._closing or not self._may_start():
             self._respawn_s = None
             raise self._cancelled()
         # Also past the deadline: a failed cycle must not leave the workspace without its process.
         late = time.monotonic() >= replacement.deadline_s
         self._launch, self._respawn_s, self._failures = replacement.launch, None, 0
-        self._start(replacement.launch)
+        self._start_new(replacement.launch)
         if late:
             raise ReadinessTimeout(
                 f"ending the old process of {self.workspace!r} took until the cycle's deadline; "
                 "lower grace or raise cycle_timeout"
             )
 
-    def _start(self, launch: Launch) -> None:
-        self._respawn_s = None
+    def _start_new(self, launch: Launch) -> None:
+        """Start it. What cannot be started now, and ran before or may yet run, is tried again after a pause."""
+        try:
+            self._start(launch)
+        except PermanentError as error:
+            if self._ran != launch.program:
+                raise
+            # A build, or a package manager, replaces it: its old process has been ended, so nothing runs meanwhile.
+            self._try_later(launch)
+            raise TransientError(f"{error}; it ran before, so it is tried again meanwhile") from error
+        except TransientError:
+            self._try_later(launch)
+            raise
+
+    def _try_later(self, launch: Launch) -> None:
+        if not launch.once:
+            self._schedule_respawn()
+
+    def _start(self, launch: Launch, *, is_respawn: bool = False) -> None:
+        self._respawn_s, self._is_respawn = None, is_respawn
+        if not is_respawn:
+            self.first_end = None
         try:
             purpose = Purpose(workspace=self.workspace)
             start_child(purpose, launch, self._record, output=self._output, on_record=self._take)
@@ -208,18 +264,21 @@ class ProcessKeeper:
             if self.child is not None:
                 self._end(self.child, 0, lambda: True)
             raise
+        self._ran = launch.program
         if self._kill_now and self.child is not None:
             self.child.kill()
 
     def _take(self, child: SupervisedChild) -> None:
         self.child = child
 
-    def _end(
-        self, child: SupervisedChild, grace_s: float, hurried: Callable[[], bool]
-    ) -> tuple[int | None, int | None]:
-        outcome = child.end(grace_s=grace_s, hurried=hurried)
+    def _end(self, child: SupervisedChild, grace_s: float, hurried: Callable[[], bool]) -> ChildEnd:
+        ended = child.end(grace_s=grace_s, hurried=hurried)
+        if not self._is_respawn:
+            self.first_end = ended
         self.child = None
-        return outcome
+        if ended.escaped:
+            _log.warning("child.escaped_ended", workspace=self.workspace, processes=ended.escaped)
+        return ended
 
     def _is_hurried(self) -> bool:
         return self._kill_now or time.monotonic() >= self._close_by_s

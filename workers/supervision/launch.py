@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,8 +15,10 @@ _PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, er
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """A program to start. ``env`` is the child's whole environment; ``grace_s`` lies between TERM and KILL.
+    """A program to start. ``env`` is the child's whole environment; ``grace_s`` lies between ``stop_signal`` and KILL.
 
+    ``inherits_stdin``: it reads what we would; else nothing. ``once``: it is to end, and no end starts it again.
+    ``done_within_s``: one that ends with exit code 0 so soon after a restart has done its work, and is not either.
     ``hidden`` are secrets of ``env``, which must not be seen in what is kept of the program's output.
     """
 
@@ -24,6 +27,15 @@ class Launch:
     grace_s: float
     cwd: str | None = None
     hidden: Sequence[str] = field(default=(), repr=False)
+    stop_signal: int = signal.SIGTERM
+    inherits_stdin: bool = False
+    once: bool = False
+    done_within_s: float = 0.0
+
+    @property
+    def program(self) -> tuple[str, str | None]:
+        """Return what names the program's file: its name, and the folder that it is looked up from."""
+        return self.argv[0], self.cwd
 
 
 def start_failure(program: str, error: OSError) -> ExecutionError:

@@ -13,10 +13,8 @@ import msgspec
 import structlog
 
 from orchestrator.errors import PermanentError
-from workers.supervision.group import all_pids, end_group, live_members, process_stat
-
-TOKEN_VARIABLE = "ORCHESTRATOR_CHILD"  # noqa: S105 (a name, no password)
-"""Every process that a supervised child starts inherits this variable; it tells them from strangers."""
+from workers.supervision.group import live_members, process_stat
+from workers.supervision.token import carriers, carries, named_process
 
 _FIRST_LOOK_S = 0.01
 _LONGEST_LOOK_S = 0.1
@@ -39,6 +37,7 @@ class ProcessRecord:
     boot_id: str
     token: str
     grace_ms: int
+    stop_signal: int = signal.SIGTERM
     cycle: str = ""
     fence: int = 0
     worker: str = ""
@@ -66,21 +65,15 @@ def boot_id() -> str:
 
 
 def end_orphans(directory: Path) -> None:
-    """End every group that an earlier run recorded in the folder and left alive, and remove the records.
+    """End every child that an earlier run recorded in the folder and left alive, and remove the records.
 
-    Raises ``PermanentError`` if one cannot be ended.
+    Ended is its group, and whatever carries its token elsewhere. Raises ``PermanentError`` if one cannot be ended.
     """
-    for path in sorted(directory.glob("*.json")):
-        record = _read(path)
-        if record is not None and _is_still_there(record):
-            _log.info("orphan_ended", workspace=record.workspace, pid=record.pid)
-            left = end_group(record.pid, grace_s=record.grace_ms / 1000)
-            if left:
-                raise PermanentError(
-                    f"processes {left} of workspace {record.workspace!r}, left by an earlier run, "
-                    "could not be ended; end them by hand and start again"
-                )
-        path.unlink()
+    left = _end_recorded(directory, "orphan_ended")
+    if left:
+        raise PermanentError(
+            f"processes {left}, left by an earlier run, could not be ended; end them by hand and start again"
+        )
     _sync_folder(directory)
 
 
@@ -90,13 +83,9 @@ def end_commands(directory: Path) -> None:
     Ended is the command's group, and whatever carries its token: it was in mid-cycle, so what it had moved into
     a session of its own would run beside the next attempt. Raises ``PermanentError`` if one cannot be ended.
     """
-    found = [(path, _read(path)) for path in sorted(directory.glob("*.json"))]
-    records = [record for _, record in found if record is not None and record.boot_id == boot_id()]
-    left = _end_all(records)
+    left = _end_recorded(directory, "command_ended")
     if left:
         raise PermanentError(f"processes {left}, left by a worker that died, could not be ended; end them by hand")
-    for path, _ in found:
-        path.unlink(missing_ok=True)
 
 
 def kill_commands(directory: Path) -> None:
@@ -112,10 +101,20 @@ def living(record: ProcessRecord) -> list[int]:
     if record.boot_id != boot_id():
         return []
     group = live_members(record.pid) if _is_still_there(record) else []
-    return sorted({*group, *(pid for pid in all_pids() if _carries(pid, record.token) and _runs(pid))})
+    return sorted({*group, *carriers(record.token)})
 
 
-def _end_all(records: Sequence[ProcessRecord]) -> list[int]:
+def _end_recorded(directory: Path, said: str) -> list[int]:
+    """End what the folder's records name, and remove them. Returns the pids that could not be ended."""
+    found = [(path, _read(path)) for path in sorted(directory.glob("*.json"))]
+    records = [record for _, record in found if record is not None and record.boot_id == boot_id()]
+    left = _end_all(records, said)
+    for path, _ in found if not left else ():
+        path.unlink(missing_ok=True)
+    return left
+
+
+def _end_all(records: Sequence[ProcessRecord], said: str) -> list[int]:
     begun_s, look_s = time.monotonic(), _FIRST_LOOK_S
     told: set[int] = set()
     while lives := {record.token: pids for record in records if (pids := living(record))}:
@@ -125,8 +124,9 @@ def _end_all(records: Sequence[ProcessRecord]) -> list[int]:
             if waited_s >= record.grace_ms / 1000:
                 _signal_all(record, pids, signal.SIGKILL)
             elif new := set(pids) - told:
-                _log.warning("command_ended", workspace=record.workspace, cycle=record.cycle, pids=sorted(new))
-                _signal_all(record, sorted(new), signal.SIGTERM)
+                named = [named_process(pid) for pid in sorted(new)]
+                _log.warning(said, workspace=record.workspace, cycle=record.cycle, processes=named)
+                _signal_all(record, sorted(new), record.stop_signal)
                 told |= new
         if waited_s >= max(record.grace_ms for record in records) / 1000 + _KILL_WAIT_S:
             return sorted(pid for pids in lives.values() for pid in pids)
@@ -135,7 +135,7 @@ def _end_all(records: Sequence[ProcessRecord]) -> list[int]:
     return []
 
 
-def _signal_all(record: ProcessRecord, pids: Sequence[int], signum: signal.Signals) -> None:
+def _signal_all(record: ProcessRecord, pids: Sequence[int], signum: int) -> None:
     """Signal each; what is still at the gate or belongs to the group is among them."""
     for pid in pids:
         try:
@@ -144,17 +144,12 @@ def _signal_all(record: ProcessRecord, pids: Sequence[int], signum: signal.Signa
             continue
         try:
             # Held by its handle, a pid cannot come to mean another process between this look and the signal.
-            if _carries(pid, record.token) or ((stat := process_stat(pid)) is not None and stat.group == record.pid):
+            if carries(pid, record.token) or ((stat := process_stat(pid)) is not None and stat.group == record.pid):
                 signal.pidfd_send_signal(handle, signum)
         except (ProcessLookupError, PermissionError):
             continue
         finally:
             os.close(handle)
-
-
-def _runs(pid: int) -> bool:
-    stat = process_stat(pid)
-    return stat is not None and not stat.is_dead
 
 
 def _read(path: Path) -> ProcessRecord | None:
@@ -175,15 +170,7 @@ def _is_still_there(record: ProcessRecord) -> bool:
     stat = process_stat(record.pid)
     if stat is not None and not stat.is_dead:
         return stat.start_ticks == record.start_ticks
-    return any(_carries(pid, record.token) for pid in live_members(record.pid))
-
-
-def _carries(pid: int, token: str) -> bool:
-    try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return False  # gone, or another user's: not one of ours
-    return f"{TOKEN_VARIABLE}={token}".encode() in environment.split(b"\0")
+    return any(carries(pid, record.token) for pid in live_members(record.pid))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -23,6 +23,7 @@ from orchestrator.domain.paths import MAX_PATH_BYTES, escape_path
 from orchestrator.domain.restart_projection import RestartState
 from orchestrator.domain.state import Phase
 from orchestrator.errors import NotFound
+from orchestrator.history.crash_loops import crash_loops
 from orchestrator.history.past import workspaces_at
 from orchestrator.history.views import (
     event_view,
@@ -137,12 +138,15 @@ def list_workspaces(services: Wired, request: Request, query: Annotated[Workspac
         if query.at is not None:
             moment = past_moment(reader, query.at)
             then = workspaces_at(reader, replace(wanted, limit=query.limit), moment)
-            return page_of(request, [workspace_then(stored, moment) for stored in then.items], paging, then.next_after)
+            were = crash_loops(reader, then.items, moment.policies, at=moment.at)
+            rows = [workspace_then(stored, moment, were) for stored in then.items]
+            return page_of(request, rows, paging, then.next_after)
         policies = reader.policies()
         found = reader.workspaces(wanted)
+        loops = crash_loops(reader, found, policies)
     page = found[: query.limit]
     place = page[-1].state.workspace if len(found) > query.limit else None
-    return page_of(request, [workspace_row(stored, policies) for stored in page], paging, place)
+    return page_of(request, [workspace_row(stored, policies, loops) for stored in page], paging, place)
 
 
 @router.get(
@@ -159,7 +163,8 @@ def get_workspace(services: Wired, workspace: WorkspaceId, query: Annotated[Work
             was, moment = past_workspace(reader, workspace, query.at)
             if was is None:
                 raise NotFound(f"workspace {workspace!r} did not exist at {query.at}")
-            return JSONResponse(workspace_then(was, moment))
+            loops = crash_loops(reader, [was], moment.policies, at=moment.at)
+            return JSONResponse(workspace_then(was, moment, loops))
         stored = reader.workspace(workspace)
         if stored is None:
             raise NotFound(f"workspace {workspace!r} is not registered; PUT /v1/workspaces/{workspace} first")

@@ -132,6 +132,8 @@ def _gauges(state: LogState) -> Iterator[Metric]:
     yield phases
     text = "Workspaces whose restart waits for an executor and pool that no worker serves"
     yield _gauge("unclaimable_workspaces", text, state.unclaimable)
+    text = "Workspaces whose program died three times in a row within settle of its start"
+    yield _gauge("crash_looping_workspaces", text, state.crash_looping)
     if state.last_tick_at is not None:
         age = max(0.0, (backlog.now - state.last_tick_at) / timedelta(seconds=1))
         yield _gauge("tick_age_seconds", "Since the last tick ended", age)

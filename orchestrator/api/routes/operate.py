@@ -25,7 +25,7 @@ from orchestrator.bootstrap import Services
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.encoding import to_plain
 from orchestrator.domain.events import Trigger, WorkspaceRemoved, WritesWaived
-from orchestrator.domain.policy import DEFAULT_FLEET, check_lease, parse_policy
+from orchestrator.domain.policy import DEFAULT_FLEET, Action, PolicyPatch, check_lease, parse_policy
 from orchestrator.domain.state import SUPERVISED, Registration
 from orchestrator.errors import InvalidInput, InvalidTarget, NotFound, UnknownExecutor
 from orchestrator.history.views import workspace_view
@@ -136,6 +136,8 @@ def registration_of(services: Services, workspace: str, body: WorkspaceBody, cal
         _require_code(caller, executor)
     policy = parse_policy(body.policy)
     check_lease(policy.lease_ms, tick_ms=services.settings.tick_ms)
+    if body.executor == SUPERVISED and "reload_signal" not in target:
+        _refuse_reload(policy)
     return Registration(
         fleet=body.fleet,
         labels=check_labels(body.labels),
@@ -147,6 +149,17 @@ def registration_of(services: Services, workspace: str, body: WorkspaceBody, cal
 
 def _require_code(caller: Principal, executor: Executor) -> None:
     require(caller, Scope.REGISTER_CODE, f"this target of executor {executor.name} names what is run, read or called")
+
+
+def _refuse_reload(policy: PolicyPatch) -> None:
+    """Refuse rules that a program without a reload signal cannot follow; those of wider layers fail where they act."""
+    for index, rule in enumerate(policy.rules or ()):
+        if rule.action is Action.RELOAD:
+            raise InvalidInput(
+                f"policy.rules[{index}]: the target names no reload_signal for action reload; name one, such as HUP, "
+                "or let the action be restart",
+                field=f"policy.rules[{index}]",
+            )
 
 
 def _pool_of(services: Services, workspace: str, executor: str, given: object) -> str | None:

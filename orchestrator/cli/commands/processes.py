@@ -25,7 +25,9 @@ def up(  # noqa: PLR0913 (each is an option of the command line)
     *,
     data: Data = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Of the API; 0 takes a free one.")] = None,
-    watch: Annotated[Path | None, typer.Option(metavar="DIR", help="Restart COMMAND when files here change.")] = None,
+    watch: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="Restart COMMAND when files here change.")
+    ] = None,
     workspace: Annotated[str | None, typer.Option(help="The id of DIR's workspace; else its base name.")] = None,
     include: Include = None,
     quiet: Annotated[
@@ -33,22 +35,67 @@ def up(  # noqa: PLR0913 (each is an option of the command line)
     ] = None,
     max_wait: Annotated[str | None, typer.Option(metavar="DURATION", help="But no later than this.")] = None,
     min_interval: Annotated[str | None, typer.Option(metavar="DURATION", help="Least time between restarts.")] = None,
+    ready: Annotated[
+        str | None,
+        typer.Option(metavar="HOW", help="COMMAND is ready when: tcp:[HOST:]PORT, http://URL, command:LINE, or none."),
+    ] = None,
+    grace: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="From COMMAND's stop signal to its KILL; 10s.")
+    ] = None,
+    env: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="In COMMAND's environment; may be repeated.")
+    ] = None,
+    stop_signal: Annotated[str | None, typer.Option(metavar="SIGNAL", help="What ends COMMAND; TERM.")] = None,
+    reload_signal: Annotated[
+        str | None, typer.Option(metavar="SIGNAL", help="What path rules with action reload send it, such as HUP.")
+    ] = None,
+    stdin: Annotated[
+        str | None, typer.Option(metavar="null|inherit", help="What COMMAND reads: nothing, or what up would.")
+    ] = None,
+    once: Annotated[
+        bool | None,
+        typer.Option("--once/--no-once", help="COMMAND is to end, as a build does: run it again per burst."),
+    ] = None,
 ) -> None:
     """Run API, worker and beat in one process on SQLite; with --watch, supervise a command too."""
-    from orchestrator.cli.commands.up import Watched, run_up
+    from orchestrator.cli.commands.program_options import program_options
+    from orchestrator.cli.commands.up import run_up
+    from orchestrator.cli.commands.watched_program import Watched
+    from orchestrator.cli.first_process import reap_if_first
 
+    options = program_options(
+        ready=ready,
+        grace=grace,
+        env=env or [],
+        stop_signal=stop_signal,
+        reload_signal=reload_signal,
+        stdin=stdin,
+        once=once,
+    )
+    if len(watch or []) > 1:
+        raise InvalidInput(
+            "--watch: an `up` watches one folder; name the one above them all, or report the others beside it: "
+            "orchestrator watch OTHER --workspace ID"
+        )
+    reap_if_first()
     numbers = {"quiet": quiet, "max_wait": max_wait, "min_interval": min_interval}
     given = {name: value for name, value in numbers.items() if value is not None}
     settings = _on_port(load_settings(data=data, policy=given), port, data, given)
-    if watch is None and (command or workspace is not None):
-        raise InvalidInput("COMMAND and --workspace need --watch DIR: the folder whose writes restart it")
-    if watch is not None and not command:
+    if not watch and (command or workspace is not None or options):
+        raise InvalidInput("COMMAND, --workspace and what is said of COMMAND need --watch DIR: whose writes restart it")
+    if watch and not command:
         raise InvalidInput("--watch needs the command to restart: orchestrator up --watch DIR -- COMMAND ...")
-    if watch is None and include:
+    if not watch and include:
         raise InvalidInput("--include needs --watch DIR: it names what is watched though a rule ignores it")
     watched = (
-        Watched(directory=as_named(watch), command=command or (), workspace=workspace, include=include or ())
-        if watch is not None
+        Watched(
+            directory=as_named(watch[0]),
+            command=command or (),
+            workspace=workspace,
+            include=include or (),
+            options=options,
+        )
+        if watch
         else None
     )
     raise typer.Exit(run_up(settings, watched))
@@ -70,9 +117,11 @@ def api() -> None:
 
 def worker() -> None:
     """Take ticks and wake-ups, and carry out restarts."""
+    from orchestrator.cli.first_process import reap_if_first
     from orchestrator.cli.worker_parent import require_broker, require_shared_database, supervise_worker
     from orchestrator.logs import configure_logs
 
+    reap_if_first()
     settings = load_settings()
     require_broker(settings)
     require_shared_database(settings)

@@ -47,6 +47,9 @@ def workspaces(  # noqa: PLR0913 (each is an option)
         return
     columns = ("WORKSPACE", "STATE", "FLEET", "WRITES", "REQUESTS", "DUE (UTC)", "LAST START (UTC)")
     show(table(columns, map(_workspace_cells, found)) if found else "No workspace.")
+    for row in found:
+        if row["crash_loop"] is not None:
+            say(stories.crash_loop(row["id"], row["crash_loop"]))
 
 
 def _workspaces(source: Source, workspace: str | None, wanted: WantedWorkspaces) -> Iterable[View]:

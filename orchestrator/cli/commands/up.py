@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from orchestrator import __version__
 from orchestrator.api.app import create_app
 from orchestrator.api.protocol.names import check_name
 from orchestrator.bootstrap import Services, make_first_key, open_services, pool_of_up
+from orchestrator.cli.commands.watched_program import Watched, WatchedProgram
 from orchestrator.cli.http_server import HttpServer
 from orchestrator.cli.key_at_hand import OWNER_KEY, note_where
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
@@ -24,22 +26,17 @@ from orchestrator.domain.events import ProcessExited
 from orchestrator.domain.paths import escape_path
 from orchestrator.domain.policy import DEFAULT_FLEET, Policy, PolicyPatch, render_policy
 from orchestrator.domain.policy_in_force import policy_in_force
-from orchestrator.domain.state import Registration
-from orchestrator.errors import InvalidInput
+from orchestrator.errors import ExecutionCancelled, InvalidInput
 from orchestrator.logs import configure_logs
 from orchestrator.owner_key import make_owner_key
-from orchestrator.ports.executor import Executor, Order
 from orchestrator.private_files import lock_folder, private_folder
 from orchestrator.replace_file import replace_file
-from orchestrator.service.append import Author
 from orchestrator.service.change_policy import note_floor
 from orchestrator.service.dead_worker import abandon_cycles_of
-from orchestrator.service.operate import refuse_secrets
 from orchestrator.service.record import Write, record_writes
 from orchestrator.settings import Settings
-from orchestrator.sources.folder import WatchedWrite, watch_folder, workspace_name
+from orchestrator.sources.folder import WatchedWrite, watch_folder
 from orchestrator.sources.ignores import includes_of
-from orchestrator.sources.links import as_named
 from orchestrator.sources.own_writes import ROUNDS, OwnWrites
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.privileges import Roles
@@ -52,23 +49,10 @@ from workers.supervision.worker_name import new_token, worker_name
 
 _log = structlog.get_logger("orchestrator")
 
-DIRECTORY_LABEL = "directory"
-"""The label that says which folder a supervised workspace watches."""
-
-_FIRST_START_S = 30.0
-_CHILD_GRACE_S = 2.0
+_CHILD_END_S = 3.0
+"""Left of the whole stop once the child's grace must be over: a KILL, a reaping, the process's own end."""
+_FAILED_GRACE_S = 5.0
 _HTTP_STOP_S = 3.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Watched:
-    """What ``--watch DIR [--workspace ID] -- COMMAND`` names. ``workspace`` None: DIR's base name."""
-
-    directory: Path
-    command: Sequence[str]
-    workspace: str | None = None
-    include: Sequence[str] = ()
-    """gitignore patterns of files that are watched though a rule ignores them."""
 
 
 def run_up(settings: Settings, watched: Watched | None) -> int:
@@ -95,9 +79,13 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
     pool = pool_of_up(settings.data, watched.directory) if watched else None
     services = open_services(settings, embedded=True, supervisor=supervisor, under=under, watched_pool=pool)
     exits.services = services
-    try:
+    with ExitStack() as ways_out:  # whichever is taken: none leaves the child, and its port, behind
+        ways_out.callback(lock.close)
+        ways_out.callback(services.store.close)
+        ways_out.callback(supervisor.close, _FAILED_GRACE_S)
         # Bound before anything is recorded or migrated: a port that is taken must leave no trace.
         server = HttpServer(create_app(services), host=settings.host, port=settings.port)
+        ways_out.callback(server.close)
         note_where(settings.data, server.url)
         upgrade(settings.url, Roles(app=settings.app_role, reader=settings.reader_role))
         note_floor(services.store, services.ids, settings.floor)
@@ -105,9 +93,6 @@ def run_up(settings: Settings, watched: Watched | None) -> int:
         if own_key:
             make_first_key(services.store, settings)
         return _Up(settings, services, supervisor, server, watched).run(lifecycle)
-    finally:
-        services.store.close()
-        lock.close()
 
 
 def _with_owner_key(settings: Settings) -> Settings:
@@ -169,79 +154,44 @@ class _Up:
         self._beat = BeatThread(services.celery)
         self._watch_stop = threading.Event()
         self._own_writes = OwnWrites()
-        self._workspace = self._register() if watched else None
+        self._program = WatchedProgram(services, watched) if watched else None
+        self._workspace = self._program.workspace if self._program else None
 
     def run(self, lifecycle: Lifecycle) -> int:
+        lifecycle.at_first(self._worker.stop_claiming)
+        lifecycle.at_first(self._supervisor.start_no_more)
         watcher = self._start_watching()
         self._server.start()
         # Before anything is claimed: a restart that an earlier run left due, and this start, would end each other.
-        self._start_child()
+        self._start_child(lifecycle)
         self._worker.start()
         self._worker.drain()
         self._beat.start()
-        print(self._banner(), flush=True)
+        _say(self._banner())
         code = lifecycle.run({"api": self._server, "worker": self._worker, "beat": self._beat}, self._stop)
         if watcher is not None:
             watcher.join(timeout=1)
         return code
 
     def _stop(self, until_s: float) -> None:
-        """Stop in the order of embedded.md: writers, beat, cycles, the child."""
+        """The child begins to end at once, within its own grace; meanwhile writers, beat and cycles stop."""
+        self._worker.stop_claiming()
+        child_until_s = until_s - _CHILD_END_S
+        self._supervisor.begin_close(child_until_s)
         self._watch_stop.set()
         self._server.stop(_HTTP_STOP_S)
         self._beat.stop()
-        left_s = until_s - time.monotonic() - _CHILD_GRACE_S
-        self._worker.stop(min(RUNNING_CYCLES_S, max(0.0, left_s)))
-        self._supervisor.close(_CHILD_GRACE_S)
+        self._worker.stop(min(RUNNING_CYCLES_S, max(0.0, child_until_s - time.monotonic())))
         self._worker.seal_rest(until_s - time.monotonic())
+        self._supervisor.close(max(0.0, child_until_s - time.monotonic()))
 
-    def _register(self) -> str:
-        """Register the watched folder's workspace, or go on with it as it was left."""
-        watched = self._require_watched()
-        workspace = watched.workspace or workspace_name(watched.directory, self._belongs_elsewhere)
-        target = self._executor().normalise({"argv": list(watched.command), "cwd": str(as_named(Path()).absolute())})
-        refuse_secrets(target)
-        target["pool"] = pool_of_up(self._settings.data, watched.directory)
-        with self._services.store.read() as reader:
-            stored = reader.workspace(workspace)
-        before = stored.state.registration if stored and stored.state.registered else None
-        registration = Registration(
-            fleet=before.fleet if before else DEFAULT_FLEET,
-            labels={**(before.labels if before else {}), DIRECTORY_LABEL: os.path.abspath(watched.directory)},
-            executor="process",
-            target=target,
-            policy=before.policy if before else PolicyPatch(),
-        )
-        self._services.operator.register(workspace, registration, Author(actor=self._services.actor))
-        return workspace
-
-    def _belongs_elsewhere(self, workspace: str) -> bool:
-        with self._services.store.read() as reader:
-            stored = reader.workspace(workspace)
-        if stored is None or stored.state.registration is None:
-            return False
-        here = os.path.abspath(self._require_watched().directory)
-        return stored.state.registration.labels.get(DIRECTORY_LABEL) != here
-
-    def _start_child(self) -> None:
-        """Start the command; from then on the supervisor keeps it alive."""
-        if self._workspace is None:
+    def _start_child(self, lifecycle: Lifecycle) -> None:
+        if self._program is None or lifecycle.stopping:
             return
-        with self._services.store.read() as reader:
-            stored = reader.workspace(self._workspace)
-        target: Mapping[str, object] = stored.state.registration.target if stored and stored.state.registration else {}
-        self._executor().restart(
-            Order(
-                workspace=self._workspace,
-                restart="",
-                cycle="",
-                fence=stored.state.fence if stored else 0,
-                target=target,
-                reason="started with up",
-                deadline_s=time.monotonic() + _FIRST_START_S,
-                stop=threading.Event(),
-            )
-        )
+        try:
+            self._program.start()
+        except ExecutionCancelled:
+            _log.info("child.not_started", why="a signal came first")
 
     def _start_watching(self) -> threading.Thread | None:
         if self._watched is None:
@@ -299,11 +249,8 @@ class _Up:
 
     def _banner(self) -> str:
         lines = [f"restart-orchestrator {__version__}", f"  Listening on {self._server.url}"]
-        if self._watched is not None and self._workspace is not None:
-            command = " ".join(self._watched.command)
-            lines.append(
-                f"  Workspace    {self._workspace}: restarts `{command}` when {self._watched.directory} is written to"
-            )
+        if self._program is not None:
+            lines.append(f"  Workspace    {self._program.said()}")
         else:
             lines.append("  Workspace    any: POST /v1/workspaces/{id}/writes registers a simulated one")
         lines.append(f"  Policy       {_numbers(self._policy())}")
@@ -318,13 +265,20 @@ class _Up:
             policies = reader.policies()
         return policy_in_force(stored.state, policies) if stored else policies.in_force(DEFAULT_FLEET, PolicyPatch())
 
-    def _executor(self) -> Executor:
-        return self._services.executors["process"]
 
-    def _require_watched(self) -> Watched:
-        if self._watched is None:
-            raise InvalidInput("nothing is watched", field="watch")
-        return self._watched
+def _say(banner: str) -> None:
+    """Print the banner. Raises ``InvalidInput`` where nobody reads it any more: who started us has gone."""
+    try:
+        print(banner, flush=True)
+    except OSError as error:
+        # What is left in the buffer would fail again at the end of Python, with lines that help nobody.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        raise InvalidInput(
+            f"nobody reads standard output ({error.strerror}), so `up` ended, and its child with it; "
+            "send it to a file or to /dev/null"
+        ) from None
 
 
 def _numbers(policy: Policy) -> str:

@@ -18,6 +18,7 @@ from orchestrator.cli.reading.source import (
 )
 from orchestrator.domain.encoding import format_instant
 from orchestrator.errors import InvalidInput
+from orchestrator.history.crash_loops import crash_loops
 from orchestrator.history.fate import fate_of
 from orchestrator.history.past import moment_at, workspace_at, workspaces_at
 from orchestrator.history.views import (
@@ -86,7 +87,7 @@ class DatabaseSource:
             was, moment = workspace_at(reader, workspace, at)
             if was is None:
                 raise unknown_workspace(workspace, format_instant(at))
-            return workspace_then(was, moment)
+            return workspace_then(was, moment, crash_loops(reader, [was], moment.policies, at=moment.at))
 
     def workspaces(self, wanted: WantedWorkspaces) -> Iterator[View]:
         """Yield workspaces."""
@@ -148,7 +149,8 @@ def _now(reader: Reader, wanted: WorkspaceFilter) -> Iterator[View]:
     policies = reader.policies()
     while True:
         page = reader.workspaces(wanted)
-        yield from (workspace_row(stored, policies) for stored in page)
+        loops = crash_loops(reader, page, policies)
+        yield from (workspace_row(stored, policies, loops) for stored in page)
         if len(page) < wanted.limit:
             return
         wanted = replace(wanted, after=page[-1].state.workspace)
@@ -158,7 +160,8 @@ def _then(reader: Reader, wanted: WorkspaceFilter, at: datetime) -> Iterator[Vie
     moment = moment_at(reader, at)
     while True:
         page = workspaces_at(reader, wanted, moment)
-        yield from (workspace_then(stored, moment) for stored in page.items)
+        loops = crash_loops(reader, page.items, moment.policies, at=moment.at)
+        yield from (workspace_then(stored, moment, loops) for stored in page.items)
         if page.next_after is None:
             return
         wanted = replace(wanted, after=page.next_after)

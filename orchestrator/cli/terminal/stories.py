@@ -107,6 +107,18 @@ def fate_facts(fate: View) -> list[tuple[str, Any]]:
     ]
 
 
+def crash_loop(workspace: str, loop: View) -> str:
+    """Return the sentence about a program that dies again and again."""
+    how = f"signal {loop['signal']}" if loop["exit_code"] is None else f"exit code {loop['exit_code']}"
+    files = ", ".join(loop["files"]) or "no file"
+    before = f"restart {loop['restart']} of {files}" if loop["restart"] else "no restart"
+    began_at, deaths = instant(loop["began_at"]), loop["deaths"]
+    return (
+        f"{workspace} is crash looping since {began_at}: died {deaths} times in a row, last by {how}; before it began: "
+        f"{before}"
+    )
+
+
 def event_line(event: View) -> str:
     """Return an event as one line for a person."""
     data = event["data"]
