@@ -11,7 +11,17 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.reading.database import reading
-from orchestrator.cli.terminal.options import Data, Include
+from orchestrator.cli.terminal.options import (
+    Data,
+    Env,
+    Grace,
+    Include,
+    Once,
+    Ready,
+    ReloadSignal,
+    Stdin,
+    StopSignal,
+)
 from orchestrator.cli.terminal.output import fail, say
 from orchestrator.errors import InvalidInput, MigrationsPending
 from orchestrator.settings import Settings, load_settings
@@ -35,27 +45,13 @@ def up(  # noqa: PLR0913 (each is an option of the command line)
     ] = None,
     max_wait: Annotated[str | None, typer.Option(metavar="DURATION", help="But no later than this.")] = None,
     min_interval: Annotated[str | None, typer.Option(metavar="DURATION", help="Least time between restarts.")] = None,
-    ready: Annotated[
-        str | None,
-        typer.Option(metavar="HOW", help="COMMAND is ready when: tcp:[HOST:]PORT, http://URL, command:LINE, or none."),
-    ] = None,
-    grace: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="From COMMAND's stop signal to its KILL; 10s.")
-    ] = None,
-    env: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="In COMMAND's environment; may be repeated.")
-    ] = None,
-    stop_signal: Annotated[str | None, typer.Option(metavar="SIGNAL", help="What ends COMMAND; TERM.")] = None,
-    reload_signal: Annotated[
-        str | None, typer.Option(metavar="SIGNAL", help="What path rules with action reload send it, such as HUP.")
-    ] = None,
-    stdin: Annotated[
-        str | None, typer.Option(metavar="null|inherit", help="What COMMAND reads: nothing, or what up would.")
-    ] = None,
-    once: Annotated[
-        bool | None,
-        typer.Option("--once/--no-once", help="COMMAND is to end, as a build does: run it again per burst."),
-    ] = None,
+    ready: Ready = None,
+    grace: Grace = None,
+    env: Env = None,
+    stop_signal: StopSignal = None,
+    reload_signal: ReloadSignal = None,
+    stdin: Stdin = None,
+    once: Once = None,
 ) -> None:
     """Run API, worker and beat in one process on SQLite; with --watch, supervise a command too."""
     from orchestrator.cli.commands.program_options import program_options

@@ -25,6 +25,23 @@ DatabaseUrl = Annotated[
 Data = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Data folder of `orchestrator up` [ORCHESTRATOR_DATA].")
 ]
+Ready = Annotated[
+    str | None,
+    typer.Option(metavar="HOW", help="COMMAND is ready when: tcp:[HOST:]PORT, http://URL, command:LINE, or none."),
+]
+Grace = Annotated[str | None, typer.Option(metavar="DURATION", help="From COMMAND's stop signal to its KILL; 10s.")]
+Env = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="In COMMAND's environment; may be repeated.")]
+StopSignal = Annotated[str | None, typer.Option(metavar="SIGNAL", help="What ends COMMAND; TERM.")]
+ReloadSignal = Annotated[
+    str | None, typer.Option(metavar="SIGNAL", help="What path rules with action reload send it, such as HUP.")
+]
+Stdin = Annotated[
+    str | None, typer.Option(metavar="null|inherit", help="What COMMAND reads: nothing, or what up would.")
+]
+Once = Annotated[
+    bool | None,
+    typer.Option("--once/--no-once", help="COMMAND is to end, as a build does: run it again per burst."),
+]
 Include = Annotated[
     list[str] | None,
     typer.Option(
