@@ -295,7 +295,7 @@ def test_a_name_that_is_near_to_nothing_is_refused_too(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     "name",
     [
-        *("WORKSPACE", "RESTART", "CYCLE", "FENCE", "REASON", "CHILD"),
+        *("WORKSPACE", "RESTART", "CYCLE", "FENCE", "REASON", "KIND", "CHILD"),
         *("PORT", "PORT_8321_TCP", "PORT_8321_TCP_ADDR", "API_PORT", "API_PORT_8321_TCP_PORT"),
         *("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "API_SERVICE_HOST", "API_SERVICE_PORT_METRICS"),
     ],

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import httpx2
@@ -131,35 +129,6 @@ def _within(looking: Coroutine[Any, Any, Readiness], timeout_s: float, order: Or
     except OSError:  # no descriptor left for the look itself
         looking.close()
         return Readiness.NOT_YET
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """A loop that waits for no resolver: asyncio's own runs in threads that the end of a loop, and of Python, joins."""
-
-    async def getaddrinfo(self, host: Any, port: Any, **how: Any) -> list[Any]:
-        """Resolve in a thread of its own, which may outlive the loop; see ``socket.getaddrinfo``."""
-        found: asyncio.Future[list[Any]] = self.create_future()
-
-        def tell(settle: Callable[[Any], None], what: object) -> None:
-            if not found.done():
-                settle(what)
-
-        def resolve() -> None:
-            try:
-                resolved = socket.getaddrinfo(host, port, **how)
-            except OSError as error:
-                self._tell(tell, found.set_exception, error)
-            else:
-                self._tell(tell, found.set_result, resolved)
-
-        threading.Thread(target=resolve, name="resolver", daemon=True).start()
-        return await found
-
-    def _tell(self, *call: Any) -> None:
-        try:
-            self.call_soon_threadsafe(*call)
-        except RuntimeError:  # the look is over, and its loop closed
-            return
 
 
 async def _limited(looking: Coroutine[Any, Any, Readiness], timeout_s: float, order: Order) -> Readiness:
