@@ -30,7 +30,8 @@ _BESIDE = frozenset(
     f"{_PREFIX}{name}"
     for name in (
         *("CONFIG", "URL", "CRASH_AT"),
-        *("WORKSPACE", "RESTART", "CYCLE", "FENCE", "REASON", "KIND", "CHILD"),  # what we hand to what we start, us perhaps
+        # What we hand to what we start, us perhaps:
+        *("WORKSPACE", "RESTART", "CYCLE", "FENCE", "REASON", "KIND", "CHILD"),
     )
 )
 """Names that are no settings of a process and may be in its environment."""
