@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.cli import main
 from orchestrator.cli.commands.program_options import parse_ready, program_options
 from orchestrator.errors import InvalidInput
 
@@ -53,12 +54,13 @@ def test_only_what_was_given_is_a_field() -> None:
         (["--watch", "{0}", "--ready", "tcp:99999", "--", "true"], "--ready"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(
-    given: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_is_refused_in_one_line(given: list[str], said: str, tmp_path: Path) -> None:
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
         folder.mkdir()
     words = [word.format(*folders) for word in given]
-    assert main(["up", "--data", str(tmp_path / "data"), "--port", "0", *words]) == 2
-    assert said in capsys.readouterr().err
+    # A process of its own: `up` takes over signals and logs of the one that it runs in.
+    command = [sys.executable, "-m", "orchestrator", "up", "--data", str(tmp_path / "data"), "--port", "0", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert said in ended.stderr.splitlines()[-1]

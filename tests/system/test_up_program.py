@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx2
-
 from tests.system.client import Answer
 from tests.system.deployment import STOPS_WITHIN_S, Embedded, running
 from tests.system.fork_server import ForkServer
@@ -117,12 +115,10 @@ def test_what_was_put_and_given_outlives_the_next_up_in_one_workspace(system_fol
         watching.client.register(WORKSPACE, {"executor": "process", "target": target, "labels": {"team": "a"}})
         reload = {"rules": [{"match": ["*.conf"], "action": "reload"}]}
         asked = {"executor": "process", "target": target, "policy": reload}
-        refused = httpx2.put(f"{watching.url}/v1/workspaces/{WORKSPACE}", json=asked)
+        refused = watching.client.http.put(f"/v1/workspaces/{WORKSPACE}", json=asked)
         assert (refused.status_code, "reload_signal" in refused.text) == (422, True)
         asked["target"] = {**target, "reload_signal": "HUP"}
-        assert httpx2.put(
-            f"{watching.url}/v1/workspaces/{WORKSPACE}", json={**asked, "labels": {"team": "a"}}
-        ).is_success
+        watching.client.register(WORKSPACE, {**asked, "labels": {"team": "a"}})
         _again(watching, "--stop-signal", "INT", "--env", "GIVEN=too", "--ready", f"tcp:{watching.port}")
         _again(watching)
 
