@@ -27,7 +27,9 @@ from tests.thorough import try_many_examples
 NOT_RUN = "not run"
 FOREIGN = ("ORCHESTRATOR_", "PG", "CELERY")
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and so it would be in all that tests start
+# Ignored under nohup and in a shell's background, and so they would be in all that tests start.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try_many_examples()
 keep_files_in_memory()  # here and not in a fixture: pytest asks for its own folders before the first one
 

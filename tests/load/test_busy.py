@@ -1,7 +1,8 @@
 """A product that is written to as fast as it answers: its restarts start in time, and nobody waits for anybody else.
 
 In virtual time nothing costs anything: what stops everybody shows only here. Bounds are the product's own promises (L1:
-a tick and a second), or ratios to the same product at rest; they are wide, as the machine may be busy otherwise too.
+a tick and a second, and so many writes of the same machine at rest), or ratios to the same product at rest; they are
+wide, as the machine may be busy otherwise too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from tests.system.deployment import TICK_S, Production
 pytestmark = pytest.mark.xdist_group("load")
 
 _LATE_MOST = timedelta(seconds=TICK_S + 1)
+_LATE_WRITES = 60
+"""A slow machine may be late by as long as so many writes take it at rest: some 0.1 s on a fast one."""
 _SLOWER_MOST = 80
 """Beside 32 connections that never rest a write waits for its turn: on two processors some 20 ms instead of 1 or 2."""
 _WRITE_MOST_S = 3.0
@@ -34,7 +37,8 @@ def test_nobody_is_refused_but_who_sends_nonsense(ran: Ran) -> None:
 
 
 def test_restarts_start_within_a_tick_and_a_second(ran: Ran) -> None:
-    assert ran.late[-1] < _LATE_MOST, ran.late
+    slow = _LATE_WRITES * timedelta(seconds=median(ran.at_rest_s))
+    assert ran.late[-1] < _LATE_MOST + slow, (ran.late, slow)
 
 
 def test_a_write_waits_for_its_turn_and_for_nothing_else(ran: Ran) -> None:

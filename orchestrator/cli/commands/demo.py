@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
 from rich.text import Text
@@ -68,11 +69,30 @@ class Played:
     writes: list[datetime]
 
 
+class _Interruption:
+    """Ctrl-C, and SIGTERM like it: kept too, as Python drops an exception that comes while something is destroyed."""
+
+    def __init__(self) -> None:
+        self._came = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._come)
+
+    def _come(self, number: int, frame: FrameType | None) -> None:
+        self._came = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise ``KeyboardInterrupt`` if one came, wherever its own was dropped."""
+        if self._came:
+            raise KeyboardInterrupt
+
+
 def demo(*, as_json: Json = False) -> None:
     """Save 17 files in a burst beside a running server, and show that it restarts once, and why."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleaned up after, as Ctrl-C is
+    interruption = _Interruption()
     with tempfile.TemporaryDirectory(prefix="orchestrator-demo-") as folder:
         played = _play(Path(folder))
+    interruption.check()
     if as_json:
         emit_json(
             {
