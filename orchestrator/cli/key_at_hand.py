@@ -1,22 +1,31 @@
 """Which key the commands send: that of ORCHESTRATOR_OWNER_KEY, else of the ``up`` that they speak to.
 
-``up`` notes beside its key where it listens. Its key goes nowhere else, and not there either when somebody else's
-program has taken the port since: a key is worth its owner's account.
+``up`` notes beside its key where it listens, and in its user's own folder, by the port, where its key is: so the
+commands of the same user find it whatever its data folder. A key goes nowhere else, and not there either when somebody
+else's program has taken the port since: it is worth its owner's account.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import structlog
+
 from orchestrator.errors import InvalidInput
 from orchestrator.owner_key import read_owner_key
+from orchestrator.private_files import private_folder
 from orchestrator.replace_file import replace_file
-from orchestrator.settings import load_settings
+from orchestrator.settings import default_data_folder, load_settings
+
+_log = structlog.get_logger("orchestrator")
 
 OWNER_KEY = "owner.key"
 _WHERE = "url"
+_BY_PORT = "ports"
 _LISTENS = "0A"
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
@@ -24,6 +33,12 @@ _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 def note_where(data: Path, url: str) -> None:
     """Note where the ``up`` of a data folder listens."""
     replace_file(data / _WHERE, f"{url}\n".encode(), mode=0o600)
+    by_port = default_data_folder() / _BY_PORT
+    try:
+        private_folder(by_port, named_by="the folder of this user's state")
+        replace_file(by_port / str(urlsplit(url).port), os.fsencode(os.path.abspath(data)), mode=0o600)
+    except (InvalidInput, OSError) as error:  # a home that cannot be written: the commands are told by --data then
+        _log.info("key.not_found_by_port", why=str(error), remedy=f"ORCHESTRATOR_DATA={data} for the commands")
 
 
 def key_for(host: str, port: int | None) -> str | None:
@@ -31,11 +46,27 @@ def key_for(host: str, port: int | None) -> str | None:
     settings = load_settings()
     if settings.owner_key is not None:
         return read_owner_key(settings.owner_key)
-    file = settings.data / OWNER_KEY
     if port is None or not _is_loopback(host):
         return None
+    for data in (settings.data, *_noted_by(port)):
+        key = _key_of(data, port)
+        if key is not None:
+            return key
+    return None
+
+
+def _noted_by(port: int) -> Iterator[Path]:
     try:
-        noted = urlsplit((settings.data / _WHERE).read_text(encoding="utf-8").strip()).port
+        yield Path(os.fsdecode((default_data_folder() / _BY_PORT / str(port)).read_bytes()))
+    except OSError:  # no `up` of this user has listened there
+        return
+
+
+def _key_of(data: Path, port: int) -> str | None:
+    """Return the key of the ``up`` of a data folder if that is who listens on a port."""
+    file = data / OWNER_KEY
+    try:
+        noted = urlsplit((data / _WHERE).read_text(encoding="utf-8").strip()).port
         owner = file.stat().st_uid
     except (OSError, ValueError):  # no `up` has run here, or not ours to read
         return None

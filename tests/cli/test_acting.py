@@ -56,6 +56,8 @@ def test_what_names_code_is_registered_with_the_key_of_that_up(
 ) -> None:
     words = ("register", "code", "--executor", "command", "--target", '{"argv": ["true"]}', "--url", server.url)
     monkeypatch.setenv("ORCHESTRATOR_DATA", str(tmp_path))
+    assert run(*words).code == 0, "the same user's commands find it by its port"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     refused = run(*words)
     assert (refused.code, "ORCHESTRATOR_OWNER_KEY" in refused.err) == (2, True)
     assert run(*words[:-1], server.url.replace("127.0.0.1", "localhost")).code == 2
