@@ -15,6 +15,7 @@ from pathlib import Path
 from celery import Celery
 
 from orchestrator import crash_points
+from orchestrator.domain.key_words import digest_of
 from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import DEFAULT_POOL, OF_NO_UP
 from orchestrator.errors import InvalidInput, UnknownExecutor
@@ -26,8 +27,9 @@ from orchestrator.sealing.keys import make_key_file, read_keys
 from orchestrator.sealing.seal import Signing
 from orchestrator.sealing.sealer import Sealer
 from orchestrator.sealing.sinks import FolderSink, WebhookSink
-from orchestrator.service.access import Access, Owner, digest_of
+from orchestrator.service.access import Access, Owner
 from orchestrator.service.drain import Drainer
+from orchestrator.service.key_book import KeyBook
 from orchestrator.service.operate import Operator
 from orchestrator.service.record import AutoRegistration
 from orchestrator.settings import Settings
@@ -142,17 +144,13 @@ def _auto_registration(settings: Settings, executors: Mapping[str, Executor], *,
     return AutoRegistration(executor=name, target=executors[name].normalise({}))
 
 
-def build_access(settings: Settings) -> Access:
-    """Return what admits the API's callers. Raises ``InvalidInput`` where a key is asked for and there is none."""
+def build_access(services: Services) -> Access:
+    """Return what admits the API's callers. Raises ``InvalidInput`` for an owner's key that cannot be used."""
+    settings, book = services.settings, KeyBook(services.store)
     if settings.owner_key is None:
-        if settings.is_closed:
-            raise InvalidInput(
-                "ORCHESTRATOR_LOOPBACK=closed asks everybody for a key, and there is none: make one with "
-                "`orchestrator keys owner FILE` and name it with ORCHESTRATOR_OWNER_KEY=FILE"
-            )
-        return Access(None, closed=False)
+        return Access(None, book, closed=settings.is_closed)
     owner = Owner(digest=digest_of(read_owner_key(settings.owner_key)), name=user_name())
-    return Access(owner, closed=settings.is_closed)
+    return Access(owner, book, closed=settings.is_closed)
 
 
 def build_drainer(services: Services, *, embedded: bool = False) -> Drainer:

@@ -7,6 +7,8 @@
     |   +-- InvalidTarget            an executor refuses its target
     |   +-- UnknownExecutor          no executor of that name is installed
     +-- Unauthenticated              it asks for a key, and none or a wrong one came: 401
+    +-- Forbidden                    whoever asks may not do that: 403
+    +-- RateExceeded                 a key has used up what it may ask for in a minute: 429
     +-- NotFound                     the thing that was named does not exist: 404
     +-- Conflict                     the thing is in a state that forbids it: 409
     |   +-- KeyReused                an idempotency key came again with another body
@@ -57,7 +59,30 @@ class UnknownExecutor(InvalidInput):
 
 
 class Unauthenticated(OrchestratorError):
-    """What was asked for needs a key, and none came, or one that is not valid."""
+    """What was asked for needs a key, and none came, or one that is not valid: ``reason``.
+
+    ``caller`` is who came, where the key is known and over.
+    """
+
+    def __init__(self, message: str, *, reason: str = "unknown", caller: str = "unauthenticated") -> None:
+        super().__init__(message)
+        self.reason, self.caller = reason, caller
+
+
+class Forbidden(OrchestratorError):
+    """Who asks is known, and may not do this. ``needs`` is the scope that is missing."""
+
+    def __init__(self, message: str, *, needs: str = "") -> None:
+        super().__init__(message)
+        self.needs = needs
+
+
+class RateExceeded(OrchestratorError):
+    """A key has used up what it may ask for now; nothing was stored. Time will help: ``retry_after_s``."""
+
+    def __init__(self, message: str, *, retry_after_s: int, policy: str = "", left: str = "") -> None:
+        super().__init__(message)
+        self.retry_after_s, self.policy, self.left = retry_after_s, policy, left
 
 
 class NotFound(OrchestratorError):

@@ -1,36 +1,22 @@
-"""The owner's key: a file that its owner alone can read, with one line that starts with ``ro_`` (CONTRACT section 8).
-
-A key is ``ro_``, 27 letters of 160 random bits, and 6 that check them, so that a typing error is told from a key that
-is not valid, and a scanner for secrets knows a real one.
-"""
+"""The owner's key: a file that its owner alone can read, with one line, the key (CONTRACT section 8)."""
 
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import stat
-import zlib
 from pathlib import Path
 
+from orchestrator.domain.key_words import RANDOM_BITS, is_key, spell_key
 from orchestrator.errors import InvalidInput
 from orchestrator.replace_file import replace_file
 
-_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_RANDOM_LETTERS, _CHECK_LETTERS = 27, 6
-_KEY = re.compile(rf"ro_[0-9A-Za-z]{{{_RANDOM_LETTERS + _CHECK_LETTERS}}}")
 _MOST_BYTES = 1_000
 
 
 def new_key() -> str:
     """Return a key that nobody has."""
-    body = f"ro_{_in_letters(secrets.randbits(160), _RANDOM_LETTERS)}"
-    return body + _check_of(body)
-
-
-def is_key(text: str) -> bool:
-    """Return whether a text is spelled as a key is: whether it is valid, only its API knows."""
-    return _KEY.fullmatch(text) is not None and text.endswith(_check_of(text[:-_CHECK_LETTERS]))
+    return spell_key(secrets.randbits(RANDOM_BITS))
 
 
 def make_owner_key(path: Path) -> str:
@@ -62,15 +48,3 @@ def read_owner_key(path: Path) -> str:
     if not is_key(text):
         raise InvalidInput(f"{path} holds no owner's key: it must be one line that starts with ro_; copy it again")
     return text
-
-
-def _check_of(body: str) -> str:
-    return _in_letters(zlib.crc32(body.encode("ascii")), _CHECK_LETTERS)
-
-
-def _in_letters(number: int, letters: int) -> str:
-    spelled = ""
-    for _ in range(letters):
-        number, digit = divmod(number, len(_DIGITS))
-        spelled = _DIGITS[digit] + spelled
-    return spelled

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.domain.key_words import is_key
 from orchestrator.errors import InvalidInput
-from orchestrator.owner_key import is_key, make_owner_key, new_key, read_owner_key
+from orchestrator.owner_key import make_owner_key, new_key, read_owner_key
 
 
 def test_a_key_is_new_each_time_and_checks_itself() -> None:

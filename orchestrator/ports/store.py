@@ -16,6 +16,7 @@ from orchestrator.domain.serving import Serving
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase
 from orchestrator.ports.inquiries import FileWrites, Inquiries
+from orchestrator.ports.keys import KeyReader, KeyUses
 from orchestrator.ports.presence import Presence, PresenceStore
 from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.sealing import Seals, SealStore
@@ -119,7 +120,7 @@ class Counters:
     sums: Mapping[str, int]
 
 
-class CoreReader(Presence, Protocol):
+class CoreReader(Presence, KeyReader, Protocol):
     """What the service, the fate of a write and a replay of the log read, without locks.
 
     Each method is one statement over an index, whatever the history's length.
@@ -320,7 +321,7 @@ class Reader(CoreReader, Inquiries, Verifications, Protocol):
         ...
 
 
-class EventStore(CoreStore, SealStore, VerificationStore, Protocol):
+class EventStore(CoreStore, KeyUses, SealStore, VerificationStore, Protocol):
     """The whole store, in one database: the core's, and what is counted, sealed and verified."""
 
     def submit(self, unit: Unit[Any], tell: Tell) -> None:

@@ -12,6 +12,7 @@ from orchestrator.domain.events import NewEvent, Recorded
 from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.snapshot import Snapshot
+from orchestrator.ports.keys import KeyChange
 from orchestrator.ports.presence import PresenceChange
 from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.workspaces import Lease, StoredWorkspace
@@ -33,7 +34,7 @@ class Running:
     in_fleet: int
 
 
-class Transaction(PresenceChange, Protocol):
+class Transaction(PresenceChange, KeyChange, Protocol):
     """One writing transaction, open between its locks and its commit.
 
     Lock order, always (DESIGN section 3): workspace rows in id order, then the append lock, then one

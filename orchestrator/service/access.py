@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from orchestrator.errors import Unauthenticated
+from orchestrator.domain.key_words import digest_of, is_key
+from orchestrator.domain.scopes import Grants, Reach, Scope, grants_of
+from orchestrator.errors import Forbidden, Unauthenticated
+from orchestrator.service.append import Author
+from orchestrator.service.key_book import KeyBook
 
 _HOW = (
-    "send the owner's key as `Authorization: Bearer ro_...`: `orchestrator up` keeps it in its data folder, in "
-    "owner.key, elsewhere ORCHESTRATOR_OWNER_KEY names its file; the commands of `orchestrator` send it by themselves"
+    "send a key as `Authorization: Bearer ro_...`: the owner's (`orchestrator up` keeps it in its data folder, in "
+    "owner.key, elsewhere ORCHESTRATOR_OWNER_KEY names its file; the commands send it by themselves), "
+    "or one that `orchestrator keys create` made"
 )
 
 
-class Scope(StrEnum):
-    """What is asked for by name. All else is open to whoever is admitted."""
+class Refusal(StrEnum):
+    """Why a caller was not admitted, or not let do something."""
 
-    REGISTER = "register"
-    REGISTER_CODE = "register-code"
-    """Every target or policy that names a program, a path or an address."""
+    NO_KEY = "no_key"
+    MALFORMED = "malformed"
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    SCOPE = "scope"
+    CROSS_ORIGIN = "cross_origin"
+    RATE = "rate"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,55 +37,122 @@ class Principal:
     """Who asks: the actor of what they do, and what they may."""
 
     actor: str
-    scopes: frozenset[Scope]
+    grants: Grants
+    key: str | None = None
+    """The id of the key that they came with; None: the owner's key, or none."""
+    writes_per_minute: int | None = None
+    reads_per_minute: int | None = None
 
 
-UNAUTHENTICATED = Principal(actor="unauthenticated", scopes=frozenset({Scope.REGISTER}))
+NOBODY = "unauthenticated"
+UNAUTHENTICATED = Principal(actor=NOBODY, grants=grants_of(frozenset(Scope) - {Scope.REGISTER_CODE, Scope.KEYS}))
+"""Whoever comes without a key where that is allowed: on loopback, say."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
     """Whom the owner's key speaks for. The key itself is not kept."""
 
-    digest: bytes
-    """SHA-256 of the key."""
+    digest: str
     name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Permit:
+    """What one request may do: what every way to the store asks for. Only ``permit`` makes one.
+
+    ``reach`` says over which workspaces it holds; ``also``: whether what names code may be registered.
+    """
+
+    principal: Principal
+    scope: Scope
+    reach: Reach
+    traceparent: str | None = field(default=None)
+
+    @property
+    def author(self) -> Author:
+        """Return in whose name the request acts, and over what."""
+        return Author(
+            actor=self.principal.actor, traceparent=self.traceparent, reach=self.reach, scope=self.scope.value
+        )
+
+    def with_code(self, why: str) -> None:
+        """Return if what names a program, a path or an address may be registered over the same reach.
+
+        Raises ``Unauthenticated``, ``Forbidden``; ``why`` says what of the request needs the scope.
+        """
+        permit(self.principal, Scope.REGISTER_CODE, why)
+
+
+def permit(principal: Principal, scope: Scope, why: str, *, traceparent: str | None = None) -> Permit:
+    """Return what a caller may do of a scope. Raises ``Unauthenticated`` or ``Forbidden`` where that is nothing."""
+    reach = principal.grants.reach(scope)
+    if reach.is_empty:
+        if principal is UNAUTHENTICATED:
+            raise Unauthenticated(f"{why}, which needs {scope}; {_HOW}", reason=Refusal.NO_KEY)
+        raise Forbidden(
+            f"{why}, which needs the scope {scope}; {principal.actor} has {', '.join(principal.grants.spelled())}",
+            needs=scope,
+        )
+    return Permit(principal=principal, scope=scope, reach=reach, traceparent=traceparent)
 
 
 class Access:
     """Admits callers of one process."""
 
-    def __init__(self, owner: Owner | None, *, closed: bool) -> None:
+    def __init__(self, owner: Owner | None, book: KeyBook, *, closed: bool) -> None:
         """``closed``: nobody without a key is admitted."""
-        self._digest = b"" if owner is None else owner.digest
-        self._owner = None if owner is None else Principal(actor=f"user:{owner.name}", scopes=frozenset(Scope))
+        self._owner_digest = "" if owner is None else owner.digest
+        self._owner = None if owner is None else Principal(actor=f"user:{owner.name}", grants=grants_of(Scope))
+        self.book = book
         self._closed = closed
 
-    def admit(self, authorization: str | None) -> Principal:
-        """Return who asks, by the header ``Authorization``. Raises ``Unauthenticated``, also for a wrong key."""
+    def needs_look(self, authorization: str | None) -> bool:
+        """Return whether the book must be read again before that caller is admitted."""
+        return authorization is not None and self.book.is_old
+
+    def admit(self, authorization: str | None, *, forwarded: bool = False) -> Principal:
+        """Return who asks, by the header ``Authorization``, as far as the book knows.
+
+        ``forwarded``: something in front passed the request on, so that loopback says nothing of who sent it.
+        Raises ``Unauthenticated``, also for a wrong key; its ``caller`` is named where the key is known.
+        """
         if authorization is None:
-            if self._closed:
-                raise Unauthenticated(f"this API answers nobody without a key; {_HOW}")
+            if self._closed or forwarded:
+                raise Unauthenticated(f"this API answers nobody without a key; {_HOW}", reason=Refusal.NO_KEY)
             return UNAUTHENTICATED
-        scheme, _, key = authorization.partition(" ")
-        if scheme.lower() != "bearer":
-            raise Unauthenticated(f"Authorization must be `Bearer KEY`; {_HOW}")
-        if self._owner is None:
+        scheme, _, given = authorization.partition(" ")
+        key = given.strip()
+        digest = digest_of(key)
+        found = self.book.find(digest)
+        if self._owner is not None and hmac.compare_digest(digest, self._owner_digest):
+            return self._owner
+        if scheme.lower() != "bearer" or not is_key(key):
             raise Unauthenticated(
-                "this API has no key, so none is right: make one with `orchestrator keys owner FILE`, and start it "
-                "with ORCHESTRATOR_OWNER_KEY=FILE; or leave Authorization out"
+                "Authorization must be `Bearer KEY`, and a key is ro_ and 33 letters and digits of which the last six "
+                f"check the others: this is none, copy it again; {_HOW}",
+                reason=Refusal.MALFORMED,
             )
-        if not hmac.compare_digest(digest_of(key.strip()), self._digest):
-            raise Unauthenticated(f"the key is not the one of this API; {_HOW}")
-        return self._owner
+        if found is None:
+            raise Unauthenticated(f"no key of this API is the one that was sent; {_HOW}", reason=Refusal.UNKNOWN)
+        if not found.key.is_live(self.book.now()):
+            revoked = found.key.revoked_at is not None
+            raise Unauthenticated(
+                f"the key {found.key.name} was revoked; {_HOW}"
+                if revoked
+                else f"the key {found.key.name} has expired; {_HOW}",
+                reason=Refusal.REVOKED if revoked else Refusal.EXPIRED,
+                caller=f"key:{found.key.name}",
+            )
+        self.book.used(found.key.id)
+        return Principal(
+            actor=f"key:{found.key.name}",
+            grants=found.grants,
+            key=found.key.id,
+            writes_per_minute=found.key.writes_per_minute,
+            reads_per_minute=found.key.reads_per_minute,
+        )
 
-
-def require(principal: Principal, scope: Scope, why: str) -> None:
-    """Return if the caller may. Raises ``Unauthenticated``; ``why`` says what of the request needs the scope."""
-    if scope not in principal.scopes:
-        raise Unauthenticated(f"{why}, which needs {scope}; {_HOW}")
-
-
-def digest_of(key: str) -> bytes:
-    """Return what is kept of a key."""
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+    def is_live(self, principal: Principal) -> bool:
+        """Return whether somebody who was admitted would still be, as far as the book knows."""
+        return principal.key is None or self.book.is_live(principal.key)

@@ -36,6 +36,11 @@ _NAMES = {
     ev.ExecutorAway: "executor.away",
     ev.ExecutorBack: "executor.back",
     ev.ClockRegressed: "clock.regressed",
+    ev.KeyCreated: "key.created",
+    ev.KeyRevoked: "key.revoked",
+    ev.AccessDenied: "access.denied",
+    ev.ReadsCounted: "access.reads",
+    ev.DataExported: "access.exported",
 }
 _LOUD = (
     ev.CycleFailed,

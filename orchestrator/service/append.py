@@ -11,11 +11,13 @@ from orchestrator.domain.decide import decide
 from orchestrator.domain.due import due, window_due
 from orchestrator.domain.events import ClockRegressed, CycleStarted, EventData, NewEvent, Recorded, RestartQueued
 from orchestrator.domain.evolve import evolve
-from orchestrator.domain.policy import Policies, Policy
+from orchestrator.domain.policy import DEFAULT_FLEET, Policies, Policy
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import RestartProjection, project, restart_of
+from orchestrator.domain.scopes import EVERYWHERE, Reach
 from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import WorkspaceState
+from orchestrator.errors import Forbidden
 from orchestrator.ports.store import Ids
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.workspaces import Lease, StoredWorkspace
@@ -29,17 +31,33 @@ _REGRESSION_REPORTED_FROM_MS = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class Author:
-    """Who asks, as the envelope keeps it."""
+    """Who asks, as the envelope keeps it, and over which workspaces: ``scope`` is what it is called in a refusal."""
 
     actor: str = SYSTEM
     source: str | None = None
     source_id: str | None = None
     occurred_at: datetime | None = None
     traceparent: str | None = None
+    reach: Reach = EVERYWHERE
+    scope: str = ""
 
 
 BY_ITSELF = Author()
 """The author of what no request asked for."""
+
+
+def check_reach(reach: Reach, scope: str, state: WorkspaceState) -> None:
+    """Raise ``Forbidden`` where a workspace is beyond what somebody may act on; whether it exists is not said.
+
+    One that is not registered is judged as one of the default fleet.
+    """
+    if not reach.everywhere:
+        fleet = state.registration.fleet if state.registration else DEFAULT_FLEET
+        if not reach.holds(state.workspace, fleet):
+            raise Forbidden(
+                f"workspace {state.workspace!r} is beyond what this key may do: its scope {scope} is for {reach}",
+                needs=scope,
+            )
 
 
 def expected_at(state: WorkspaceState, policy: Policy) -> datetime | None:

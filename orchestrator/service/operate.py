@@ -21,7 +21,7 @@ from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import Asked, Unit
 from orchestrator.ports.workspaces import StoredWorkspace
 from orchestrator.service.announce import announce
-from orchestrator.service.append import BY_ITSELF, Author, append, carry_out, expected_at
+from orchestrator.service.append import BY_ITSELF, Author, append, carry_out, check_reach, expected_at
 from orchestrator.service.idempotency import AnswerT, RequestKey, keys_of, once
 
 
@@ -82,12 +82,13 @@ class Operator:
         """
         command = cmd.Register(registration=registration)
         if not create_only:
-            unchanged = self._unchanged_by(workspace, command)
+            unchanged = self._unchanged_by(workspace, command, author)
             if unchanged is not None:
                 return StoredWorkspace(state=unchanged.state, due_at=unchanged.due_at), False
 
         def step(tx: Transaction) -> tuple[StoredWorkspace | None, bool, list[ev.Recorded]]:
-            state = _state_of(tx, workspace)
+            state = _state_of(tx, workspace, author)
+            check_reach(author.reach, author.scope, WorkspaceState(workspace=workspace, registration=registration))
             if create_only and state.registered:
                 raise Conflict(f"workspace {workspace!r} is registered already")
             _, recorded = carry_out(tx, state, command, author, self._ids, tx.policies())
@@ -115,7 +116,7 @@ class Operator:
         self, workspace: str, command: cmd.ReportProbe, author: Author, request: RequestKey | None = None
     ) -> tuple[ProbeAnswer, bool]:
         """Record what a probe leads to. Raises ``NotFound``."""
-        if command.healthy and request is None and self._unchanged_by(workspace, command) is not None:
+        if command.healthy and request is None and self._unchanged_by(workspace, command, author) is not None:
             return ProbeAnswer(decision="ignored"), False
 
         def answer(done: _CarriedOut) -> ProbeAnswer:
@@ -166,14 +167,14 @@ class Operator:
         """Record that a supervised child ended by itself."""
 
         def step(tx: Transaction) -> list[ev.Recorded]:
-            state = _state_of(tx, workspace)
+            state = _state_of(tx, workspace, BY_ITSELF)
             if not state.registered:
                 return []
             return append(tx, state, [exited], BY_ITSELF, self._ids, tx.policies())[1]
 
         announce(self._store.commit(Unit(name="exit", workspaces=(workspace,), step=step)))
 
-    def _unchanged_by(self, workspace: str, command: cmd.Command) -> StoredWorkspace | None:
+    def _unchanged_by(self, workspace: str, command: cmd.Command, author: Author) -> StoredWorkspace | None:
         """Return a workspace's row where a command records nothing, as things stand; None where it may.
 
         What records nothing need not wait for the lock that every write waits for. Raises what the command does.
@@ -182,6 +183,7 @@ class Operator:
             stored = reader.workspace(workspace)
             if stored is None:
                 return None
+            check_reach(author.reach, author.scope, stored.state)
             policy = policy_in_force(stored.state, reader.policies())
             return None if decide(stored.state, command, policy, reader.clock()) else stored
 
@@ -199,7 +201,7 @@ class Operator:
             events: list[ev.Recorded] = []
 
             def compute() -> AnswerT:
-                state = _state_of(tx, workspace)
+                state = _state_of(tx, workspace, author)
                 policies = tx.policies()
                 after, recorded = carry_out(tx, state, command, author, self._ids, policies)
                 events.extend(recorded)
@@ -225,6 +227,8 @@ def refuse_secrets(target: Mapping[str, Any]) -> None:
         )
 
 
-def _state_of(tx: Transaction, workspace: str) -> WorkspaceState:
+def _state_of(tx: Transaction, workspace: str, author: Author) -> WorkspaceState:
     stored = tx.workspace(workspace)
-    return stored.state if stored else WorkspaceState(workspace=workspace)
+    state = stored.state if stored else WorkspaceState(workspace=workspace)
+    check_reach(author.reach, author.scope, state)
+    return state

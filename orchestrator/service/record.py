@@ -21,6 +21,7 @@ from orchestrator.domain.evolve import evolve
 from orchestrator.domain.paths import check_path, escape_path
 from orchestrator.domain.policy import DEFAULT_FLEET, Action, Policy, PolicyPatch, Rule
 from orchestrator.domain.policy_in_force import policy_in_force
+from orchestrator.domain.scopes import EVERYWHERE, Reach, Scope
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import KeyReused, NotFound, OrchestratorError, StorageUnavailable
 from orchestrator.ports.executor import Target
@@ -28,9 +29,11 @@ from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import Asked, Unit
 from orchestrator.service.announce import announce, announce_writes
-from orchestrator.service.append import append_all, expected_at, save
+from orchestrator.service.append import append_all, check_reach, expected_at, save
 from orchestrator.service.idempotency import RequestKey, keys_of, once
 from orchestrator.service.rule_matching import TRIES, Matching, Rules, RulesMoved
+
+_SCOPE = Scope.WRITES.value
 
 
 class Write(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +98,7 @@ class _Given:
     ids: Ids
     auto: AutoRegistration
     matching: Matching
+    reach: Reach
 
 
 @dataclass(slots=True)
@@ -160,6 +164,7 @@ class _Batch:
         key = self._key(write)
         before = None if key is None else known.get(key)
         if before is not None:
+            self._check_reach(write.workspace)
             _check_same(before, write)
             self._again[index] = before
             return
@@ -192,10 +197,16 @@ class _Batch:
         if found is None:
             stored = self._tx.workspace(name)
             state = stored.state if stored else WorkspaceState(workspace=name)
+            check_reach(self._given.reach, _SCOPE, state)
             if not state.registered:
                 self._events.append(self._registration(state))
             found = self._workspaces[name] = _Workspace(state, policy_in_force(state, self._policies))
         return found
+
+    def _check_reach(self, name: str) -> None:
+        if not self._given.reach.everywhere:
+            stored = self._tx.workspace(name)
+            check_reach(self._given.reach, _SCOPE, stored.state if stored else WorkspaceState(workspace=name))
 
     def _registration(self, state: WorkspaceState) -> NewEvent:
         auto = self._given.auto
@@ -331,12 +342,14 @@ def record_unit(
     auto: AutoRegistration,
     matching: Matching,
     request: RequestKey | None = None,
+    reach: Reach = EVERYWHERE,
 ) -> Unit[Recording]:
     """Return the unit that stores the good ones of ``writes``; what it answers is for ``told``.
 
+    ``reach``: of which workspaces the caller may write; a write of another is refused.
     Its step raises ``RulesMoved`` where ``matching`` has to learn others; it may be handed in again after that.
     """
-    given = _Given(writes=writes, actor=actor, ids=ids, auto=auto, matching=matching)
+    given = _Given(writes=writes, actor=actor, ids=ids, auto=auto, matching=matching, reach=reach)
     sources = [(write.source or actor, write.source_id) for write in writes if write.source_id is not None]
 
     def step(tx: Transaction) -> Recording:

@@ -30,6 +30,7 @@ from orchestrator.ports.workspaces import Renewed
 from orchestrator.storage.committing import Committing, OneByOne
 from orchestrator.storage.revisions import check_current
 from orchestrator.storage.sql import answers, checkpoints, file_writes, lease_renewal, presence
+from orchestrator.storage.sql import keys as access
 from orchestrator.storage.sql.database_time import LAST_RECORDED_AT, DatabaseTime
 from orchestrator.storage.sql.policy_cache import STAMP, PolicyCache, Stamp
 from orchestrator.storage.sql.prepared import Prepared
@@ -245,6 +246,11 @@ class SqlEventStore(ABC):
         with self._changing(reserved=True) as sql:
             now: datetime = sql.run(sa.select(self._time.clock())).scalar_one()
             presence.note_worker(sql, SeenWorker(name=name, host=host, serving=serving, slots=slots, seen_at=now))
+
+    def note_key_uses(self, used_at: Mapping[str, datetime]) -> None:
+        """Keep when keys were last used, by their ids."""
+        with self._changing() as sql:
+            access.note_uses(sql, used_at)
 
     def ticked(self) -> None:
         """Note that a tick ended now; where another holds that row it is noting one too, and is not waited for."""

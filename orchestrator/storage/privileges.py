@@ -87,6 +87,7 @@ PRIVILEGES: Mapping[str, Granted] = {
     "verifications": _KEEP,
     "workers": _COME_AND_GO,
     "executors_away": _COME_AND_GO,
+    "access_keys": Granted(app=_whole("SELECT", "INSERT", "UPDATE"), reader={}),  # digests are nobody else's
     VERSIONS: Granted(app=_LOOK, reader=_LOOK),
 }
 """Each table, with what the code does to it and no more. A table that is missing here fails a test."""

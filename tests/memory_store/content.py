@@ -12,6 +12,7 @@ from orchestrator.domain.policy import PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need, SeenWorker
 from orchestrator.domain.snapshot import Snapshot
+from orchestrator.ports.keys import StoredKey
 from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.transaction import StoredAnswer
 from orchestrator.ports.workspaces import StoredWorkspace
@@ -39,6 +40,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     last_tick_at: datetime | None = None
     workers: Mapping[str, SeenWorker] = {}
     away: Mapping[Need, datetime] = {}
+    keys: Mapping[str, StoredKey] = {}
 
     def store_time(self, clock: datetime) -> datetime:
         """Return max(clock, the last ``recorded_at``)."""

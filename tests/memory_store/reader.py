@@ -18,9 +18,11 @@ from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need, SeenWorker, Serving
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import Phase
+from orchestrator.ports.keys import StoredKey
 from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.store import Clock, EventFilter, RestartFilter, Waived
 from orchestrator.ports.workspaces import KeptRow, OpenCycle, Outlook, StoredWorkspace, WorkspaceFilter
+from orchestrator.storage.sql.keys import with_changes
 from orchestrator.storage.sql.reader import waived_by
 from orchestrator.storage.sql.shared_reads import HOLDING
 from orchestrator.storage.sql.workspace_rows import fleet_of, spelled_workspace
@@ -102,6 +104,10 @@ class MemoryReader:
     def spell(self, stored: StoredWorkspace, like: KeptRow | None) -> KeptRow:
         """Return what the rows of a workspace must be."""
         return spelled_workspace(stored, like)
+
+    def access_keys(self) -> list[StoredKey]:
+        """Return all keys, by name and age."""
+        return with_changes((), self._content.keys)
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""

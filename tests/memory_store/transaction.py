@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -15,9 +16,11 @@ from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.errors import Conflict
+from orchestrator.ports.keys import StoredKey
 from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.transaction import Running, StoredAnswer
 from orchestrator.ports.workspaces import Lease, StoredWorkspace
+from orchestrator.storage.sql.keys import with_changes
 from orchestrator.storage.sql.rows import recorded, sourced, stored_event_of
 from orchestrator.storage.sql.transaction import check_held
 from orchestrator.storage.sql.workspace_rows import fleet_of
@@ -61,6 +64,18 @@ class MemoryTransaction:
     def workspace(self, workspace: str) -> StoredWorkspace | None:
         """Return a locked workspace, as it was last saved."""
         return self._draft.workspaces.get(workspace) if workspace in self._named else None
+
+    def access_keys(self) -> list[StoredKey]:
+        """Return all keys, as they are at this instant."""
+        return with_changes((), self._draft.keys)
+
+    def save_key(self, key: StoredKey) -> None:
+        """Insert a key, or replace what is kept of it."""
+        before = self._draft.keys.get(key.id)
+        used = before.last_used_at if before else None
+        self._draft = replace(
+            self._draft, keys={**self._draft.keys, key.id: dataclasses.replace(key, last_used_at=used)}
+        )
 
     def locked(self) -> Sequence[str]:
         """Return the ids of the rows this transaction holds, in order."""

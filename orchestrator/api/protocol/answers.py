@@ -25,6 +25,10 @@ CHECKPOINTS, EVIDENCE = "Checkpoints", "Evidence"
 POLICY = "PolicyLayer"
 SUMMARY, STORMS, HOT_FILES, FAILURES = "AuditSummary", "Storms", "HotFiles", "Failures"
 EXPORT = "Export"
+KEYS = "Keys"
+NEW_KEY = "NewKey"
+REVOKED_KEYS = "RevokedKeys"
+WHOAMI = "WhoAmI"
 ALIVE, READY = "Alive", "Readiness"
 
 Schema = dict[str, Any]
@@ -100,6 +104,20 @@ _RESTART = {
     "ended_at": _AT_OR_NULL,
 }
 
+_KEY = _object(
+    id=_TEXT,
+    name=_TEXT,
+    role=_one_of("writer", "operator", "auditor", "admin"),
+    scopes=_list(_TEXT),
+    state=_one_of("live", "expired", "revoked"),
+    created_at=_AT,
+    created_by=_TEXT,
+    expires_at=_AT_OR_NULL,
+    revoked_at=_AT_OR_NULL,
+    last_used_at=_AT_OR_NULL,
+    writes_per_minute={"type": ["integer", "null"]},
+    reads_per_minute={"type": ["integer", "null"]},
+)
 SCHEMAS: dict[str, Schema] = {
     WRITE: _object(
         id=_TEXT,
@@ -265,6 +283,10 @@ SCHEMAS: dict[str, Schema] = {
         complete=_FLAG,
     ),
     EXPORT: _list({"anyOf": [_ref("Event"), _ref("Restart")]}),
+    KEYS: _object(items=_list(_KEY)),
+    NEW_KEY: {"allOf": [_KEY, _object(key=_TEXT)]},
+    REVOKED_KEYS: _object(revoked=_list(_object(id=_TEXT, name=_TEXT))),
+    WHOAMI: _object(actor=_TEXT, key=_TEXT_OR_NULL, scopes=_list(_TEXT)),
     ALIVE: _object(status=_one_of("alive")),
     READY: _object(
         status=_one_of("ready", "degraded", "unavailable"),

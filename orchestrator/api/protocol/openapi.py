@@ -17,6 +17,7 @@ _REF = "#/components/schemas/"
 _DESCRIPTIONS = {
     400: "The request cannot be read",
     401: "A key is needed, and none came or one that is not valid",
+    403: "The key does not allow it, or another site's page asks",
     404: "There is no such thing",
     408: "The body took too long to arrive",
     409: "The state of the thing, or a key that was used before, forbids it",
@@ -38,6 +39,7 @@ TAGS = [
     {"name": "restarts", "description": "Which restarts there were, and why."},
     {"name": "events", "description": "The log itself: pages, and a live stream."},
     {"name": "policies", "description": "The numbers that decide when."},
+    {"name": "keys", "description": "Who may do what."},
     {"name": "audit", "description": "Questions over many, exports, and proof that the log was not altered."},
     {"name": "health", "description": "For supervisors and monitoring."},
 ]
@@ -129,7 +131,9 @@ def _description(app: FastAPI, by_hand: Mapping[str, dict[str, Any]]) -> dict[st
     }
     for path, operations in found["paths"].items():
         for operation in operations.values() if path not in PROBES else ():
-            operation["responses"] |= {str(status): response for status, response in problems(401, 421).items()}
+            operation["responses"] |= {
+                str(status): response for status, response in problems(401, 403, 421, 429).items()
+            }
             operation["security"] = [{}, {"key": []}]  # {}: most is answered without one, where that is not closed
     return found
 

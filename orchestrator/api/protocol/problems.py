@@ -26,6 +26,7 @@ MEDIA_TYPE = "application/problem+json"
 KINDS: dict[str, tuple[int, str]] = {
     "bad-request": (400, "The request cannot be read"),
     "unauthenticated": (401, "A key is needed"),
+    "forbidden": (403, "The key does not allow it"),
     "not-found": (404, "There is no such thing"),
     "method-not-allowed": (405, "The method is not allowed here"),
     "request-timeout": (408, "The request took too long to arrive"),
@@ -41,6 +42,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "invalid-target": (422, "The executor refuses the target"),
     "unknown-executor": (422, "The executor is not installed"),
     "too-many-requests": (429, "Too much at once"),
+    "quota-exceeded": (429, "The key has used up what it may ask for now"),
     "internal-error": (500, "This is a fault of the server"),
     "unreadable": (503, "The database holds what this version cannot read"),
     "unavailable": (503, "Try again later"),
@@ -55,6 +57,7 @@ _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _RETRY_AFTER_S = {"migrations-pending": 10, "not-sealed-yet": 10}
 _RETRY_AFTER_DEFAULT_S = 2
 _ASKS_FOR_KEY = {"WWW-Authenticate": 'Bearer realm="restart-orchestrator"'}
+_REFUSAL = "refusal"
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 _FIELD_PARTS = re.compile(r"[^.\[\]]+")
 
@@ -122,8 +125,17 @@ def problem_of(error: errors.OrchestratorError) -> Problem:
         return Problem(
             name=name, detail=str(error), errors=[FieldError(detail=str(error), pointer=pointer(error.field))]
         )
+    if isinstance(error, errors.RateExceeded):
+        return _rate_exceeded(error)
     headers = _ASKS_FOR_KEY if name == "unauthenticated" else _retry_after(name)
     return Problem(name=name, detail=str(error), headers=headers)
+
+
+def _rate_exceeded(error: errors.RateExceeded) -> Problem:
+    headers = {"Retry-After": str(error.retry_after_s), "RateLimit-Policy": error.policy, "RateLimit": error.left}
+    return Problem(
+        name="quota-exceeded", detail=str(error), headers={name: value for name, value in headers.items() if value}
+    )
 
 
 def refused_write(refusal: RefusedWrite) -> Problem:
@@ -161,7 +173,15 @@ def respond_to(request: Request, error: errors.OrchestratorError) -> JSONRespons
     """Return the response to an error of this product; one of the database's closes the gate before it."""
     if isinstance(error, errors.Unavailable) and not isinstance(error, errors.Overloaded):
         request.app.state.gate.close()
+    if isinstance(error, errors.Unauthenticated | errors.Forbidden | errors.RateExceeded):
+        request.scope["state"][_REFUSAL] = error
     return respond(request, problem_of(error))
+
+
+def refusal_in(scope: Scope) -> errors.OrchestratorError | None:
+    """Return for what a request was refused because of who sent it; None if it was not."""
+    refused: errors.OrchestratorError | None = scope["state"].get(_REFUSAL)
+    return refused
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Mapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
 
 import structlog
 import uuid_utils
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 
 from orchestrator.api.protocol.hosts import Hosts
-from orchestrator.api.protocol.problems import Problem, problem_of, respond
-from orchestrator.errors import Unauthenticated
-from orchestrator.service.access import Access
+from orchestrator.api.protocol.origins import is_of_other_site
+from orchestrator.api.protocol.problems import Problem, refusal_in, respond, respond_to
+from orchestrator.errors import Forbidden, OrchestratorError, RateExceeded, Unauthenticated
+from orchestrator.service.access import NOBODY, Access, Principal, Refusal
+from orchestrator.service.access_record import AccessRecord
+from orchestrator.service.read_budget import ReadBudgets
+
+_READING = frozenset({"GET", "HEAD"})
+_FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
+"""What something in front adds: whoever comes from there is not on this machine because it is."""
 
 PROBES = frozenset({"/livez", "/readyz"})
 """What supervisors ask, under whatever name and without a key."""
@@ -31,12 +40,14 @@ _log = structlog.get_logger("orchestrator")
 class RequestContext:
     """ASGI middleware. A caller's own good ``X-Request-Id`` is kept; else the request gets one.
 
-    A request that names a host which is not ours, or whose caller is not admitted, is refused; who was admitted is
-    ``state.principal``. ``PROBES`` are for everybody.
+    A request that names a host which is not ours, that another site's page sends, or whose caller is not admitted, is
+    refused; who was admitted is ``state.principal``. What was refused and what keys have read is recorded. ``PROBES``
+    are for everybody.
     """
 
-    def __init__(self, app: ASGIApp, *, hosts: Hosts, access: Access) -> None:
-        self.app, self._hosts, self._access = app, hosts, access
+    def __init__(self, app: ASGIApp, *, hosts: Hosts, access: Access, record: AccessRecord) -> None:
+        self.app, self._hosts, self._access, self._record = app, hosts, access, record
+        self._budgets = ReadBudgets()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -57,7 +68,8 @@ class RequestContext:
 
         on_log_lines = _ON_LOG_LINES.set(request_id)
         try:
-            await self._served(scope, head)(scope, receive, send_named)
+            await (await self._served(scope, head))(scope, receive, send_named)
+            self._note(scope)
         except ClientDisconnect:
             _log.info("request.left", method=scope["method"], path=scope["path"])
         except Exception:
@@ -70,16 +82,71 @@ class RequestContext:
         finally:
             _ON_LOG_LINES.reset(on_log_lines)
 
-    def _served(self, scope: Scope, head: Mapping[bytes, bytes]) -> ASGIApp:
-        host, key = head.get(b"host"), head.get(b"authorization")
-        if host is not None and not self._hosts.accepts(host) and scope["path"] not in PROBES:
+    async def _served(self, scope: Scope, head: Mapping[bytes, bytes]) -> ASGIApp:
+        """Return what answers the request: the app, or a refusal."""
+        if scope["path"] in PROBES:
+            return self.app
+        host = head.get(b"host")
+        if host is not None and not self._hosts.accepts(host):
             return respond(Request(scope), _misdirected(host))
         try:
-            scope["state"]["principal"] = self._access.admit(None if key is None else key.decode("latin-1"))
-        except Unauthenticated as error:
-            if scope["path"] not in PROBES:
-                return respond(Request(scope), problem_of(error))
+            if is_of_other_site(scope["method"], head):
+                raise _of_other_site(head)
+            scope["state"]["principal"] = caller = await self._admitted(head)
+            if caller.key is not None and caller.reads_per_minute is not None and scope["method"] in _READING:
+                self._budgets.take(caller.key, caller.reads_per_minute)
+        except OrchestratorError as error:
+            return respond_to(Request(scope), error)
         return self.app
+
+    async def _admitted(self, head: Mapping[bytes, bytes]) -> Principal:
+        """Return who asks. Raises ``Unauthenticated``, and ``Unavailable`` where the keys cannot be read."""
+        sent = head.get(b"authorization")
+        key = None if sent is None else sent.decode("latin-1")
+        if self._access.needs_look(key):
+            await run_in_threadpool(self._access.book.look)
+        forwarded = key is None and any(name in head for name in _FORWARDED)
+        try:
+            return self._access.admit(key, forwarded=forwarded)
+        except Unauthenticated as error:
+            if error.reason != Refusal.UNKNOWN or not self._access.book.may_look_again:
+                raise
+        await run_in_threadpool(self._access.book.look, again=True)  # it may have been made since, by another process
+        return self._access.admit(key, forwarded=forwarded)
+
+    def _note(self, scope: Scope) -> None:
+        """Count a refusal, and what somebody with a key has read."""
+        refused = refusal_in(scope)
+        caller: Principal | None = scope["state"].get("principal")
+        at, what = datetime.now(UTC), f"{scope['method']} {scope['path']}"
+        if refused is not None:
+            who = caller.actor if caller is not None else getattr(refused, "caller", NOBODY)
+            needs = getattr(refused, "needs", None) or None
+            self._record.denied(who, _reason_of(refused), what, needs, at)
+            _log.info("access.denied", caller=who, reason=_reason_of(refused), what=what[:200], needs=needs)
+        elif caller is not None and caller.actor != NOBODY and scope["method"] in _READING:
+            route = getattr(scope.get("route"), "path", "other")
+            self._record.read(caller.actor, f"{scope['method']} {route}", at)
+
+
+def _reason_of(refused: OrchestratorError) -> Refusal:
+    if isinstance(refused, Unauthenticated):
+        return Refusal(refused.reason)
+    if isinstance(refused, RateExceeded):
+        return Refusal.RATE
+    return Refusal.CROSS_ORIGIN if isinstance(refused, CrossOrigin) else Refusal.SCOPE
+
+
+class CrossOrigin(Forbidden):
+    """Another site's page asks."""
+
+
+def _of_other_site(head: Mapping[bytes, bytes]) -> CrossOrigin:
+    origin = head.get(b"origin", b"another site").decode("latin-1")[:100]
+    return CrossOrigin(
+        f"a page of {origin} sends this request, and pages of other sites change nothing here; programs send neither "
+        "Origin nor Sec-Fetch-Site"
+    )
 
 
 def _misdirected(host: bytes) -> Problem:

@@ -17,10 +17,12 @@ from orchestrator.api.protocol.openapi import problems
 from orchestrator.api.routes.history import Position
 from orchestrator.api.routes.reports import ScopeQuery
 from orchestrator.api.routes.stream import CountedStream
-from orchestrator.api.services import Wired
+from orchestrator.api.services import Wired, needs
+from orchestrator.domain.scopes import Scope
 from orchestrator.errors import Unavailable
-from orchestrator.history.export import Export, Subject, exported
+from orchestrator.history.export import Export, Subject
 from orchestrator.history.export_formats import Format
+from orchestrator.service.access import Permit
 
 MOST_EXPORTS = 100
 
@@ -29,6 +31,8 @@ _MEDIA_TYPES = {
     Format.CSV: "text/csv; charset=utf-8; header=present",
     Format.JSON: "application/json",
 }
+Exporting = Annotated[Permit, needs(Scope.EXPORT)]
+
 _log = structlog.get_logger("orchestrator")
 
 router = APIRouter(tags=["audit"])
@@ -65,10 +69,12 @@ class ExportQuery(ScopeQuery):
         **problems(404, 422, 429, 500, 503),
     },
 )
-async def export_log(services: Wired, request: Request, query: Annotated[ExportQuery, Query()]) -> CountedStream:
+async def export_log(
+    desk: Wired, permit: Exporting, request: Request, query: Annotated[ExportQuery, Query()]
+) -> CountedStream:
     """Stream the export. A process serves a bounded number of them at a time."""
     wanted = Export(of=query.of, format=query.format, after=query.after, scope=query.scope())
-    pieces = await run_in_threadpool(exported, services.store, wanted)
+    pieces = await run_in_threadpool(desk.exported, permit, wanted)
     headers = {
         "Content-Type": _MEDIA_TYPES[wanted.format],
         "Content-Disposition": f'attachment; filename="{wanted.file_name}"',

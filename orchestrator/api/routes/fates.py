@@ -11,17 +11,19 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import Field
+from starlette.concurrency import run_in_threadpool
 
 from orchestrator.api.fate_looks import FateLooks
 from orchestrator.api.protocol import answers
 from orchestrator.api.protocol.leaving import watched
 from orchestrator.api.protocol.openapi import describe, problems
 from orchestrator.api.routes.history import QueryFields
-from orchestrator.api.services import Wired
+from orchestrator.api.services import Desk, Reading, Wired
 from orchestrator.api.tail import LogTail
 from orchestrator.api.watches import SETTLING, Watch
-from orchestrator.history.fate import fates_of
+from orchestrator.history.fate import fate_of, fates_of
 from orchestrator.history.views import fate_view
+from orchestrator.service.access import Permit
 
 MOST_IDS = 100
 MOST_WAIT_S = 60.0
@@ -49,9 +51,9 @@ class FatesQuery(QueryFields):
     summary="What became of some writes or requests",
     responses={200: describe(answers.FATES, "Those that exist, and the ids that do not"), **problems(422, 500, 503)},
 )
-def get_writes(services: Wired, query: Annotated[FatesQuery, Query()]) -> JSONResponse:
+def get_writes(desk: Wired, permit: Reading, query: Annotated[FatesQuery, Query()]) -> JSONResponse:
     """Return fates in the order of the ids; an unknown id is named in ``missing``."""
-    with services.store.read() as reader:
+    with desk.read(permit) as reader:
         found = fates_of(reader, query.id)
     items = [fate_view(found[write]) for write in query.id if write in found]
     return JSONResponse({"items": items, "missing": [write for write in query.id if write not in found]})
@@ -63,11 +65,15 @@ def get_writes(services: Wired, query: Annotated[FatesQuery, Query()]) -> JSONRe
     summary="What became of one write or request",
     responses={200: describe(answers.FATE, "As it stands, or final"), **problems(404, 422, 500, 503)},
 )
-async def get_write(request: Request, write: str, query: Annotated[FateQuery, Query()]) -> JSONResponse:
+async def get_write(
+    desk: Wired, permit: Reading, request: Request, write: str, query: Annotated[FateQuery, Query()]
+) -> JSONResponse:
     """Return a fate. With ``wait``, hold the answer until it is final; that takes no thread and no statement."""
     looks: FateLooks = request.app.state.fate_looks
     deadline = time.monotonic() + query.wait
     position, fate = await looks.look(write)
+    if not permit.reach.everywhere:
+        await run_in_threadpool(_need_shown, desk, permit, write)
     if fate.final or not query.wait:
         return JSONResponse(fate_view(fate))
     tail: LogTail = request.app.state.tail
@@ -82,6 +88,12 @@ async def get_write(request: Request, write: str, query: Annotated[FateQuery, Qu
                 if fate.final:
                     break
     return JSONResponse(fate_view(fate))
+
+
+def _need_shown(desk: Desk, permit: Permit, write: str) -> None:
+    """Raise ``NotFound`` for a write that the caller may not see, as for one that does not exist."""
+    with desk.read(permit) as reader:
+        fate_of(reader, write)
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from orchestrator.api.protocol.instants import past_moment, past_workspace, span
 from orchestrator.api.protocol.names import EARLIER_NAME_PATTERN
 from orchestrator.api.protocol.openapi import describe, problems
 from orchestrator.api.protocol.problems import refused
-from orchestrator.api.services import Wired, WorkspaceId
+from orchestrator.api.services import Reading, Wired, WorkspaceId
 from orchestrator.domain.events import EVENT_TYPES, Cause
 from orchestrator.domain.paths import MAX_PATH_BYTES, escape_path
 from orchestrator.domain.restart_projection import RestartState
@@ -120,7 +120,9 @@ class EventQuery(QueryFields):
     tags=["workspaces"],
     responses={200: describe(answers.WORKSPACES, "A page", paged=True), **problems(422, 500, 503)},
 )
-def list_workspaces(services: Wired, request: Request, query: Annotated[WorkspaceQuery, Query()]) -> JSONResponse:
+def list_workspaces(
+    desk: Wired, permit: Reading, request: Request, query: Annotated[WorkspaceQuery, Query()]
+) -> JSONResponse:
     """Return a page of workspaces; removed ones only where ``state=removed`` asks for them.
 
     With ``at`` a page looks at 500 workspaces at most: it may hold fewer than ``limit``, even none, and name a next.
@@ -134,7 +136,7 @@ def list_workspaces(services: Wired, request: Request, query: Annotated[Workspac
         after=str(after or ""),
         limit=query.limit + 1,
     )
-    with services.store.read() as reader:
+    with desk.read(permit) as reader:
         if query.at is not None:
             moment = past_moment(reader, query.at)
             then = workspaces_at(reader, replace(wanted, limit=query.limit), moment)
@@ -156,9 +158,11 @@ def list_workspaces(services: Wired, request: Request, query: Annotated[Workspac
     tags=["workspaces"],
     responses={200: describe(answers.WORKSPACE, "The workspace"), **problems(404, 422, 500, 503)},
 )
-def get_workspace(services: Wired, workspace: WorkspaceId, query: Annotated[WorkspaceAtQuery, Query()]) -> JSONResponse:
+def get_workspace(
+    desk: Wired, permit: Reading, workspace: WorkspaceId, query: Annotated[WorkspaceAtQuery, Query()]
+) -> JSONResponse:
     """Return a workspace, now or as it was; a removed one too, as ``removed``."""
-    with services.store.read() as reader:
+    with desk.read(permit) as reader:
         if query.at is not None:
             was, moment = past_workspace(reader, workspace, query.at)
             if was is None:
@@ -178,7 +182,9 @@ def get_workspace(services: Wired, workspace: WorkspaceId, query: Annotated[Work
     tags=["restarts"],
     responses={200: describe(answers.RESTARTS, "A page", paged=True), **problems(422, 500, 503)},
 )
-def list_restarts(services: Wired, request: Request, query: Annotated[RestartQuery, Query()]) -> JSONResponse:
+def list_restarts(
+    desk: Wired, permit: Reading, request: Request, query: Annotated[RestartQuery, Query()]
+) -> JSONResponse:
     """Return a page of restarts."""
     paging = Paging(name="restarts", filters=query.filters())
     before = paging.place(query.cursor, int)
@@ -192,7 +198,7 @@ def list_restarts(services: Wired, request: Request, query: Annotated[RestartQue
         before=None if before is None else int(before),
         limit=query.limit + 1,
     )
-    with services.store.read() as reader:
+    with desk.read(permit) as reader:
         found = reader.restarts(wanted)
     page = found[: query.limit]
     place = page[-1].queued_position if len(found) > query.limit else None
@@ -206,9 +212,9 @@ def list_restarts(services: Wired, request: Request, query: Annotated[RestartQue
     tags=["restarts"],
     responses={200: describe(answers.STORY, "The whole story"), **problems(404, 422, 500, 503)},
 )
-def get_restart(services: Wired, restart: str) -> JSONResponse:
+def get_restart(desk: Wired, permit: Reading, restart: str) -> JSONResponse:
     """Return a restart with the sentence that says why, and every fact behind it."""
-    with services.store.read() as reader:
+    with desk.read(permit) as reader:
         return JSONResponse(story_view(why(reader, restart)))
 
 
@@ -220,12 +226,12 @@ def get_restart(services: Wired, restart: str) -> JSONResponse:
     responses={200: describe(answers.EVENTS, "A page", paged=True), **problems(404, 422, 500, 503)},
 )
 def list_restart_writes(
-    services: Wired, request: Request, restart: str, query: Annotated[Page, Query()]
+    desk: Wired, permit: Reading, request: Request, restart: str, query: Annotated[Page, Query()]
 ) -> JSONResponse:
     """Return a page of the writes in a restart's range, in the order of the log."""
     paging = Paging(name="restart-writes", filters={"restart": restart})
     after = paging.place(query.cursor, int)
-    with services.store.read() as reader:
+    with desk.read(permit) as reader:
         record = reader.restart(restart)
         if record is None:
             raise NotFound(f"restart {restart!r} does not exist; GET /v1/restarts lists those that do")
@@ -243,7 +249,7 @@ def list_restart_writes(
     tags=["events"],
     responses={200: describe(answers.EVENTS_AFTER, "A page", paged=True), **problems(422, 500, 503)},
 )
-def list_events(services: Wired, request: Request, query: Annotated[EventQuery, Query()]) -> JSONResponse:
+def list_events(desk: Wired, permit: Reading, request: Request, query: Annotated[EventQuery, Query()]) -> JSONResponse:
     """Return a page of the log. ``next_after`` is the ``after`` of the next page, also when there is none yet.
 
     With ``before`` the next page, which the ``Link`` header names, holds older events.
@@ -257,7 +263,7 @@ def list_events(services: Wired, request: Request, query: Annotated[EventQuery, 
         types=event_types(query.type),
         limit=query.limit + 1,
     )
-    with services.store.read() as reader:
+    with desk.read(permit) as reader:
         found = reader.events(wanted)
     more = len(found) > query.limit
     page = found[-query.limit :] if newest else found[: query.limit]

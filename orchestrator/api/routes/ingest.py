@@ -30,19 +30,19 @@ from orchestrator.api.protocol.problems import Problem, RequestRefused, invalid,
 from orchestrator.api.protocol.request_context import head_of
 from orchestrator.api.protocol.write_bodies import NDJSON, SortedBatch, read_write, sort_batch
 from orchestrator.api.protocol.write_operations import MANY, ONE
-from orchestrator.api.services import well_formed_trace
-from orchestrator.bootstrap import Services
+from orchestrator.api.services import Desk, well_formed_trace
 from orchestrator.domain.encoding import format_instant
 from orchestrator.domain.events import WriteDecision
 from orchestrator.domain.policy import Action
+from orchestrator.domain.scopes import Scope as Scopes
 from orchestrator.errors import OrchestratorError
+from orchestrator.service.access import Permit, permit
 from orchestrator.service.idempotency import RequestKey
 from orchestrator.service.record import (
     AcceptedWrite,
     RecordedBatch,
     Write,
     matching_of,
-    record_unit,
     rules_keep_changing,
     told,
 )
@@ -100,11 +100,12 @@ class BatchAnswer(msgspec.Struct, frozen=True):
 class Asked:
     """A request for one of the two ways in. What it says is refused in the order of these methods."""
 
-    __slots__ = ("_head", "_key", "_receive", "body", "commits", "scope", "services")
+    __slots__ = ("_head", "_key", "_receive", "body", "commits", "desk", "permit", "scope")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope, self._receive, self._head = scope, receive, head_of(scope)
-        self.services: Services = scope["app"].state.services
+        self.desk: Desk = scope["app"].state.desk
+        self.permit: Permit
         self.commits: Commits = scope["app"].state.commits
         self._key: str | None = None
         self.body = b""
@@ -117,6 +118,10 @@ class Asked:
         self.body = await receive_body(self._receive)
         self._key = checked_key(self._header(b"idempotency-key"))
         return media_type
+
+    def need(self) -> None:
+        """Let in whoever may write something. Raises ``Unauthenticated``, ``Forbidden``."""
+        self.permit = permit(self.scope["state"]["principal"], Scopes.WRITES, f"POST {self.scope['path']}")
 
     def traceparent(self) -> str | None:
         """Return the W3C trace context that came with it, if it is well formed."""
@@ -133,15 +138,8 @@ class Asked:
 
 async def record(asked: Asked, writes: Sequence[Write], key: RequestKey | None) -> tuple[RecordedBatch, bool]:
     """Hand writes to the service: what became of each, after the commit, and whether that was answered before."""
-    services, matching = asked.services, matching_of(writes)
-    unit = record_unit(
-        writes,
-        actor=asked.scope["state"]["principal"].actor,
-        ids=services.ids,
-        auto=services.auto,
-        matching=matching,
-        request=key,
-    )
+    matching = matching_of(writes)
+    unit = asked.desk.record_unit(asked.permit, writes, matching, key)
     match_by_last, learn = matching.match_by_last, matching.learn
     await run_in_threadpool(match_by_last) if matching.pairs > _FEW_PAIRS else match_by_last()
     for _ in range(TRIES):
@@ -160,7 +158,9 @@ class _WayIn:
             gate: Gate = scope["app"].state.gate
             if not gate.is_open:
                 await gate.pass_through()
-            body, headers = await self.answer(Asked(scope, receive))
+            asked = Asked(scope, receive)
+            asked.need()  # before a byte of the body is read
+            body, headers = await self.answer(asked)
         except OrchestratorError as error:
             await respond_to(Request(scope), error)(scope, receive, send)
             return

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from importlib.metadata import version
+from typing import Annotated
 
 import structlog
 from fastapi import APIRouter
@@ -16,18 +17,21 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from orchestrator.api.log_sums import DURATION_BOUNDS_MS, LATENESS_BOUNDS_MS, LogState, log_state
-from orchestrator.api.services import Wired
+from orchestrator.api.services import Wired, needs
 from orchestrator.audit.periodic_run import VERIFIED_PERIODICALLY
 from orchestrator.domain.events import Cause, Suppression, WriteDecision
+from orchestrator.domain.scopes import Scope
 from orchestrator.domain.state import Phase
 from orchestrator.errors import Unavailable, Unreadable
 from orchestrator.ports.sealing import COUNTED_MOST, SealState
 from orchestrator.ports.store import EventStore
+from orchestrator.service.access import Permit
 
 PREFIX = "orchestrator_"
 OUTCOMES = ("succeeded", "failed", "abandoned", "late_rejected")
 
 _log = structlog.get_logger("orchestrator")
+Scraping = Annotated[Permit, needs(Scope.METRICS)]
 _one_scrape = threading.Lock()
 
 router = APIRouter(tags=["health"])
@@ -41,11 +45,11 @@ router = APIRouter(tags=["health"])
     response_class=Response,
     responses={200: {"description": "The numbers", "content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def metrics(services: Wired) -> Response:
+def metrics(desk: Wired, permit: Scraping) -> Response:
     """Return all metrics."""
     with _one_scrape:
         registry = CollectorRegistry()
-        registry.register(Scrape(_state(services.store), is_sealed=not services.settings.sealing_declined))
+        registry.register(Scrape(_state(desk.counted(permit)), is_sealed=not desk.settings.sealing_declined))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 

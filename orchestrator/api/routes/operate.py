@@ -20,24 +20,29 @@ from orchestrator.api.protocol.names import (
 )
 from orchestrator.api.protocol.openapi import accepts, describe, problems
 from orchestrator.api.protocol.schemas import POLICY_BODY
-from orchestrator.api.services import By, Caller, NewWorkspaceId, Wired, WorkspaceId
-from orchestrator.bootstrap import Services
+from orchestrator.api.services import Desk, NewWorkspaceId, Wired, WorkspaceId, needs
 from orchestrator.domain import commands as cmd
 from orchestrator.domain.encoding import to_plain
 from orchestrator.domain.events import Trigger, WorkspaceRemoved, WritesWaived
 from orchestrator.domain.policy import DEFAULT_FLEET, Action, PolicyPatch, check_lease, parse_policy
+from orchestrator.domain.scopes import Scope
 from orchestrator.domain.state import SUPERVISED, Registration
 from orchestrator.errors import InvalidInput, InvalidTarget, NotFound, UnknownExecutor
 from orchestrator.history.views import workspace_view
 from orchestrator.ports.executor import Executor, names_code
 from orchestrator.ports.store import EventFilter
-from orchestrator.service.access import Principal, Scope, require
+from orchestrator.service.access import Permit
 from orchestrator.service.operate import Done, refuse_secrets
 
 _WORKSPACE = "/v1/workspaces/{workspace}"
 
 router = APIRouter()
 
+Registering = Annotated[Permit, needs(Scope.REGISTER)]
+Restarting = Annotated[Permit, needs(Scope.RESTARTS)]
+Probing = Annotated[Permit, needs(Scope.PROBES)]
+Holding = Annotated[Permit, needs(Scope.HOLDS)]
+Cancelling = Annotated[Permit, needs(Scope.CANCEL)]
 Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON_CHARACTERS, description="For the record")]
 
 
@@ -93,28 +98,27 @@ class ReasonBody(Body):
     openapi_extra=accepts({JSON: "WorkspaceBody"}),
 )
 def put_workspace(
-    services: Wired,
+    desk: Wired,
     workspace: NewWorkspaceId,
     body: Annotated[WorkspaceBody, Depends(json_body(WorkspaceBody))],
-    caller: Caller,
-    by: By,
+    permit: Registering,
 ) -> JSONResponse:
     """Register a workspace, or replace its registration. A removed one comes back with its history."""
-    registration = registration_of(services, workspace, body, caller)
-    stored, is_new = services.operator.register(workspace, registration, by)
-    with services.store.read() as reader:
+    registration = registration_of(desk, workspace, body, permit)
+    stored, is_new = desk.operator(permit).register(workspace, registration, permit.author)
+    with desk.read(permit) as reader:
         view = workspace_view(reader, stored)
     return JSONResponse(view, 201 if is_new else 200)
 
 
-def registration_of(services: Services, workspace: str, body: WorkspaceBody, caller: Principal) -> Registration:
+def registration_of(desk: Desk, workspace: str, body: WorkspaceBody, permit: Permit) -> Registration:
     """Return the registration with its target as the executor wants it.
 
-    Raises ``InvalidInput`` and its kin, and ``Unauthenticated`` where the target needs a key that did not come.
+    Raises ``InvalidInput`` and its kin, and ``Unauthenticated`` or ``Forbidden`` where the target needs another key.
     """
-    executor = services.executors.get(body.executor)
+    executor = desk.executors.get(body.executor)
     if executor is None:
-        installed = ", ".join(sorted(services.executors))
+        installed = ", ".join(sorted(desk.executors))
         hint = f"; {SUPERVISED} works only inside `orchestrator up --watch`" if body.executor == SUPERVISED else ""
         raise UnknownExecutor(
             f"executor {body.executor[:100]!r} is not installed here; use one of {installed}{hint}", field="executor"
@@ -122,8 +126,8 @@ def registration_of(services: Services, workspace: str, body: WorkspaceBody, cal
     given = dict(body.target)
     named_pool = given.pop("pool", None)
     if names_code(executor, {}):  # whatever the target is: nobody else learns even whether there is such a program
-        _require_code(caller, executor)
-    pool = _pool_of(services, workspace, body.executor, named_pool)
+        _require_code(permit, executor)
+    pool = _pool_of(desk, permit, workspace, body.executor, named_pool)
     try:
         target = executor.normalise(given)
         to_plain(target)
@@ -133,9 +137,9 @@ def registration_of(services: Services, workspace: str, body: WorkspaceBody, cal
     except TypeError as error:
         raise InvalidTarget(f"target: {error}", field="target") from error
     if names_code(executor, target):
-        _require_code(caller, executor)
+        _require_code(permit, executor)
     policy = parse_policy(body.policy)
-    check_lease(policy.lease_ms, tick_ms=services.settings.tick_ms)
+    check_lease(policy.lease_ms, tick_ms=desk.settings.tick_ms)
     if body.executor == SUPERVISED and "reload_signal" not in target:
         _refuse_reload(policy)
     return Registration(
@@ -147,8 +151,8 @@ def registration_of(services: Services, workspace: str, body: WorkspaceBody, cal
     )
 
 
-def _require_code(caller: Principal, executor: Executor) -> None:
-    require(caller, Scope.REGISTER_CODE, f"this target of executor {executor.name} names what is run, read or called")
+def _require_code(permit: Permit, executor: Executor) -> None:
+    permit.with_code(f"this target of executor {executor.name} names what is run, read or called")
 
 
 def _refuse_reload(policy: PolicyPatch) -> None:
@@ -162,7 +166,7 @@ def _refuse_reload(policy: PolicyPatch) -> None:
             )
 
 
-def _pool_of(services: Services, workspace: str, executor: str, given: object) -> str | None:
+def _pool_of(desk: Desk, permit: Permit, workspace: str, executor: str, given: object) -> str | None:
     """Return the pool to be stored; None: the target names none. That of a supervised program is its ``up``."""
     if executor != SUPERVISED:
         if given is None:
@@ -170,11 +174,11 @@ def _pool_of(services: Services, workspace: str, executor: str, given: object) -
         if not isinstance(given, str):
             raise InvalidTarget("target.pool: must be the name of a pool", field="target.pool")
         return check_name(given, "target.pool")
-    with services.store.read() as reader:
+    with desk.read(permit) as reader:
         stored = reader.workspace(workspace)
     before = stored.state.registration if stored else None
-    own = services.up_pool
-    if before is not None and before.executor == SUPERVISED and before.pool in services.serving.pools:
+    own = desk.up_pool
+    if before is not None and before.executor == SUPERVISED and before.pool in desk.serving.pools:
         own = before.pool  # whose folder is watched: a change of its labels does not take it away
     if given not in (None, own):
         raise InvalidTarget(f"target.pool: the pool of a {SUPERVISED} is its `up`; leave it out", field="target.pool")
@@ -189,18 +193,18 @@ def _pool_of(services: Services, workspace: str, executor: str, given: object) -
     responses={200: describe(answers.REMOVED, "It is removed"), **problems(404, 422, 500, 503)},
 )
 def remove_workspace(
-    services: Wired,
+    desk: Wired,
     workspace: WorkspaceId,
-    by: By,
+    permit: Registering,
     reason: Annotated[str, Query(min_length=1, max_length=MAX_REASON_CHARACTERS)] = "removed",
 ) -> JSONResponse:
     """Remove a workspace, and say what that waived."""
     check_text(reason, "reason", most=MAX_REASON_CHARACTERS)
-    with services.store.read() as reader:
+    with desk.read(permit) as reader:
         before = reader.last_position()
-    services.operator.change(workspace, cmd.Remove(reason=reason), by)
+    desk.operator(permit).change(workspace, cmd.Remove(reason=reason), permit.author)
     types = (WorkspaceRemoved.type_name(), WritesWaived.type_name())
-    with services.store.read() as reader:
+    with desk.read(permit) as reader:
         events = reader.events(EventFilter(after=before, workspace=workspace, types=types))
     waived = [event.data for event in events if isinstance(event.data, WritesWaived)]
     last = waived[-1] if waived else None
@@ -223,15 +227,15 @@ def remove_workspace(
     openapi_extra=accepts({JSON: "RestartBody"}, keyed=True),
 )
 def request_restart(
-    services: Wired,
+    desk: Wired,
     workspace: WorkspaceId,
     body: Annotated[RestartBody, Depends(json_body(RestartBody))],
     key: Key,
-    by: By,
+    permit: Restarting,
 ) -> JSONResponse:
     """Record a request: manual (a person wants it), or mutation (a change that must be picked up)."""
     command = cmd.RequestRestart(trigger=Trigger(body.trigger), reason=_reason(body.reason))
-    answer, replayed = services.operator.request_restart(workspace, command, by, key)
+    answer, replayed = desk.operator(permit).request_restart(workspace, command, permit.author, key)
     return JSONResponse(to_plain(answer) | {"replayed": replayed}, 202, headers={"Location": f"/v1/writes/{answer.id}"})
 
 
@@ -245,15 +249,15 @@ def request_restart(
     openapi_extra=accepts({JSON: "ProbeBody"}, keyed=True),
 )
 def report_probe(
-    services: Wired,
+    desk: Wired,
     workspace: WorkspaceId,
     body: Annotated[ProbeBody, Depends(json_body(ProbeBody))],
     key: Key,
-    by: By,
+    permit: Probing,
 ) -> JSONResponse:
     """Record what a probe leads to: an unhealthy one asks for a restart, unless a rule suppresses it."""
     command = cmd.ReportProbe(healthy=body.healthy, detail=body.detail)
-    answer, replayed = services.operator.report_probe(workspace, command, by, key)
+    answer, replayed = desk.operator(permit).report_probe(workspace, command, permit.author, key)
     plain = {name: value for name, value in to_plain(answer).items() if value is not None}
     return JSONResponse(plain | {"replayed": replayed}, 202)
 
@@ -267,12 +271,16 @@ def report_probe(
     openapi_extra=accepts({JSON: "HoldBody"}, keyed=True),
 )
 def hold_workspace(
-    services: Wired, workspace: WorkspaceId, body: Annotated[HoldBody, Depends(json_body(HoldBody))], key: Key, by: By
+    desk: Wired,
+    workspace: WorkspaceId,
+    body: Annotated[HoldBody, Depends(json_body(HoldBody))],
+    key: Key,
+    permit: Holding,
 ) -> JSONResponse:
     """Hold a workspace; what arrives waits. The answer says until when, and until when one lasted that it replaces."""
     until = None if body.until is None else check_instant(body.until, "until")
     command = cmd.Hold(reason=_reason(body.reason), until=until)
-    done, told = _change(services, workspace, command, by, key)
+    done, told = _change(desk, permit, workspace, command, key)
     return JSONResponse(told | to_plain({"until": until, "replaced": done.replaced}))
 
 
@@ -285,14 +293,14 @@ def hold_workspace(
     openapi_extra=accepts({JSON: "ReasonBody"}, keyed=True),
 )
 def release_workspace(
-    services: Wired,
+    desk: Wired,
     workspace: WorkspaceId,
     body: Annotated[ReasonBody, Depends(json_body(ReasonBody))],
     key: Key,
-    by: By,
+    permit: Holding,
 ) -> JSONResponse:
     """End a hold; what waited is folded once."""
-    _, told = _change(services, workspace, cmd.Release(reason=_reason(body.reason)), by, key)
+    _, told = _change(desk, permit, workspace, cmd.Release(reason=_reason(body.reason)), key)
     return JSONResponse(told)
 
 
@@ -305,24 +313,28 @@ def release_workspace(
     openapi_extra=accepts({JSON: "ReasonBody"}, keyed=True),
 )
 def cancel_restart(
-    services: Wired, restart: str, body: Annotated[ReasonBody, Depends(json_body(ReasonBody))], key: Key, by: By
+    desk: Wired,
+    restart: str,
+    body: Annotated[ReasonBody, Depends(json_body(ReasonBody))],
+    key: Key,
+    permit: Cancelling,
 ) -> JSONResponse:
     """Cancel a restart; what it holds is waived."""
-    with services.store.read() as reader:
+    with desk.read(permit) as reader:
         record = reader.restart(restart)
     if record is None:
         raise NotFound(f"restart {restart!r} does not exist; GET /v1/restarts lists those that do")
-    answer, replayed = services.operator.cancel(record, _reason(body.reason), by, key)
+    answer, replayed = desk.operator(permit).cancel(record, _reason(body.reason), permit.author, key)
     return JSONResponse(
         {"restart": restart, "workspace": record.workspace, "changed": answer.changed, "replayed": replayed}
     )
 
 
 def _change(
-    services: Services, workspace: str, command: cmd.Hold | cmd.Release, by: By, key: Key
+    desk: Desk, permit: Permit, workspace: str, command: cmd.Hold | cmd.Release, key: Key
 ) -> tuple[Done, dict[str, Any]]:
-    answer, replayed = services.operator.change(workspace, command, by, key)
-    with services.store.read() as reader:
+    answer, replayed = desk.operator(permit).change(workspace, command, permit.author, key)
+    with desk.read(permit) as reader:
         stored = reader.workspace(workspace)
     state = stored.state.phase.value if stored else None
     return answer, {"workspace": workspace, "changed": answer.changed, "state": state, "replayed": replayed}

@@ -13,8 +13,7 @@ from orchestrator.api.protocol.bodies import JSON, json_object
 from orchestrator.api.protocol.names import NAME_PATTERN
 from orchestrator.api.protocol.openapi import Responses, accepts, describe, problems
 from orchestrator.api.protocol.problems import FieldError, Problem, RequestRefused, pointer, refused
-from orchestrator.api.services import By, Wired
-from orchestrator.bootstrap import Services
+from orchestrator.api.services import Desk, Reading, Wired, need_fleet, needs
 from orchestrator.domain.policy import (
     DEFAULT_SCOPE,
     Policies,
@@ -23,9 +22,10 @@ from orchestrator.domain.policy import (
     fleet_scope,
     parse_policy,
 )
+from orchestrator.domain.scopes import Scope
 from orchestrator.errors import InvalidInput
 from orchestrator.history.views import policy_view
-from orchestrator.service.change_policy import change_policy
+from orchestrator.service.access import Permit
 
 _ETAG = re.compile(r'"(\d{1,18})"')
 _IF_MATCH = r'^(\*|"[0-9]{1,18}")$'
@@ -36,6 +36,7 @@ Fleet = Annotated[str, Path(pattern=NAME_PATTERN, description="A fleet's name")]
 IfMatch = Annotated[
     str | None, Header(description="Replace only this version", json_schema_extra={"pattern": _IF_MATCH})
 ]
+Changing = Annotated[Permit, needs(Scope.POLICIES)]
 Numbers = Annotated[dict[str, Any], Depends(json_object)]
 _READ: Responses = {200: describe(answers.POLICY, "The layer, empty at version 0 if there is none", tagged=True)}
 _CHANGED: Responses = {200: describe(answers.POLICY, "The layer as it is now", tagged=True)}
@@ -50,9 +51,9 @@ _BODY = accepts({JSON: "PolicyBody"})
     summary="The policy of all workspaces",
     responses={**_READ, **_READ_PROBLEMS},
 )
-def get_default(services: Wired) -> JSONResponse:
+def get_default(desk: Wired, permit: Reading) -> JSONResponse:
     """Return the layer ``default``."""
-    return _read(services, None)
+    return _read(desk, permit, None)
 
 
 @router.put(
@@ -62,9 +63,9 @@ def get_default(services: Wired) -> JSONResponse:
     responses={**_CHANGED, **_CHANGE_PROBLEMS},
     openapi_extra=_BODY,
 )
-def put_default(services: Wired, numbers: Numbers, by: By, if_match: IfMatch = None) -> JSONResponse:
+def put_default(desk: Wired, numbers: Numbers, permit: Changing, if_match: IfMatch = None) -> JSONResponse:
     """Replace the layer ``default``; due times of open windows follow at once."""
-    return _change(services, None, numbers, by, if_match)
+    return _change(desk, permit, None, numbers, if_match)
 
 
 @router.get(
@@ -73,9 +74,10 @@ def put_default(services: Wired, numbers: Numbers, by: By, if_match: IfMatch = N
     summary="The policy of a fleet",
     responses={**_READ, **_READ_PROBLEMS},
 )
-def get_fleet(services: Wired, fleet: Fleet) -> JSONResponse:
+def get_fleet(desk: Wired, fleet: Fleet, permit: Reading) -> JSONResponse:
     """Return a fleet's layer."""
-    return _read(services, fleet)
+    need_fleet(permit, fleet)
+    return _read(desk, permit, fleet)
 
 
 @router.put(
@@ -85,29 +87,28 @@ def get_fleet(services: Wired, fleet: Fleet) -> JSONResponse:
     responses={**_CHANGED, **_CHANGE_PROBLEMS},
     openapi_extra=_BODY,
 )
-def put_fleet(services: Wired, fleet: Fleet, numbers: Numbers, by: By, if_match: IfMatch = None) -> JSONResponse:
+def put_fleet(desk: Wired, fleet: Fleet, numbers: Numbers, permit: Changing, if_match: IfMatch = None) -> JSONResponse:
     """Replace a fleet's layer; due times of its open windows follow at once."""
-    return _change(services, fleet, numbers, by, if_match)
+    return _change(desk, permit, fleet, numbers, if_match)
 
 
-def _read(services: Services, fleet: str | None) -> JSONResponse:
-    with services.store.read() as reader:
+def _read(desk: Desk, permit: Permit, fleet: str | None) -> JSONResponse:
+    with desk.read(permit) as reader:
         return _answer(reader.policies(), fleet)
 
 
 def _change(
-    services: Services, fleet: str | None, numbers: dict[str, Any], by: By, if_match: str | None
+    desk: Desk, permit: Permit, fleet: str | None, numbers: dict[str, Any], if_match: str | None
 ) -> JSONResponse:
-    expected, patch = _expected(if_match), _parsed(numbers, services.settings.tick_ms)
-    change_policy(
-        services.store,
-        services.ids,
+    expected, patch = _expected(if_match), _parsed(numbers, desk.settings.tick_ms)
+    desk.change_policy(
+        permit,
         scope=DEFAULT_SCOPE if fleet is None else fleet_scope(fleet),
+        fleet=fleet,
         patch=patch,
-        actor=by.actor,
         expected_version=expected,
     )
-    return _read(services, fleet)
+    return _read(desk, permit, fleet)
 
 
 def _parsed(numbers: dict[str, Any], tick_ms: int) -> PolicyPatch:

@@ -11,7 +11,7 @@ from orchestrator.api.protocol import answers
 from orchestrator.api.protocol.cursors import Paging
 from orchestrator.api.protocol.openapi import describe, problems
 from orchestrator.api.routes.history import Page, page_of
-from orchestrator.api.services import Wired
+from orchestrator.api.services import Auditing, Wired
 from orchestrator.history.views import checkpoint_view
 from orchestrator.sealing.bundle import make_bundle
 
@@ -24,11 +24,11 @@ router = APIRouter(tags=["audit"])
     summary="Signed checkpoints of the log, newest first",
     responses={200: describe(answers.CHECKPOINTS, "A page", paged=True), **problems(422, 500, 503)},
 )
-def list_checkpoints(services: Wired, request: Request, query: Annotated[Page, Query()]) -> JSONResponse:
+def list_checkpoints(desk: Wired, permit: Auditing, request: Request, query: Annotated[Page, Query()]) -> JSONResponse:
     """Return a page of checkpoints."""
     paging = Paging(name="checkpoints", filters={})
     before = paging.place(query.cursor, int)
-    with services.store.read() as reader:
+    with desk.read(permit) as reader:
         found = reader.seals.checkpoints(before=None if before is None else int(before), limit=query.limit + 1)
     page = found[: query.limit]
     place = page[-1].tree_size if len(found) > query.limit else None
@@ -42,7 +42,8 @@ def list_checkpoints(services: Wired, request: Request, query: Annotated[Page, Q
     description="409 with `Retry-After` while the restart is not settled, or its end not sealed yet.",
     responses={200: describe(answers.EVIDENCE, "The bundle"), **problems(404, 409, 422, 500, 503)},
 )
-def get_evidence(services: Wired, restart: str) -> Response:
+def get_evidence(desk: Wired, permit: Auditing, restart: str) -> Response:
     """Return the bundle, byte for byte as it is to be kept."""
-    with services.store.read() as reader:
+    desk.note_export(permit, "evidence", {"restart": restart})
+    with desk.read(permit) as reader:
         return Response(make_bundle(reader, restart), media_type="application/json")

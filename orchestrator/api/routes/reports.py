@@ -12,7 +12,7 @@ from orchestrator.api.protocol import answers
 from orchestrator.api.protocol.instants import span_of
 from orchestrator.api.protocol.openapi import describe, problems
 from orchestrator.api.routes.history import Limit, Name, QueryFields
-from orchestrator.api.services import Wired
+from orchestrator.api.services import Reading, Wired
 from orchestrator.history.failures import failures
 from orchestrator.history.hot_files import hot_files
 from orchestrator.history.storms import storms
@@ -50,10 +50,10 @@ class TopQuery(ScopeQuery):
     summary="What coalescing did: restarts, writes covered, restarts avoided, waits, failures",
     responses={200: describe(answers.SUMMARY, "Sums over the scope"), **problems(404, 422, 500, 503)},
 )
-def get_summary(services: Wired, query: Annotated[ScopeQuery, Query()]) -> JSONResponse:
+def get_summary(desk: Wired, permit: Reading, query: Annotated[ScopeQuery, Query()]) -> JSONResponse:
     """Return sums over restarts and failures; ``complete`` is false where only the newest were looked at."""
     scope = query.scope()
-    with services.store.read() as reader:
+    with desk.read(permit) as reader:
         return JSONResponse(summary_view(scope, summary(reader, scope)))
 
 
@@ -63,10 +63,10 @@ def get_summary(services: Wired, query: Annotated[ScopeQuery, Query()]) -> JSONR
     summary="The restarts that answered for the most writes",
     responses={200: describe(answers.STORMS, "Restarts, most writes first"), **problems(404, 422, 500, 503)},
 )
-def list_storms(services: Wired, query: Annotated[TopQuery, Query()]) -> JSONResponse:
+def list_storms(desk: Wired, permit: Reading, query: Annotated[TopQuery, Query()]) -> JSONResponse:
     """Return the restarts with the most writes."""
     scope = query.scope()
-    with services.store.read() as reader:
+    with desk.read(permit) as reader:
         found = storms(reader, scope, query.limit)
     return JSONResponse({"items": [restart_view(record) for record in found]})
 
@@ -77,10 +77,10 @@ def list_storms(services: Wired, query: Annotated[TopQuery, Query()]) -> JSONRes
     summary="The files that are written most",
     responses={200: describe(answers.HOT_FILES, "Files, most writes first"), **problems(404, 422, 500, 503)},
 )
-def list_hot_files(services: Wired, query: Annotated[TopQuery, Query()]) -> JSONResponse:
+def list_hot_files(desk: Wired, permit: Reading, query: Annotated[TopQuery, Query()]) -> JSONResponse:
     """Return the files with the most writes, whatever became of those."""
     scope = query.scope()
-    with services.store.read() as reader:
+    with desk.read(permit) as reader:
         return JSONResponse(hot_files_view(hot_files(reader, scope, query.limit)))
 
 
@@ -90,8 +90,8 @@ def list_hot_files(services: Wired, query: Annotated[TopQuery, Query()]) -> JSON
     summary="Failed and abandoned cycles and give-ups: how often by kind, and the newest",
     responses={200: describe(answers.FAILURES, "Counts, and the newest failures"), **problems(404, 422, 500, 503)},
 )
-def list_failures(services: Wired, query: Annotated[TopQuery, Query()]) -> JSONResponse:
+def list_failures(desk: Wired, permit: Reading, query: Annotated[TopQuery, Query()]) -> JSONResponse:
     """Return how often cycles failed, by kind, and the newest failures."""
     scope = query.scope()
-    with services.store.read() as reader:
+    with desk.read(permit) as reader:
         return JSONResponse(failures_view(failures(reader, scope, query.limit)))

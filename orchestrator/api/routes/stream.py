@@ -17,10 +17,10 @@ from orchestrator.api.protocol.leaving import watched
 from orchestrator.api.protocol.openapi import problems
 from orchestrator.api.protocol.problems import Problem, RequestRefused, refused, respond
 from orchestrator.api.routes.history import MOST_POSITION, Name, Position, QueryFields, event_types
-from orchestrator.api.services import Wired
+from orchestrator.api.services import Desk, Reading, Wired
 from orchestrator.api.tail import LogTail
-from orchestrator.bootstrap import Services
 from orchestrator.ports.store import EventFilter
+from orchestrator.service.access import Permit
 
 MOST_STREAMS = 1_000
 HEARTBEAT_S = 15.0
@@ -114,21 +114,25 @@ class EventStream(CountedStream):
     },
 )
 async def stream_events(
-    services: Wired,
+    desk: Wired,
+    permit: Reading,
     request: Request,
     query: Annotated[StreamQuery, Query()],
     last_event_id: Annotated[str | None, Header(description="The last position that was seen")] = None,
 ) -> EventStream:
     """Stream events after a position; ``Last-Event-ID`` wins over ``after``."""
     types = event_types(query.type)
-    newest = await run_in_threadpool(_newest, services)
+    newest = await run_in_threadpool(_newest, desk, permit, query.workspace)
     start = _start(last_event_id, query.after, newest)
     wanted = EventFilter(after=start, workspace=query.workspace, types=types)
     return EventStream(request.app, wanted, newest=newest)
 
 
-def _newest(services: Services) -> int:
-    with services.store.read() as reader:
+def _newest(desk: Desk, permit: Permit, workspace: str | None) -> int:
+    """Return the last position. Raises ``Forbidden`` for a stream of more than the caller may read."""
+    with desk.read(permit) as reader:
+        if not permit.reach.everywhere:
+            reader.events(EventFilter(workspace=workspace, limit=1))
         return reader.last_position()
 
 

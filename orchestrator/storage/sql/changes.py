@@ -11,6 +11,7 @@ from orchestrator.domain.policy import PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need
 from orchestrator.domain.snapshot import Snapshot
+from orchestrator.ports.keys import StoredKey
 from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.transaction import StoredAnswer
 from orchestrator.ports.workspaces import Lease
@@ -35,6 +36,7 @@ class Changes:
     """How far the windows followed a layer, and how far they do now."""
     answers: dict[tuple[str, str], StoredAnswer] = field(default_factory=dict)
     away: list[tuple[Sequence[Came], Sequence[Need]]] = field(default_factory=list)
+    keys: dict[str, StoredKey] = field(default_factory=dict)
 
     def absorb(self, later: Changes) -> None:
         """Take up what a later step has changed."""
@@ -48,3 +50,4 @@ class Changes:
         self.recomputed += later.recomputed
         self.answers |= later.answers
         self.away += later.away
+        self.keys |= later.keys

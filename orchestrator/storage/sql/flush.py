@@ -9,10 +9,12 @@ import sqlalchemy as sa
 
 from orchestrator.domain.events import Recorded
 from orchestrator.errors import StorageUnavailable
+from orchestrator.storage.sql import keys as access
 from orchestrator.storage.sql import presence, recomputation, rows
 from orchestrator.storage.sql.changes import Changes
 from orchestrator.storage.sql.many_rows import ManyRows
 from orchestrator.storage.sql.schema import (
+    access_keys,
     events,
     idempotency_keys,
     leases,
@@ -72,6 +74,7 @@ def _add_rest(batch: ManyRows, before: Mapping[str, Found], changes: Changes, no
     batch.insert(workspace_snapshots, [rows.snapshot_row(snapshot) for snapshot in changes.snapshots])
     batch.upsert(policies, [rows.policy_row(layer) for layer in changes.layers.values()])
     batch.insert(idempotency_keys, _answer_rows(changes, now))
+    batch.upsert(access_keys, [access.key_row(key) for key in changes.keys.values()])
 
 
 def _write_beside(sql: Statements, before: Mapping[str, Found], changes: Changes) -> None:

@@ -14,10 +14,12 @@ from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need, SeenWorker, Serving
 from orchestrator.domain.state import Phase
+from orchestrator.ports.keys import StoredKey
 from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.store import LOG_SUMS, Backlog, Counters, EventFilter, RestartFilter, Waived
 from orchestrator.ports.verification import StoredVerification, Verified
 from orchestrator.ports.workspaces import KeptRow, OpenCycle, Outlook, StoredWorkspace, WorkspaceFilter
+from orchestrator.storage.sql import keys as access
 from orchestrator.storage.sql import presence, queue, recomputation, rows
 from orchestrator.storage.sql import shared_reads as lookups
 from orchestrator.storage.sql.checkpoints import SqlSeals
@@ -132,6 +134,10 @@ class SqlReader(SqlInquiries):
         """Return a workspace's decisions as they are kept, from a version on, in their order."""
         later = sa.select(*_UNDECODED).where(events.c.workspace == workspace, events.c.version >= from_version)
         return rows.stored_events_of(self._sql.fetch(later.order_by(events.c.version).limit(limit)))
+
+    def access_keys(self) -> list[StoredKey]:
+        """Return all keys, by name and age, those that are over too."""
+        return access.read_keys(self._sql)
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""

@@ -381,3 +381,23 @@ verifications = sa.Table(
     sa.Column("verified_at", Instant, nullable=False),
 )
 """How far the log was verified, with what state to go on, and what was found. One row: ``log``."""
+
+access_keys = sa.Table(
+    "access_keys",
+    metadata,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("name", ID, nullable=False),
+    sa.Column("digest", ID, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("expires_at", Instant),
+    sa.Column("revoked_at", Instant),
+    sa.Column("last_used_at", Instant),
+    sa.Column("writes_per_minute", NUMBER),
+    sa.Column("reads_per_minute", NUMBER),
+    sa.UniqueConstraint("digest"),
+)
+"""The keys of callers, those that are over too. ``digest``: SHA-256 of the key, which itself is nowhere; ``scopes``: a
+JSON list; ``last_used_at`` is noted outside of the log, to the minute."""

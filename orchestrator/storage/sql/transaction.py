@@ -20,10 +20,12 @@ from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.errors import Conflict
+from orchestrator.ports.keys import StoredKey
 from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.transaction import Running, StoredAnswer
 from orchestrator.ports.workspaces import Lease, StoredWorkspace
 from orchestrator.storage.sql import flush, presence, rows
+from orchestrator.storage.sql import keys as access
 from orchestrator.storage.sql import shared_reads as lookups
 from orchestrator.storage.sql.changes import Changes
 from orchestrator.storage.sql.path_counts import Range, count_paths, paths_of
@@ -267,6 +269,14 @@ class SqlTransaction:
         """Keep what is away from now on, and drop what is back."""
         if came or went:
             self._at_hand.away.append((came, went))
+
+    def access_keys(self) -> list[StoredKey]:
+        """Return all keys, as they are at this instant."""
+        return access.with_changes(access.read_keys(self._sql), {**self._done.keys, **self._at_hand.keys})
+
+    def save_key(self, key: StoredKey) -> None:
+        """Insert a key, or replace what is kept of it."""
+        self._at_hand.keys[key.id] = key
 
     def last_clock_regression_at(self) -> datetime | None:
         """Return ``recorded_at`` of the newest ``ClockRegressed``."""

@@ -1,0 +1,124 @@
+"""The keys as one process knows them: read again when what it knows is half a second old, not at every request."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from orchestrator.domain.scopes import Grants, parse_grants
+from orchestrator.errors import InvalidInput, Unavailable
+from orchestrator.ports.keys import StoredKey
+from orchestrator.ports.store import EventStore
+
+LOOK_AGAIN_S = 0.5
+"""A key that was revoked elsewhere opens nothing from so long after on."""
+
+_LOOK_FOR_NEW_S = 0.1
+
+_log = structlog.get_logger("orchestrator")
+
+
+@dataclass(frozen=True)
+class KnownKey:
+    """A key, and what it may do."""
+
+    key: StoredKey
+    grants: Grants
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Page:
+    """What one look found."""
+
+    by_digest: Mapping[str, KnownKey]
+    by_id: Mapping[str, StoredKey]
+    now: datetime
+    """The database's clock at the look."""
+    looked_s: float
+
+
+_EMPTY = _Page(by_digest={}, by_id={}, now=datetime.min.replace(tzinfo=UTC), looked_s=float("-inf"))
+
+
+class KeyBook:
+    """Finds keys by their digests. Safe for use by many threads; one of them looks at a time."""
+
+    def __init__(self, store: EventStore, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._store, self._monotonic = store, monotonic
+        self._page, self._looking = _EMPTY, threading.Lock()
+        self._used: dict[str, datetime] = {}
+
+    @property
+    def is_old(self) -> bool:
+        """True if nobody may be admitted by it before the next look."""
+        return self._monotonic() - self._page.looked_s >= LOOK_AGAIN_S
+
+    @property
+    def may_look_again(self) -> bool:
+        """True if a key that is not known may have been made since the last look: asked often, looked rarely."""
+        return self._monotonic() - self._page.looked_s >= _LOOK_FOR_NEW_S
+
+    def look(self, *, again: bool = False) -> None:
+        """Read the keys, unless somebody just did; ``again``: whoever did. Raises ``Unavailable``.
+
+        Then note which were used, once a minute each: what cannot be noted now is noted later.
+        """
+        asked_s = self._monotonic()
+        with self._looking:
+            if not self.is_old and (not again or self._page.looked_s > asked_s):
+                return
+            looked_s = self._monotonic()
+            with self._store.read() as reader:
+                keys, now = reader.access_keys(), reader.clock()
+            self._page = _page(keys, now, looked_s)
+            self._note_uses()
+
+    def forget(self) -> None:
+        """Look again before the next caller is admitted: keys were changed here."""
+        self._page = _EMPTY
+
+    def find(self, digest: str) -> KnownKey | None:
+        """Return the key of that digest, live or not."""
+        return self._page.by_digest.get(digest)
+
+    def is_live(self, key: str) -> bool:
+        """Return whether a key, by its id, still opens something."""
+        found = self._page.by_id.get(key)
+        return found is not None and found.is_live(self.now())
+
+    def now(self) -> datetime:
+        """Return the database's clock, as this process can tell it since the last look."""
+        page = self._page
+        return page.now if page is _EMPTY else page.now + timedelta(seconds=self._monotonic() - page.looked_s)
+
+    def used(self, key: str) -> None:
+        """Remember that a key was used now."""
+        self._used[key] = self.now()
+
+    def _note_uses(self) -> None:
+        used, self._used = self._used, {}
+        minutes = {key: at.replace(second=0, microsecond=0) for key, at in used.items()}
+        kept = {key: found.last_used_at for key, found in self._page.by_id.items()}
+        newer = {key: at for key, at in minutes.items() if key in kept and (kept[key] is None or kept[key] < at)}  # type: ignore[operator]
+        if not newer:
+            return
+        try:
+            self._store.note_key_uses(newer)
+        except Unavailable as error:
+            _log.warning("keys.uses_not_noted", error=str(error))
+
+
+def _page(keys: list[StoredKey], now: datetime, looked_s: float) -> _Page:
+    known = {}
+    for key in keys:
+        try:
+            known[key.digest] = KnownKey(key, parse_grants(key.scopes))
+        except InvalidInput as error:  # of a newer version: it opens nothing here
+            _log.error("keys.not_understood", key=key.name, error=str(error))
+    by_id = {key.id: key for key in keys if key.digest in known}
+    return _Page(by_digest=known, by_id=by_id, now=now, looked_s=looked_s)
