@@ -52,8 +52,9 @@ class Desk:
             with self._services.store.read() as reader:
                 RestrictedReader(reader, permit.reach).need_scope(wanted.scope)
         scope = {name: value for name, value in to_plain(wanted.scope).items() if value is not None}
+        pieces = exported(self._services.store, wanted)
         self.note_export(permit, "export", {"of": wanted.of.value, "after": str(wanted.after), **scope})
-        return exported(self._services.store, wanted)
+        return pieces
 
     def note_export(self, permit: Permit, what: str, chosen: Mapping[str, str]) -> None:
         """Record that the caller is given data, before they are. Raises ``Unavailable``."""

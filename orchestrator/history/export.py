@@ -65,7 +65,9 @@ def export(
     ``workspace`` None: all events, those without a workspace too.
     """
     exported = 0
-    for page in _events(store, Export(after=after, scope=Scope(workspace=workspace)), progress or _silent):
+    with store.read() as reader:
+        last = reader.last_position()
+    for page in _events(store, Export(after=after, scope=Scope(workspace=workspace)), last, progress or _silent):
         write(canonical_lines(page).decode())
         exported += len(page)
     return exported
@@ -78,7 +80,8 @@ def exported(store: EventStore, wanted: Export, progress: Progress | None = None
     """
     with store.read() as reader:
         check_workspace(reader, wanted.scope)
-    return encoded(_pages(store, wanted, progress or _silent), wanted.format, _COLUMNS[wanted.of])
+        last = reader.last_position()
+    return encoded(_pages(store, wanted, last, progress or _silent), wanted.format, _COLUMNS[wanted.of])
 
 
 _COLUMNS = {Subject.EVENTS: StoredEvent.__struct_fields__, Subject.RESTARTS: RestartProjection.__struct_fields__}
@@ -88,14 +91,15 @@ def _silent(position: int, last: int) -> None:
     """Tell nobody."""
 
 
-def _pages(store: EventStore, wanted: Export, progress: Progress) -> Iterator[Page]:
-    return _events(store, wanted, progress) if wanted.of is Subject.EVENTS else _restarts(store, wanted, progress)
+def _pages(store: EventStore, wanted: Export, last: int, progress: Progress) -> Iterator[Page]:
+    pages = _events if wanted.of is Subject.EVENTS else _restarts
+    return pages(store, wanted, last, progress)
 
 
-def _events(store: EventStore, wanted: Export, progress: Progress) -> Iterator[list[StoredEvent]]:
+def _events(store: EventStore, wanted: Export, last: int, progress: Progress) -> Iterator[list[StoredEvent]]:
     scope = wanted.scope
     with store.read() as reader:
-        after, last = _bounds(reader, wanted)
+        after, last = _bounds(reader, wanted, last)
         members = None if scope.fleet is None else _members(reader, scope.fleet)
     while after < last:
         asked = EventFilter(after=after, to_position=last, workspace=scope.workspace, limit=_PAGE)
@@ -108,10 +112,8 @@ def _events(store: EventStore, wanted: Export, progress: Progress) -> Iterator[l
         progress(after, last)
 
 
-def _restarts(store: EventStore, wanted: Export, progress: Progress) -> Iterator[list[RestartProjection]]:
+def _restarts(store: EventStore, wanted: Export, last: int, progress: Progress) -> Iterator[list[RestartProjection]]:
     scope, after = wanted.scope, wanted.after
-    with store.read() as reader:
-        last = reader.last_position()
     while after < last:
         asked = RestartFilter(
             workspace=scope.workspace,
@@ -129,9 +131,9 @@ def _restarts(store: EventStore, wanted: Export, progress: Progress) -> Iterator
         progress(after, last)
 
 
-def _bounds(reader: Reader, wanted: Export) -> tuple[int, int]:
+def _bounds(reader: Reader, wanted: Export, last: int) -> tuple[int, int]:
     """Return the position after which the events in scope begin, and the one at which they end."""
-    after, last, scope = wanted.after, reader.last_position(), wanted.scope
+    after, scope = wanted.after, wanted.scope
     if scope.since is not None:
         after = max(after, reader.place_of(_before(scope.since)).position)
     if scope.until is not None:

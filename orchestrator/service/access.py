@@ -14,8 +14,8 @@ from orchestrator.service.key_book import KeyBook
 
 _HOW = (
     "send a key as `Authorization: Bearer ro_...`: the owner's (`orchestrator up` keeps it in its data folder, in "
-    "owner.key, elsewhere ORCHESTRATOR_OWNER_KEY names its file; the commands send it by themselves), "
-    "or one that `orchestrator keys create` made"
+    "owner.key; elsewhere `orchestrator keys owner FILE` makes one, and ORCHESTRATOR_OWNER_KEY=FILE names it; "
+    "the commands of `orchestrator` send it by themselves), or one that `orchestrator keys create` made"
 )
 
 
@@ -125,9 +125,10 @@ class Access:
         key = given.strip()
         digest = digest_of(key)
         found = self.book.find(digest)
-        if self._owner is not None and hmac.compare_digest(digest, self._owner_digest):
+        is_bearer = scheme.lower() == "bearer"
+        if is_bearer and self._owner is not None and hmac.compare_digest(digest, self._owner_digest):
             return self._owner
-        if scheme.lower() != "bearer" or not is_key(key):
+        if not is_bearer or not is_key(key):
             raise Unauthenticated(
                 "Authorization must be `Bearer KEY`, and a key is ro_ and 33 letters and digits of which the last six "
                 f"check the others: this is none, copy it again; {_HOW}",

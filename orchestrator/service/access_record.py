@@ -16,6 +16,7 @@ from orchestrator.domain.events import AccessDenied, DataExported, EventData, Ne
 from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import Unit
+from orchestrator.service.announce import announce
 from orchestrator.service.append import append_all
 
 MOST_KINDS = 1_000
@@ -101,7 +102,9 @@ class AccessRecord:
         def step(tx: Transaction) -> list[Recorded]:
             return append_all(tx, new, self._ids)
 
-        return self._store.commit(Unit(name="access", workspaces=(), step=step))
+        recorded = self._store.commit(Unit(name="access", workspaces=(), step=step))
+        announce(event for event in recorded if isinstance(event.data, DataExported))
+        return recorded
 
     def _put_back(self, denied: Mapping[_Refusal, _Denied], reads: Mapping[str, _Reads]) -> None:
         with self._lock:

@@ -62,7 +62,7 @@ def test_newer_data_of_a_known_type_is_read_as_far_as_it_is_known(api: Api, sqli
 
 STORED = '{"at":1e22,"key":"k1","many":123456789012345678901234567890,"nested":{"share":0.5}}'
 OF_NOBODY = (
-    "INSERT INTO events (id, type, schema, data, actor, recorded_at) SELECT 'evt_newer', 'KeyCreated', 7,"
+    "INSERT INTO events (id, type, schema, data, actor, recorded_at) SELECT 'evt_newer', 'MoonRisen', 7,"
     f" '{STORED}', 'key:ci', max(recorded_at) FROM events"
 )
 
@@ -74,12 +74,12 @@ def test_an_unknown_type_of_no_workspace_is_shown_as_stored_and_passed_over(any_
     after = any_api.write(path="later")
 
     [event] = any_api.get("/v1/events", after=position - 1, limit=1)["items"]
-    assert (event["type"], event["schema"], event["workspace"], event["version"]) == ("KeyCreated", 7, None, None)
+    assert (event["type"], event["schema"], event["workspace"], event["version"]) == ("MoonRisen", 7, None, None)
     assert event["data"] == json.loads(STORED)
     assert any_api.get("/v1/events", workspace="ws")["items"][-1]["id"] == after["id"]
     with lines_of(any_api, after=position - 1) as lines:
         told, later = islice(frames(lines), 2)
-    assert (told["id"], told["event"], json.loads(told["data"])) == (str(position), "KeyCreated", event)
+    assert (told["id"], told["event"], json.loads(told["data"])) == (str(position), "MoonRisen", event)
     assert json.loads(later["data"])["id"] == after["id"]
     assert any_api.http.get("/v1/writes/evt_newer").status_code == 404
 
@@ -102,13 +102,13 @@ def test_questions_and_proofs_pass_over_an_unknown_type_of_no_workspace(any_api:
     assert (found.broken, found.events) == (None, before.events + 1)
     assert (found.differences, found.policies) == (before.differences, before.policies)
     with store.read() as reader:
-        [unknown] = [event for event in reader.events(EventFilter(limit=100)) if event.type == "KeyCreated"]
+        [unknown] = [event for event in reader.events(EventFilter(limit=100)) if event.type == "MoonRisen"]
         assert reader.events_by_id([unknown.id]) == {unknown.id: unknown}
         assert reader.event(unknown.id) == unknown
     assert type(unknown.data) is UnknownEvent
     report = PeriodicVerification(store).run()
     assert report is not None
-    assert (report.good, report.passed_over) == (True, {"KeyCreated": 1})
+    assert (report.good, report.passed_over) == (True, {"MoonRisen": 1})
     end = unknown.recorded_at.isoformat()
     assert any_api.get("/v1/workspaces/ws", at=end)["id"] == "ws"
     assert any_api.get("/v1/workspaces", at=end)["items"]
@@ -128,6 +128,6 @@ def test_damaged_data_of_an_unknown_type_is_an_error_all_the_same(api: Api, sqli
 
 def test_newer_data_of_a_known_type_of_no_workspace_is_read_as_far_as_it_is_known(api: Api, sqlite_url: str) -> None:
     policy = '{"by":"me","policy":{"calendar":[1],"quiet_ms":7},"policy_version":1,"scope":"fleet:x"}'
-    position = append(sqlite_url, OF_NOBODY.replace("KeyCreated", "PolicyChanged").replace(STORED, policy))
+    position = append(sqlite_url, OF_NOBODY.replace("MoonRisen", "PolicyChanged").replace(STORED, policy))
     [event] = api.get("/v1/events", after=position - 1)["items"]
     assert event["data"] == {"policy": {"quiet_ms": 7}, "policy_version": 1, "scope": "fleet:x"}

@@ -12,14 +12,18 @@ from structlog.testing import capture_logs
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import PolicyPatch
+from orchestrator.domain.scopes import Role
 from orchestrator.domain.state import Registration
 from orchestrator.errors import NotFound, PermanentError, UnknownOutcome
+from orchestrator.owner_key import new_key
 from orchestrator.ports.executor import Order, Receipt
 from orchestrator.service.absence import note_absences
-from orchestrator.service.announce import _NAMES
+from orchestrator.service.access_record import AccessRecord
+from orchestrator.service.announce import _NAMES, announce
 from orchestrator.service.append import Author
 from orchestrator.service.change_policy import change_policy
 from orchestrator.service.idempotency import RequestKey
+from orchestrator.service.keys import KeyKeeper, WantedKey
 from orchestrator.service.operate import Operator
 from orchestrator.service.tick import look_at
 from tests.history import History
@@ -83,6 +87,14 @@ def a_day(history: History) -> None:
     note_absences(store, history.ids, tick=timedelta(seconds=1))
     history.at(100)
     operator.change("ws", cmd.Remove(reason="gone"), ME)
+    keeper = KeyKeeper(store, history.ids, new_key=new_key)
+    keeper.create(WantedKey(name="ci", role=Role.WRITER), actor="me")
+    keeper.revoke("ci", actor="me", reason="over")
+    record = AccessRecord(store, history.ids)
+    record.denied("key:ci", "revoked", "GET /v1/events", None, history.clock.now())
+    record.read("key:ci", "GET /v1/events", history.clock.now())
+    announce(record.flush())
+    record.exported("key:ci", "export", {})
 
 
 def test_every_event_has_its_line(history: History) -> None:

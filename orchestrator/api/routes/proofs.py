@@ -44,6 +44,7 @@ def list_checkpoints(desk: Wired, permit: Auditing, request: Request, query: Ann
 )
 def get_evidence(desk: Wired, permit: Auditing, restart: str) -> Response:
     """Return the bundle, byte for byte as it is to be kept."""
-    desk.note_export(permit, "evidence", {"restart": restart})
     with desk.read(permit) as reader:
-        return Response(make_bundle(reader, restart), media_type="application/json")
+        bundle = make_bundle(reader, restart)
+    desk.note_export(permit, "evidence", {"restart": restart})
+    return Response(bundle, media_type="application/json")
