@@ -31,6 +31,7 @@ def upgrade() -> None:
         sa.Column("last_used_at", INSTANT),
         sa.Column("writes_per_minute", NUMBER),
         sa.Column("reads_per_minute", NUMBER),
+        sa.Column("writes_used_until", INSTANT),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_access_keys")),
         sa.UniqueConstraint("digest", name=op.f("uq_access_keys_digest")),
     )

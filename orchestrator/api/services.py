@@ -78,6 +78,7 @@ class Desk:
             matching=matching,
             request=request,
             reach=permit.reach,
+            budget=permit.principal.budget,
         )
 
     def operator(self, permit: Permit) -> Operator:

@@ -53,6 +53,14 @@ class KeyChange(Protocol):
         """Insert a key, or replace what is kept of it."""
         ...
 
+    def write_budget(self, key: str) -> datetime | None:
+        """Return until when a key, by its id, has used up its writes, at the rate at which they come back."""
+        ...
+
+    def save_write_budget(self, key: str, used_until: datetime) -> None:
+        """Keep until when a key has used up its writes."""
+        ...
+
 
 class KeyUses(Protocol):
     """What a store is told of the use of keys, outside of the log."""

@@ -11,6 +11,7 @@ from orchestrator.domain.scopes import Grants, Reach, Scope, grants_of
 from orchestrator.errors import Forbidden, Unauthenticated
 from orchestrator.service.append import Author
 from orchestrator.service.key_book import KeyBook
+from orchestrator.service.write_budget import WriteBudget
 
 _HOW = (
     "send a key as `Authorization: Bearer ro_...`: the owner's (`orchestrator up` keeps it in its data folder, in "
@@ -40,7 +41,7 @@ class Principal:
     grants: Grants
     key: str | None = None
     """The id of the key that they came with; None: the owner's key, or none."""
-    writes_per_minute: int | None = None
+    budget: WriteBudget | None = None
     reads_per_minute: int | None = None
 
 
@@ -73,7 +74,11 @@ class Permit:
     def author(self) -> Author:
         """Return in whose name the request acts, and over what."""
         return Author(
-            actor=self.principal.actor, traceparent=self.traceparent, reach=self.reach, scope=self.scope.value
+            actor=self.principal.actor,
+            traceparent=self.traceparent,
+            reach=self.reach,
+            scope=self.scope.value,
+            budget=self.principal.budget,
         )
 
     def with_code(self, why: str) -> None:
@@ -146,11 +151,12 @@ class Access:
                 caller=f"key:{found.key.name}",
             )
         self.book.used(found.key.id)
+        limit = found.key.writes_per_minute
         return Principal(
             actor=f"key:{found.key.name}",
             grants=found.grants,
             key=found.key.id,
-            writes_per_minute=found.key.writes_per_minute,
+            budget=None if limit is None else WriteBudget(key=found.key.id, per_minute=limit),
             reads_per_minute=found.key.reads_per_minute,
         )
 

@@ -22,6 +22,7 @@ from orchestrator.ports.store import Ids
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.workspaces import Lease, StoredWorkspace
 from orchestrator.service.announce import announce
+from orchestrator.service.write_budget import WriteBudget
 
 SYSTEM = "system"
 """The actor of what the product does by itself: ticks, drains, rescues."""
@@ -40,6 +41,8 @@ class Author:
     traceparent: str | None = None
     reach: Reach = EVERYWHERE
     scope: str = ""
+    budget: WriteBudget | None = None
+    """What they may write; None: as much as they like."""
 
 
 BY_ITSELF = Author()

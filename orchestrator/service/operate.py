@@ -23,6 +23,7 @@ from orchestrator.ports.workspaces import StoredWorkspace
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, Author, append, carry_out, check_reach, expected_at
 from orchestrator.service.idempotency import AnswerT, RequestKey, keys_of, once
+from orchestrator.service.write_budget import charge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +92,7 @@ class Operator:
             check_reach(author.reach, author.scope, WorkspaceState(workspace=workspace, registration=registration))
             if create_only and state.registered:
                 raise Conflict(f"workspace {workspace!r} is registered already")
+            charge(tx, author.budget, 1)
             _, recorded = carry_out(tx, state, command, author, self._ids, tx.policies())
             return tx.workspace(workspace), not state.registered, recorded
 
@@ -204,6 +206,7 @@ class Operator:
                 state = _state_of(tx, workspace, author)
                 policies = tx.policies()
                 after, recorded = carry_out(tx, state, command, author, self._ids, policies)
+                charge(tx, author.budget, 1)
                 events.extend(recorded)
                 return answer(_CarriedOut(before=state, after=after, recorded=recorded, policies=policies))
 

@@ -32,6 +32,7 @@ from orchestrator.service.announce import announce, announce_writes
 from orchestrator.service.append import append_all, check_reach, expected_at, save
 from orchestrator.service.idempotency import RequestKey, keys_of, once
 from orchestrator.service.rule_matching import TRIES, Matching, Rules, RulesMoved
+from orchestrator.service.write_budget import WriteBudget, charge
 
 _SCOPE = Scope.WRITES.value
 
@@ -99,6 +100,7 @@ class _Given:
     auto: AutoRegistration
     matching: Matching
     reach: Reach
+    budget: WriteBudget | None
 
 
 @dataclass(slots=True)
@@ -138,6 +140,11 @@ class _Batch:
     def states(self) -> dict[str, WorkspaceState]:
         """Return the workspaces as the batch has left them."""
         return {name: workspace.state for name, workspace in self._workspaces.items()}
+
+    @property
+    def new_writes(self) -> int:
+        """Return how many writes are to be appended."""
+        return len(self._index_of)
 
     def sort(self) -> None:
         """Tell new writes from those that were reported before and from those that are refused. Raises ``RulesMoved``.
@@ -296,16 +303,21 @@ def record_writes(
     ids: Ids,
     auto: AutoRegistration,
     request: RequestKey | None = None,
+    reach: Reach = EVERYWHERE,
+    budget: WriteBudget | None = None,
 ) -> tuple[RecordedBatch, bool]:
     """Store the good ones of ``writes`` in one transaction; return what became of each.
 
     The second value says whether the whole request had been answered before.
 
-    Raises ``StorageUnavailable`` (nothing may be assumed), ``KeyReused`` for the request's key.
+    Raises ``StorageUnavailable`` (nothing may be assumed), ``KeyReused`` for the request's key, ``RateExceeded`` for
+    its budget.
     """
     matching = matching_of(writes)
     matching.match_by_last()
-    unit = record_unit(writes, actor=actor, ids=ids, auto=auto, request=request, matching=matching)
+    unit = record_unit(
+        writes, actor=actor, ids=ids, auto=auto, request=request, matching=matching, reach=reach, budget=budget
+    )
     for _ in range(TRIES):
         try:
             return told(store.commit(unit))
@@ -343,13 +355,14 @@ def record_unit(
     matching: Matching,
     request: RequestKey | None = None,
     reach: Reach = EVERYWHERE,
+    budget: WriteBudget | None = None,
 ) -> Unit[Recording]:
     """Return the unit that stores the good ones of ``writes``; what it answers is for ``told``.
 
-    ``reach``: of which workspaces the caller may write; a write of another is refused.
+    ``reach``: of which workspaces the caller may write; a write of another is refused; ``budget``: how much.
     Its step raises ``RulesMoved`` where ``matching`` has to learn others; it may be handed in again after that.
     """
-    given = _Given(writes=writes, actor=actor, ids=ids, auto=auto, matching=matching, reach=reach)
+    given = _Given(writes=writes, actor=actor, ids=ids, auto=auto, matching=matching, reach=reach, budget=budget)
     sources = [(write.source or actor, write.source_id) for write in writes if write.source_id is not None]
 
     def step(tx: Transaction) -> Recording:
@@ -358,6 +371,7 @@ def record_unit(
 
         def compute() -> RecordedBatch:
             batch.sort()
+            charge(tx, budget, batch.new_writes)
             recorded.extend(batch.append())
             return batch.answer(recorded)
 

@@ -41,6 +41,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     workers: Mapping[str, SeenWorker] = {}
     away: Mapping[Need, datetime] = {}
     keys: Mapping[str, StoredKey] = {}
+    budgets: Mapping[str, datetime] = {}
 
     def store_time(self, clock: datetime) -> datetime:
         """Return max(clock, the last ``recorded_at``)."""

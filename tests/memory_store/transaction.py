@@ -77,6 +77,14 @@ class MemoryTransaction:
             self._draft, keys={**self._draft.keys, key.id: dataclasses.replace(key, last_used_at=used)}
         )
 
+    def write_budget(self, key: str) -> datetime | None:
+        """Return until when a key has used up its writes."""
+        return self._draft.budgets.get(key)
+
+    def save_write_budget(self, key: str, used_until: datetime) -> None:
+        """Keep until when a key has used up its writes."""
+        self._draft = replace(self._draft, budgets={**self._draft.budgets, key: used_until})
+
     def locked(self) -> Sequence[str]:
         """Return the ids of the rows this transaction holds, in order."""
         return tuple(sorted(name for name in self._named if name in self._base.workspaces))

@@ -90,11 +90,11 @@ def a_day(history: History) -> None:
     keeper = KeyKeeper(store, history.ids, new_key=new_key)
     keeper.create(WantedKey(name="ci", role=Role.WRITER), actor="me")
     keeper.revoke("ci", actor="me", reason="over")
-    record = AccessRecord(store, history.ids)
-    record.denied("key:ci", "revoked", "GET /v1/events", None, history.clock.now())
-    record.read("key:ci", "GET /v1/events", history.clock.now())
-    announce(record.flush())
-    record.exported("key:ci", "export", {})
+    access = AccessRecord(store, history.ids)
+    access.denied("key:ci", "revoked", "GET /v1/events", None, history.clock.now())
+    access.read("key:ci", "GET /v1/events", history.clock.now())
+    announce(access.flush())
+    access.exported("key:ci", "export", {})
 
 
 def test_every_event_has_its_line(history: History) -> None:

@@ -37,6 +37,8 @@ class Changes:
     answers: dict[tuple[str, str], StoredAnswer] = field(default_factory=dict)
     away: list[tuple[Sequence[Came], Sequence[Need]]] = field(default_factory=list)
     keys: dict[str, StoredKey] = field(default_factory=dict)
+    budgets: dict[str, datetime] = field(default_factory=dict)
+    """Until when keys have used up their writes."""
 
     def absorb(self, later: Changes) -> None:
         """Take up what a later step has changed."""
@@ -51,3 +53,4 @@ class Changes:
         self.answers |= later.answers
         self.away += later.away
         self.keys |= later.keys
+        self.budgets |= later.budgets

@@ -78,7 +78,9 @@ def _add_rest(batch: ManyRows, before: Mapping[str, Found], changes: Changes, no
 
 
 def _write_beside(sql: Statements, before: Mapping[str, Found], changes: Changes) -> None:
-    """Write what is rare, a statement each: fleets of running cycles, how far windows follow a policy, who is away."""
+    """Write what is rare, a statement each: fleets of running cycles, how far windows follow a policy, who is away,
+    what keys have used up.
+    """
     for name, one in changes.workspaces.items():
         state = one.stored.state
         if state.cycle is not None and is_registered_anew(before.get(name), one):
@@ -86,6 +88,8 @@ def _write_beside(sql: Statements, before: Mapping[str, Found], changes: Changes
             sql.run(fleet.values(fleet=fleet_of(state)))
     for done, to in changes.recomputed:
         recomputation.note(sql, done, to)
+    for key, used_until in changes.budgets.items():
+        access.save_budget(sql, key, used_until)
     for came, went in changes.away:
         presence.save_away(sql, came, went)
 

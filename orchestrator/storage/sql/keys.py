@@ -14,12 +14,13 @@ from orchestrator.storage.sql.rows import Row
 from orchestrator.storage.sql.schema import access_keys
 from orchestrator.storage.sql.statements import Statements
 
+_KEPT = [access_keys.c[name] for name in StoredKey.__dataclass_fields__]
 _scopes = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 def read_keys(sql: Statements) -> list[StoredKey]:
     """Return all keys, by name and age."""
-    listed = sa.select(access_keys).order_by(access_keys.c.name, access_keys.c.created_at, access_keys.c.id)
+    listed = sa.select(*_KEPT).order_by(access_keys.c.name, access_keys.c.created_at, access_keys.c.id)
     return [_key_of(row) for row in sql.run(listed).mappings()]
 
 
@@ -35,6 +36,19 @@ def note_uses(sql: Statements, used_at: Mapping[str, datetime]) -> None:
         kept = access_keys.c.last_used_at
         older = (access_keys.c.id == key) & (kept.is_(None) | (kept < at))
         sql.run(sa.update(access_keys).where(older).values(last_used_at=at))
+
+
+def read_budget(sql: Statements, key: str) -> datetime | None:
+    """Return until when a key has used up its writes; whoever asks holds the append lock."""
+    at: datetime | None = sql.run(
+        sa.select(access_keys.c.writes_used_until).where(access_keys.c.id == key)
+    ).scalar_one_or_none()
+    return at
+
+
+def save_budget(sql: Statements, key: str, used_until: datetime) -> None:
+    """Keep until when a key has used up its writes."""
+    sql.run(sa.update(access_keys).where(access_keys.c.id == key).values(writes_used_until=used_until))
 
 
 def with_changes(keys: Sequence[StoredKey], changed: Mapping[str, StoredKey]) -> list[StoredKey]:

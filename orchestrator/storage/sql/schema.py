@@ -397,7 +397,8 @@ access_keys = sa.Table(
     sa.Column("last_used_at", Instant),
     sa.Column("writes_per_minute", NUMBER),
     sa.Column("reads_per_minute", NUMBER),
+    sa.Column("writes_used_until", Instant),
     sa.UniqueConstraint("digest"),
 )
 """The keys of callers, those that are over too. ``digest``: SHA-256 of the key, which itself is nowhere; ``scopes``: a
-JSON list; ``last_used_at`` is noted outside of the log, to the minute."""
+JSON list; ``last_used_at`` is noted outside of the log, to the minute; ``writes_used_until`` with what it counts."""

@@ -68,6 +68,7 @@ class SqlTransaction:
         self._stamp = instants.policies
         self._policies: Policies | None = None
         self._open_cycles: dict[str, int] | None = None
+        self._budgets: dict[str, datetime | None] = {}
         self.now = instants.now
         self.clock_behind_ms = instants.clock_behind_ms
 
@@ -277,6 +278,19 @@ class SqlTransaction:
     def save_key(self, key: StoredKey) -> None:
         """Insert a key, or replace what is kept of it."""
         self._at_hand.keys[key.id] = key
+
+    def write_budget(self, key: str) -> datetime | None:
+        """Return until when a key has used up its writes."""
+        for changes in (self._at_hand, self._done):
+            if key in changes.budgets:
+                return changes.budgets[key]
+        if key not in self._budgets:
+            self._budgets[key] = access.read_budget(self._sql, key)
+        return self._budgets[key]
+
+    def save_write_budget(self, key: str, used_until: datetime) -> None:
+        """Keep until when a key has used up its writes."""
+        self._at_hand.budgets[key] = used_until
 
     def last_clock_regression_at(self) -> datetime | None:
         """Return ``recorded_at`` of the newest ``ClockRegressed``."""

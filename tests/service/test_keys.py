@@ -1,0 +1,162 @@
+"""Keys: made, replaced, ended, and what may be written with them; each in one commit with its event."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from orchestrator.domain import commands as cmd
+from orchestrator.domain import events as ev
+from orchestrator.domain.key_words import digest_of
+from orchestrator.domain.policy import PolicyPatch
+from orchestrator.domain.scopes import Reach, Role
+from orchestrator.domain.state import Registration
+from orchestrator.errors import Conflict, Forbidden, InvalidInput, NotFound, RateExceeded
+from orchestrator.owner_key import new_key
+from orchestrator.ports.store import EventFilter
+from orchestrator.service.append import Author
+from orchestrator.service.keys import KeyKeeper, MadeKey, WantedKey
+from orchestrator.service.record import AutoRegistration, RecordedBatch, Write, record_writes
+from orchestrator.service.write_budget import WriteBudget
+from tests.history import History
+
+WEB = Registration(fleet="web", labels={}, executor="simulated", target={}, policy=PolicyPatch())
+
+
+def keeper(history: History) -> KeyKeeper:
+    return KeyKeeper(history.store, history.ids, new_key=new_key)
+
+
+def told(history: History) -> list[ev.EventData]:
+    with history.store.read() as reader:
+        events = reader.events(EventFilter(types=("KeyCreated", "KeyRevoked")))
+    return [event.data for event in events]
+
+
+def live(history: History, name: str) -> list[str]:
+    with history.store.read() as reader:
+        return [one.id for one in reader.access_keys() if one.name == name and one.is_live(reader.clock())]
+
+
+def made(history: History, name: str = "ci", **wanted: int | timedelta) -> MadeKey:
+    return keeper(history).create(WantedKey(name=name, role=Role.WRITER, **wanted), actor="me")  # type: ignore[arg-type]
+
+
+def write(
+    history: History, *workspaces: str, reach: Reach | None = None, budget: WriteBudget | None = None
+) -> RecordedBatch:
+    writes = [Write(workspace=name, path="a") for name in workspaces]
+    return record_writes(
+        history.store,
+        writes,
+        actor="key:ci",
+        ids=history.ids,
+        auto=AutoRegistration(executor="simulated"),
+        reach=reach or Reach(everywhere=True),
+        budget=budget,
+    )[0]
+
+
+def test_a_key_is_nowhere_but_its_digest(history: History) -> None:
+    one = made(history)
+    with history.store.read() as reader:
+        (kept,) = reader.access_keys()
+        logged = repr(reader.events(EventFilter()))
+    assert kept == one.stored
+    assert kept.digest == digest_of(one.key)
+    assert (kept.scopes, kept.created_by) == (("read", "writes"), "me")
+    assert one.key not in logged
+    assert kept.digest not in logged
+    (created,) = told(history)
+    assert created == ev.KeyCreated(key=kept.id, name="ci", role="writer", scopes=["read", "writes"], expires_at=None)
+
+
+def test_names_of_live_keys_are_one_persons(history: History) -> None:
+    made(history)
+    with pytest.raises(Conflict, match="rotate ci"):
+        made(history)
+    assert len(told(history)) == 1
+    keeper(history).revoke("ci", actor="me", reason="over")
+    made(history)
+    assert len(live(history, "ci")) == 1
+
+
+def test_a_bad_scope_makes_no_key(history: History) -> None:
+    with pytest.raises(InvalidInput, match="there is no scope 'wirtes'"):
+        keeper(history).create(WantedKey(name="ci", role=Role.WRITER, scopes=["wirtes"]), actor="me")
+    assert told(history) == []
+
+
+def test_two_are_live_while_one_takes_the_others_place(history: History) -> None:
+    old = made(history, writes_per_minute=7)
+    new = keeper(history).rotate("ci", actor="you")
+    assert live(history, "ci") == [old.stored.id, new.stored.id]
+    assert (new.stored.scopes, new.stored.writes_per_minute) == (old.stored.scopes, 7)
+    with pytest.raises(Conflict, match="two keys"):
+        keeper(history).rotate("ci", actor="you")
+    history.at(24 * 3600 + 1)
+    assert live(history, "ci") == [new.stored.id]
+    keeper(history).rotate("ci", actor="you")
+    with pytest.raises(NotFound, match="keys list"):
+        keeper(history).rotate("nobody", actor="you")
+
+
+def test_a_key_expires_by_the_clock_of_the_database(history: History) -> None:
+    one = made(history, expires_after=timedelta(hours=1))
+    history.at(3_599)
+    assert live(history, "ci") == [one.stored.id]
+    history.at(3_601)
+    assert live(history, "ci") == []
+
+
+def test_an_ended_key_stays_ended_and_says_so_once(history: History) -> None:
+    one = made(history)
+    assert [key.id for key in keeper(history).revoke(one.stored.id, actor="me", reason="lost")] == [one.stored.id]
+    assert keeper(history).revoke("ci", actor="me", reason="again") == []
+    assert told(history)[1:] == [ev.KeyRevoked(key=one.stored.id, name="ci", reason="lost")]
+    with pytest.raises(NotFound):
+        keeper(history).revoke("nobody", actor="me", reason="x")
+
+
+def test_a_writer_of_a_fleet_writes_no_other(history: History) -> None:
+    history.operator.register("w1", WEB, Author())
+    batch = write(history, "w1", "other", reach=Reach(fleets=("we*",)))
+    assert [write.workspace for write in batch.accepted.values()] == ["w1"]
+    assert [(refused.index, refused.error) for refused in batch.refused] == [(1, "Forbidden")]
+    batch = write(history, "new-1", reach=Reach(workspaces=("new-?",)))
+    assert [write.workspace for write in batch.accepted.values()] == ["new-1"]
+
+
+def test_commands_stop_at_the_reach(history: History) -> None:
+    history.operator.register("w1", WEB, Author())
+    beyond = Author(actor="key:ci", reach=Reach(fleets=("api",)), scope="holds")
+    with pytest.raises(Forbidden, match="holds is for fleet=api"):
+        history.operator.change("w1", cmd.Hold(reason="x"), beyond)
+    with pytest.raises(Forbidden):
+        history.operator.register("w1", WEB, beyond)
+    with pytest.raises(Forbidden):  # into somebody else's fleet
+        history.operator.register("w2", WEB, beyond)
+    with pytest.raises(Forbidden):
+        history.operator.change("unheard-of", cmd.Hold(reason="x"), beyond)
+
+
+def test_writes_are_counted_to_the_last(history: History) -> None:
+    budget = WriteBudget(key=made(history).stored.id, per_minute=6)
+    for _ in range(3):
+        assert len(write(history, "a", "b", budget=budget).accepted) == 2
+    with pytest.raises(RateExceeded) as raised:
+        write(history, "c", budget=budget)
+    assert (raised.value.retry_after_s, raised.value.policy) == (10, '"writes";q=6;w=60')
+    history.at(10)
+    assert len(write(history, "c", budget=budget).accepted) == 1
+    with pytest.raises(RateExceeded):
+        write(history, "c", budget=budget)
+    with pytest.raises(RateExceeded):
+        history.operator.change("c", cmd.Hold(reason="x"), Author(actor="key:ci", budget=budget))
+    history.at(100)
+    assert len(write(history, *"abcdefghij", budget=budget).accepted) == 10, (
+        "more than a minute's worth, with nothing used"
+    )
+    with history.store.read() as reader:
+        assert len(reader.events(EventFilter(types=("FileWritten",)))) == 17
