@@ -34,7 +34,21 @@ def test_help_lists_what_there_is(args: tuple[str, ...]) -> None:
     assert done.returncode == 0
     assert all(
         f"\n  {verb} " in done.stdout
-        for verb in ("up", "demo", "test", "thorough", "lint", "types", "bench", "sim", "chaos", "fuzz", "proof")
+        for verb in (
+            "up",
+            "demo",
+            "test",
+            "thorough",
+            "lint",
+            "types",
+            "bench",
+            "sim",
+            "chaos",
+            "fuzz",
+            "proof",
+            "sbom",
+            "audit",
+        )
     )
 
 
