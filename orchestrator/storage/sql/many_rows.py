@@ -86,7 +86,7 @@ class ManyRows:
             size = _size_of_next(len(rows) - start, len(names))
             values: list[Any] = []
             for row in rows[start : start + size]:
-                values += _spelled(row, instants).values()
+                values += row.values() if not instants else _spelled(row, instants)
             self._sql.run_text(_listing_text(table, names, size) + replacing, values)
             start += size
 
@@ -115,14 +115,17 @@ def upsert_many(sql: Statements, table: sa.Table, rows: Rows) -> None:
     batch.send()
 
 
-def _spelled(row: Mapping[str, Any], instants: Collection[str]) -> Mapping[str, Any]:
-    given = {name: format_instant(row[name]) for name in instants if row[name] is not None}
-    return {**row, **given} if given else row
+def _spelled(row: Mapping[str, Any], instants: Collection[int]) -> list[Any]:
+    values = list(row.values())
+    for index in instants:
+        if values[index] is not None:
+            values[index] = format_instant(values[index])
+    return values
 
 
 @cache
-def _instants(table: sa.Table, names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in names if isinstance(table.c[name].type, Instant))
+def _instants(table: sa.Table, names: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(index for index, name in enumerate(names) if isinstance(table.c[name].type, Instant))
 
 
 def _size_of_next(left: int, columns: int) -> int:
