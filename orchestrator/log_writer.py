@@ -20,6 +20,8 @@ AT_AN_END_S = 1.0
 
 _BATCH_CHARACTERS = 32 * 1024
 _BEFORE_A_FORK_S = 0.2
+_GATHER_S = 0.02
+"""So long lines gather after others were written. Waking the thread for each takes longer than making the line."""
 
 
 class LogWriter:
@@ -43,17 +45,29 @@ class LogWriter:
                 self._characters += len(text)
             if self._thread is None:
                 self._begin_thread()
-            self._changed.notify_all()
+            if self._waits:
+                self._waits = False
+                self._more.notify()
         return len(text)
 
     def flush(self, within_s: float = 0.0) -> bool:
         """Wait until everything is written, but no longer than that; return whether it is."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._busy and not self._has_work(), within_s)
+            self._hurried += 1
+            self._more.notify()
+            try:
+                return self._changed.wait_for(lambda: not self._busy and not self._has_work(), within_s)
+            finally:
+                self._hurried -= 1
 
     def _reset(self) -> None:
         """Begin with nothing: what a parent had not written yet when it forked is the parent's."""
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed, self._more = threading.Condition(lock), threading.Condition(lock)
+        """Told of what was written, and of what is to be."""
+        self._waits = self._has_just_written = False
+        """The thread has nothing to do; while it lets lines gather, nobody wakes it for each."""
+        self._hurried = 0
         self._lines: deque[str] = deque()
         self._characters = self._lost = 0
         self._refused = self._busy = self._ending = False
@@ -75,7 +89,7 @@ class LogWriter:
         self.flush(_BEFORE_A_FORK_S)
         with self._changed:
             self._ending = True
-            self._changed.notify_all()
+            self._more.notify()
         thread.join(_BEFORE_A_FORK_S)
         self._ending = False
 
@@ -86,7 +100,7 @@ class LogWriter:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._ending or self._has_work())
+                self._await_work()
                 if not self._has_work():
                     self._thread = None
                     return
@@ -94,11 +108,20 @@ class LogWriter:
                 self._busy = True
             is_written = _write_to_stderr(text)
             with self._changed:
-                self._busy = False
+                self._busy, self._has_just_written = False, True
                 if not is_written:
                     self._lost += lines
                     self._refused = True
                 self._changed.notify_all()
+
+    def _await_work(self) -> None:
+        """Wait for a line; the first one after a silence is written at once, those that follow gather for a moment."""
+        if self._has_just_written and not self._lines:
+            self._more.wait_for(lambda: self._ending or self._hurried > 0, _GATHER_S)
+        while not (self._ending or self._has_work()):
+            self._waits = True
+            self._more.wait()
+        self._waits = self._has_just_written = False
 
     def _next(self) -> tuple[str, int]:
         """Return what is to be written next, and for how many lines it stands."""

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from orchestrator.api.app import stop_waiting
+from orchestrator.api.gathered_writes import GatheringTransport, gathered_writes
 from orchestrator.api.protocol.leaving import tell_finished
 
 _STOP_WITHIN_S = 2
@@ -52,7 +53,7 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; where there are as many as this process may have, those that have waited longest end."""
         self._made_s = time.monotonic()
-        super().connection_made(transport)
+        super().connection_made(GatheringTransport(transport, gathered_writes()))
         most = connections_most()
         if len(self.connections) > most:
             idle = [each for each in bounded(self.connections) if each.is_idle]
@@ -76,6 +77,7 @@ class BoundedConnection(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Go on with a whole request whose client has finished sending; whoever waits in it is told, and may leave."""
         if self.is_idle or self.cycle.more_body:
+            self.transport.close()  # with what is still to be sent
             return False
         self.cycle.keep_alive = False
         tell_finished(self.cycle.scope["state"])

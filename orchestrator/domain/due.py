@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 
 from orchestrator.domain.events import Cause
 from orchestrator.domain.policy import Edge, Policy
-from orchestrator.domain.state import OpenWrites, Requests, WorkspaceState
+from orchestrator.domain.state import OpenWrites, WorkspaceState
 
 _PRECEDENCE = {cause: rank for rank, cause in enumerate(Cause)}
 
@@ -30,14 +31,14 @@ def due(state: WorkspaceState, policy: Policy) -> Due | None:
 def window_due(state: WorkspaceState, policy: Policy) -> Due | None:
     """Return when the window would be due if nothing were unsettled or held."""
     spaced_from = spacing_ends(state, policy)
-    candidates = [
-        (at if spaced_from is None or cause is Cause.MANUAL else max(at, spaced_from), _PRECEDENCE[cause], cause)
-        for cause, at in _candidates(state, policy)
-    ]
-    if not candidates:
-        return None
-    at, _, cause = min(candidates)
-    return Due(at=at, cause=cause)
+    first: Due | None = None
+    for cause, named in _candidates(state, policy):
+        if named is None:
+            continue
+        at = named if spaced_from is None or cause is Cause.MANUAL else max(named, spaced_from)
+        if first is None or at < first.at or (at == first.at and _PRECEDENCE[cause] < _PRECEDENCE[first.cause]):
+            first = Due(at=at, cause=cause)
+    return first
 
 
 def spacing_ends(state: WorkspaceState, policy: Policy) -> datetime | None:
@@ -45,24 +46,20 @@ def spacing_ends(state: WorkspaceState, policy: Policy) -> datetime | None:
     return None if state.last_start_at is None else state.last_start_at + _ms(policy.min_interval_ms)
 
 
-def _candidates(state: WorkspaceState, policy: Policy) -> list[tuple[Cause, datetime]]:
-    writes, requests, next_try = state.window.writes, state.window.requests or Requests(count=0), state.next_try
-    found: list[tuple[Cause, datetime | None]] = [
-        (Cause.MANUAL, requests.manual_at),
-        (Cause.MUTATION, requests.mutation_at),
-    ]
-    if writes is None:
-        found += [(Cause.PROBE, requests.probe_at)]
-    else:
-        found += [
-            (Cause.MAX_COUNT, _max_count_at(writes, policy)),
-            (Cause.LEADING, _leading_at(state, writes, policy)),
-            (Cause.QUIET, quiet_ends(writes, policy)),
-            (Cause.MAX_WAIT, max_wait_ends(writes, policy)),
-        ]
+def _candidates(state: WorkspaceState, policy: Policy) -> Iterator[tuple[Cause, datetime | None]]:
+    writes, requests, next_try = state.window.writes, state.window.requests, state.next_try
+    if requests is not None:
+        yield Cause.MANUAL, requests.manual_at
+        yield Cause.MUTATION, requests.mutation_at
+        if writes is None:
+            yield Cause.PROBE, requests.probe_at
+    if writes is not None:
+        yield Cause.MAX_COUNT, _max_count_at(writes, policy)
+        yield Cause.LEADING, _leading_at(state, writes, policy)
+        yield Cause.QUIET, quiet_ends(writes, policy)
+        yield Cause.MAX_WAIT, max_wait_ends(writes, policy)
     if next_try is not None and (next_try.anyway or writes is None):
-        found += [(Cause.GAVE_UP, next_try.at)]
-    return [(cause, at) for cause, at in found if at is not None]
+        yield Cause.GAVE_UP, next_try.at
 
 
 def quiet_ends(writes: OpenWrites, policy: Policy) -> datetime | None:

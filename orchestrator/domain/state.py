@@ -239,7 +239,8 @@ class WorkspaceState(Struct, frozen=True, kw_only=True):
     @property
     def waiting_writes(self) -> Writes | None:
         """Return all writes that are neither covered nor waived, folded or not."""
-        return self.folded.with_window(self.window).writes
+        folded, fresh = self.folded.writes, self.window.all_writes
+        return fresh if folded is None else folded.followed_by(fresh)
 
     @property
     def pending_writes(self) -> int:
@@ -288,15 +289,14 @@ class WorkspaceState(Struct, frozen=True, kw_only=True):
     @property
     def phase(self) -> Phase:
         """Return the workspace's state as people see it."""
-        holds = {
-            Phase.REMOVED: not self.registered,
-            Phase.RUNNING: self.cycle is not None,
-            Phase.HELD: self.hold is not None,
-            Phase.UNCLAIMABLE: False,
-            Phase.QUEUED: self.restart is not None and not self.restart.retrying,
-            Phase.RETRYING: self.restart is not None,
-            Phase.BACKING_OFF: self.next_try is not None,
-            Phase.WINDOW_OPEN: self.window.is_open,
-            Phase.IDLE: True,
-        }
-        return next(phase for phase, true in holds.items() if true)
+        if self.registration is None or self.removed:
+            return Phase.REMOVED
+        if self.cycle is not None:
+            return Phase.RUNNING
+        if self.hold is not None:
+            return Phase.HELD
+        if self.restart is not None:
+            return Phase.RETRYING if self.restart.retrying else Phase.QUEUED
+        if self.next_try is not None:
+            return Phase.BACKING_OFF
+        return Phase.WINDOW_OPEN if self.window.is_open else Phase.IDLE

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
 
 from orchestrator.ports.transaction import Transaction
 
@@ -12,8 +13,7 @@ AnswerT = TypeVar("AnswerT")
 AnswerT_co = TypeVar("AnswerT_co", covariant=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """What a unit's step will ask for, known before: read for all units of a commit at once, before the append lock."""
 
     sources: Collection[tuple[str, str]] = ()
@@ -28,15 +28,13 @@ NOTHING_ASKED = Asked()
 DECIDES = Asked(decides=True)
 
 
-@dataclass(frozen=True)
-class Answered:
+class Answered(Struct, frozen=True):
     """A unit that is committed, and its step's answer."""
 
     answer: Any
 
 
-@dataclass(frozen=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """A unit of which nothing is stored; or, with ``StorageUnavailable`` at the commit, of which nobody knows yet."""
 
     error: BaseException
@@ -51,8 +49,7 @@ for each answer finds one, goes to sleep again, and takes the processor from who
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Unit(Generic[AnswerT_co]):
+class Unit(Struct, Generic[AnswerT_co], frozen=True, kw_only=True):
     """What touches ``workspaces`` in one step, alone or in the same transaction as others.
 
     ``step`` gets the transaction, in which the steps before it have left their changes, and returns the unit's answer,

@@ -71,14 +71,14 @@ def announce_writes(
     events: Sequence[ev.Recorded], decision: str, due_at: datetime | None, state: WorkspaceState
 ) -> None:
     """Write the line of the writes of one workspace that came together and led to the same."""
-    if not _log.is_enabled_for(logging.INFO):
-        return
     last = events[-1]
+    if not isinstance(last.data, ev.FileWritten) or not _log.is_enabled_for(logging.INFO):
+        return
     _log.info(
         f"write.{decision}",
         workspace=state.workspace,
         writes=len(events),
-        path=to_plain(last.data)["path"],
+        path=last.data.path,
         position=last.position,
         pending=state.pending_writes,
         restart=state.restart.id if state.restart else None,

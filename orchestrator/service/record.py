@@ -90,8 +90,7 @@ class AutoRegistration:
     target: Target = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Given:
+class _Given(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller wants to be recorded."""
 
     writes: Sequence[Write]
@@ -336,8 +335,7 @@ def rules_keep_changing() -> StorageUnavailable:
     return StorageUnavailable("the path rules changed again and again meanwhile; nothing was stored, try again")
 
 
-@dataclass(frozen=True)
-class Recording:
+class Recording(msgspec.Struct, frozen=True):
     """What one request led to: its answer, whether that is an earlier one's, what was recorded and what it made."""
 
     answer: RecordedBatch
@@ -402,6 +400,9 @@ def told(recording: Recording) -> tuple[RecordedBatch, bool]:
 def _announce(recording: Recording) -> None:
     by_id = {write.id: write for write in recording.answer.accepted.values()}
     announce(event for event in recording.recorded if event.id not in by_id)
+    if len(recording.recorded) == 1 and (write := by_id.get(recording.recorded[0].id)) is not None:
+        announce_writes(recording.recorded, write.decision.value, write.due_at, recording.states[write.workspace])
+        return
     alike: dict[tuple[str, WriteDecision], list[Recorded]] = {}
     for event in recording.recorded:
         if event.id in by_id:

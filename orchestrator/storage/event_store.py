@@ -5,7 +5,6 @@ Lock order, always (DESIGN section 3): workspace rows in id order, the append lo
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -202,7 +201,7 @@ class SqlEventStore(ABC):
         for workspace, position in sql.run(later.group_by(events.c.workspace)):
             stored = held[workspace].stored
             state = replace(stored.state, registration_position=position)
-            held[workspace] = dataclasses.replace(held[workspace], stored=replace(stored, state=state))
+            held[workspace] = replace(held[workspace], stored=replace(stored, state=state))
 
     def _select_latest(self) -> sa.Select[*tuple[Any, ...]]:
         last = sa.type_coerce(LAST_RECORDED_AT, Instant()).label("last_recorded_at")

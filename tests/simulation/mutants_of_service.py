@@ -248,7 +248,7 @@ def recomputed_in_part(planting: Planting) -> None:
 
 def locked_not_recomputed(planting: Planting) -> None:
     def passing_over(names: Sequence[str], done: Recomputation, to: str | None) -> Unit[None]:
-        return dataclasses.replace(_recompute_unit(names, done, to), passes_over=True)
+        return msgspec.structs.replace(_recompute_unit(names, done, to), passes_over=True)
 
     planting.name(recompute, "_unit", passing_over)
 
@@ -266,7 +266,7 @@ def recomputed_by_an_old_state(planting: Planting) -> None:
                     tx.save([StoredWorkspace(state=stored.state, due_at=found.at if found else None)])
             tx.note_recomputed(done, names[-1] if len(names) == recompute.WINDOWS_A_PAGE else None)
 
-        store.commit(dataclasses.replace(_recompute_unit(names, done, None), step=step))
+        store.commit(msgspec.structs.replace(_recompute_unit(names, done, None), step=step))
 
     planting.name(recompute, "_recompute_page", page)
 

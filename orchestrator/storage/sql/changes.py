@@ -43,14 +43,22 @@ class Changes:
     def absorb(self, later: Changes) -> None:
         """Take up what a later step has changed."""
         self.events += later.events
-        self.by_source |= later.by_source
         self.workspaces |= later.workspaces
+        self.by_source |= later.by_source
+        self.answers |= later.answers
+        if later.is_of_writes:
+            return
         self.leases |= later.leases
         self.restarts |= later.restarts
         self.snapshots += later.snapshots
         self.layers |= later.layers
         self.recomputed += later.recomputed
-        self.answers |= later.answers
         self.away += later.away
         self.keys |= later.keys
         self.budgets |= later.budgets
+
+    @property
+    def is_of_writes(self) -> bool:
+        """True where nothing has changed but what new writes change."""
+        rest = self.leases or self.restarts or self.snapshots or self.layers or self.recomputed or self.away
+        return not (rest or self.keys or self.budgets)

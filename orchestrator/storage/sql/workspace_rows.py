@@ -8,7 +8,6 @@ with the registration inside of it and its lease in ``lease_until``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any
@@ -63,8 +62,7 @@ to_compare: sa.Select[*tuple[Any, ...]] = sa.select(*_UNDECODED).select_from(WIT
 """Everything as it is kept, but until when a lease lasts: renewals are no events."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Found:
+class Found(msgspec.Struct, frozen=True, kw_only=True):
     """A locked row. ``lease_until``: of a cycle that was leased in the row itself, as older versions do."""
 
     stored: StoredWorkspace
@@ -98,29 +96,18 @@ def fleet_of(state: WorkspaceState) -> str:
     return state.registration.fleet if state.registration else ""
 
 
-def pending_first_at(state: WorkspaceState) -> datetime | None:
-    """Return when the first write that still waits was recorded."""
-    waiting = state.waiting_writes
-    return waiting.first_at if waiting else None
-
-
-def pending_last_at(state: WorkspaceState) -> datetime | None:
-    """Return when the last write that still waits was recorded."""
-    waiting = state.waiting_writes
-    return waiting.last_at if waiting else None
-
-
 def workspace_row(stored: StoredWorkspace, *, is_old: bool, lease_until: datetime | None) -> Row:
     """Return all columns of a workspace: every one but ``lease_until`` follows from its state and its due instant."""
     state = stored.state
+    waiting = state.waiting_writes
     return {
         "id": state.workspace,
         "fleet": fleet_of(state),
         "version": state.version,
         "phase": state.phase.value,
         "state": encode_old_state(state) if is_old else "",
-        "pending_first_at": pending_first_at(state),
-        "pending_last_at": pending_last_at(state),
+        "pending_first_at": waiting.first_at if waiting else None,
+        "pending_last_at": waiting.last_at if waiting else None,
         "pending_count": state.pending_writes,
         "pending_requests": state.pending_requests,
         "due_at": stored.due_at,

@@ -1,0 +1,78 @@
+"""Bytes for many connections, handed to the kernel one right after the other.
+
+Who sends wakes who waits for it. A client that is woken for each answer has read it and sleeps again before the next
+one is made, and waking it takes six times as long as sending to one that is awake (measured: 27 instead of 5 us). The
+answers of one commit are made one after the other, so they are kept until the last of them is, and then sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from weakref import WeakKeyDictionary
+
+
+class GatheredWrites:
+    """What the connections of one event loop have to send once all that is ready now has run."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: list[GatheringTransport] = []
+
+    def add(self, transport: GatheringTransport) -> None:
+        """Have a transport flushed soon."""
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(transport)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for transport in waiting:
+            transport.flush()
+
+
+_OF_LOOPS: WeakKeyDictionary[asyncio.AbstractEventLoop, GatheredWrites] = WeakKeyDictionary()
+
+
+def gathered_writes() -> GatheredWrites:
+    """Return those of the event loop that runs."""
+    loop = asyncio.get_running_loop()
+    found = _OF_LOOPS.get(loop)
+    if found is None:
+        found = _OF_LOOPS[loop] = GatheredWrites(loop)
+    return found
+
+
+class GatheringTransport(asyncio.Transport):
+    """A transport that keeps what is written to it until the others have written too; all else is the inner one's."""
+
+    def __init__(self, inner: asyncio.Transport, writes: GatheredWrites) -> None:
+        super().__init__()
+        self._inner, self._writes = inner, writes
+        self._kept: list[bytes] = []
+        self.get_extra_info = inner.get_extra_info
+        self.is_closing = inner.is_closing
+        self.set_protocol = inner.set_protocol
+        self.pause_reading, self.resume_reading = inner.pause_reading, inner.resume_reading
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]  # uvicorn gives nothing but bytes
+        """Keep what is to be sent."""
+        if not self._kept:
+            self._writes.add(self)
+        self._kept.append(data)
+
+    def flush(self) -> None:
+        """Send what is kept; nothing where the other end has gone."""
+        if not self._kept:
+            return
+        kept, self._kept = self._kept, []
+        if not self._inner.is_closing():
+            self._inner.write(b"".join(kept))
+
+    def close(self) -> None:
+        """Send what is kept, then close."""
+        self.flush()
+        self._inner.close()
