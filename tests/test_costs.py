@@ -27,6 +27,7 @@ from orchestrator.service.tick import look
 from orchestrator.storage.opening import open_store
 from orchestrator.time_ordered_ids import TimeOrderedIds
 from tests.sent_statements import statements
+from tests.service.test_shared_ends import ended
 from tests.service.world import Scripted, drainer
 
 IDS = TimeOrderedIds()
@@ -159,6 +160,33 @@ def test_cycles_that_start_together_cost_what_one_does(costed: Costed, cycles: i
     assert len(claims) == cycles
     # what is ready; lock the rows, read their restarts, the lock, the instant; events, rows, leases and restarts
     assert len(sent) == costed.of(sqlite=8, postgres=6), sent
+
+
+@pytest.mark.parametrize("slots", [1, 16])
+def test_ends_and_the_next_starts_of_all_slots_cost_what_one_does(costed: Costed, slots: int) -> None:
+    for number in range(2 * slots):
+        registered(costed.store, f"fleet-{number}", f"fleet-{number}")
+    costed.look()
+    claimer = drainer(costed.store, Scripted(), slots=slots)._claims._claimer
+    ends = [ended(claim) for claim in claimer.claim_oldest(slots)]
+    with statements() as sent:
+        done = claimer.end_and_start(ends, slots, {})
+    assert (len(ends), done.recorded, len(done.claims)) == (slots, [True] * slots, slots)
+    # what is ready; lock the rows, their leases and restarts, the lock, the instant; then all that is written
+    assert len(sent) == costed.of(sqlite=11, postgres=7), "\n".join(sent)
+
+
+def test_a_cycle_of_one_slot_costs_one_commit(costed: Costed) -> None:
+    def drained(cycles: int) -> list[str]:
+        for number in range(cycles):
+            registered(costed.store, f"of-{cycles}-{number}", "default")
+        costed.look()
+        with statements() as sent:
+            assert drainer(costed.store, Scripted()).drain() == cycles
+        return sent
+
+    few, many = drained(2), drained(5)
+    assert len(many) - len(few) == 3 * costed.of(sqlite=11, postgres=7), "\n".join(many)
 
 
 def test_paths_of_all_that_a_look_folds_are_counted_in_one_statement(costed: Costed) -> None:

@@ -24,6 +24,7 @@ from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import DECIDES, Unit
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
+from orchestrator.service.cycle_end import CycleEnd, end_held
 from orchestrator.service.passed_over import Lost
 
 _log = structlog.get_logger("orchestrator")
@@ -74,6 +75,15 @@ class _Search:
     busy: list[str] = field(default_factory=list)
 
 
+@dataclass
+class EndedAndStarted:
+    """What one commit came to. ``recorded`` has one entry for each end: False where its row was busy."""
+
+    recorded: list[bool] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    events: list[ev.Recorded] = field(default_factory=list)
+
+
 class Claimer:
     """Starts cycles in the name of one worker. ``running_most`` bounds the cycles of all workers together."""
 
@@ -107,6 +117,54 @@ class Claimer:
                 raise
             _log.warning("claim.cut_short", claimed=len(search.claims), wanted=most, error=str(error))
         return search.claims
+
+    def end_and_start(self, ends: Sequence[CycleEnd], most: int, iterations: Mapping[str, int]) -> EndedAndStarted:
+        """Record ends, then start those that have waited longest, up to ``most`` cycles, in one commit.
+
+        An end whose row another transaction holds is left out, and one cycle less is started for it. Full fleets that
+        these ends make room in are left to ``claim_oldest``, as is what these ends fold: what may start is read before.
+        Raises whatever any part raises; then nothing is stored, or with ``StorageUnavailable`` nobody knows.
+        """
+        search = _Search(refused=self._lost.slow.resting(), iterations=iterations)
+        ready = self._ready(search, most)[:most]
+
+        def step(tx: Transaction) -> EndedAndStarted:
+            return self._end_and_start_held(tx, ends, ready, most, iterations)
+
+        unit = Unit(
+            name="end_and_start",
+            workspaces=tuple(dict.fromkeys([*(end.workspace for end in ends), *ready])),
+            step=step,
+            asked=DECIDES,
+            passes_over=True,
+            hurried=True,
+            weight=len(ends) + len(ready),
+        )
+        done = self._store.commit(unit)
+        announce(done.events)
+        return done
+
+    def _end_and_start_held(
+        self,
+        tx: Transaction,
+        ends: Sequence[CycleEnd],
+        ready: Sequence[str],
+        most: int,
+        iterations: Mapping[str, int],
+    ) -> EndedAndStarted:
+        done = EndedAndStarted()
+        for end in ends:
+            ended = end_held(tx, end, self._ids)
+            done.recorded.append(ended is not None)
+            done.events += ended or []
+        wanted = most - done.recorded.count(False)
+        for workspace in ready:
+            if len(done.claims) == wanted:
+                break
+            found, started = self.start_held(tx, workspace, iterations.get(workspace, 0) + 1)
+            done.claims += [found] if isinstance(found, Claim) else []
+            done.events += started
+        return done
 
     def _search(self, search: _Search, most: int) -> None:
         while len(search.claims) < most and (ready := self._ready(search, most - len(search.claims))):

@@ -16,7 +16,7 @@ from orchestrator.ports.unit import DECIDES, Unit
 from orchestrator.ports.workspaces import OpenCycle
 from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, carry_out
-from orchestrator.service.tick import fold_if_due
+from orchestrator.service.fold import fold_if_due
 
 _log = structlog.get_logger("orchestrator")
 

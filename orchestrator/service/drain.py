@@ -14,18 +14,17 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import Registration
-from orchestrator.errors import Unavailable
+from orchestrator.errors import RolledBack, Unavailable
 from orchestrator.ports.executor import Executor, Order
-from orchestrator.ports.store import CoreStore, EventFilter, Ids
+from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import DECIDES, Unit
 from orchestrator.service.announce import announce
-from orchestrator.service.append import BY_ITSELF, carry_out
 from orchestrator.service.claim import Claim, Claimer
+from orchestrator.service.cycle_end import CycleEnd, Result, end_held
 from orchestrator.service.execute import Cancelled, execute
 from orchestrator.service.lease import HeldLease, LeaseBook
 from orchestrator.service.shared_claims import SharedClaims
-from orchestrator.service.tick import fold_if_due
 
 _log = structlog.get_logger("orchestrator")
 
@@ -34,13 +33,6 @@ _RECORD_AT_STOP_S = 5.0
 """How long cycles that were cancelled may take to end and to be recorded."""
 _HUNG_AFTER_S = 30.0
 """An executor that is still at work so long after its deadline hangs; its lease is left to run out."""
-
-
-_RECORDED_AS: Mapping[type, type[ev.EventData]] = {
-    cmd.Success: ev.CycleSucceeded,
-    cmd.Failure: ev.CycleFailed,
-    Cancelled: ev.CycleAbandoned,
-}
 
 
 class Slots:
@@ -92,9 +84,9 @@ class Drainer:
         self._claimer = Claimer(
             store=store, executors=executors, ids=ids, worker=worker, running_most=running_most, serving=self.serving
         )
-        self._claims = SharedClaims(self._claimer)
-        self.slots = Slots(slots)
         self.leases = LeaseBook()
+        self._claims = SharedClaims(self._claimer, lambda end: self.leases.drop(end.lease))
+        self.slots = Slots(slots)
         self._stopping, self._closed = False, threading.Event()
         self._idle = threading.Condition()
         self._busy = 0
@@ -155,25 +147,45 @@ class Drainer:
     def _drain(self, claim: Claim | None) -> int:
         """Run ``claim``, if there is one, and then cycle after cycle while one is due."""
         cycles, iteration, last = 0, 0, ""
-        if claim is not None:
-            cycles, iteration, last = 1, claim.started.iteration, claim.state.workspace
-            self._carry_out(claim)
-        while not self._stopping:
+        while True:
+            end = None
+            if claim is not None:
+                cycles += 1
+                iteration, last = claim.started.iteration, claim.state.workspace
+                end = self._carry_out(claim)
             try:
-                claim = self._claims.next(last, iteration)
+                claim = self._next(last, iteration, end)
             except Unavailable as error:
                 _log.warning("drain.skipped", error=str(error))
                 break
             if claim is None:
                 break
-            iteration, last = claim.started.iteration, claim.state.workspace
-            cycles += 1
-            self._carry_out(claim)
         return cycles
 
-    def _carry_out(self, claim: Claim) -> None:
-        if not claim.started.shadow:
-            self._run(claim)
+    def _carry_out(self, claim: Claim) -> CycleEnd | None:
+        return None if claim.started.shadow else self._run(claim)
+
+    def _next(self, last: str, iteration: int, end: CycleEnd | None) -> Claim | None:
+        """Record the end of this slot's cycle, if there is one, and return what it has started after that."""
+        claim = None
+        if end is not None:
+            try:
+                claim = self._end(end, iteration)
+            finally:
+                self.leases.drop(end.lease)
+        if claim is None and not self._stopping:
+            claim = self._claims.next(last, iteration)
+        return claim
+
+    def _end(self, end: CycleEnd, iteration: int) -> Claim | None:
+        """Record an end, and return a cycle that was started in the same commit, if one was."""
+        if self._stopping:
+            self._record(end)
+            return None
+        handed = self._claims.hand_over(end, iteration)
+        if not handed.is_recorded:
+            self._record(end, handed.failed)
+        return handed.claim
 
     def stop_claiming(self) -> None:
         """Claim nothing more. Takes no lock: a signal handler may call it."""
@@ -200,7 +212,8 @@ class Drainer:
         with self._idle:
             return self._idle.wait_for(lambda: self._busy == 0, timeout=timeout_s)
 
-    def _run(self, claim: Claim) -> None:
+    def _run(self, claim: Claim) -> CycleEnd:
+        """Carry out a cycle and return its end, whose lease is still held."""
         started = claim.started
         lease = HeldLease(
             workspace=claim.state.workspace,
@@ -215,13 +228,14 @@ class Drainer:
             if self._stopping:  # a stop that came after the claim has not seen this lease
                 lease.stop.set()
             result = self._execute(claim, lease)
-            if isinstance(result, Cancelled) and not self._stopping:
-                result = _lost(lease)
-            self._record(claim, result)
-        finally:
+        except BaseException:
             self.leases.drop(lease)
+            raise
+        if isinstance(result, Cancelled) and not self._stopping:
+            result = _lost(lease)
+        return CycleEnd(workspace=claim.state.workspace, started=started, result=result, lease=lease)
 
-    def _execute(self, claim: Claim, lease: HeldLease) -> cmd.Success | cmd.Failure | Cancelled:
+    def _execute(self, claim: Claim, lease: HeldLease) -> Result:
         registration = claim.state.registration
         executor = self._executors[registration.executor if registration else ""]  # a claim asks for it
         order = Order(
@@ -237,58 +251,44 @@ class Drainer:
         )
         return execute(executor, order, self._jitter)
 
-    def _record(self, claim: Claim, result: cmd.Success | cmd.Failure | Cancelled) -> None:
+    def _record(self, end: CycleEnd, failed: BaseException | None = None) -> None:
         """Record the end of a cycle; while the database is away, try again until it is back or we are closed.
 
-        If we are closed before it is back, the lease passes and the cycle is rescued elsewhere.
+        If we are closed before it is back, the lease passes and the cycle is rescued elsewhere. ``failed``: with what
+        an earlier try has failed, along with others' ends and starts.
         """
-        tried = False
+        tried = failed is not None and not isinstance(failed, RolledBack)
+        if failed is not None:
+            _log.warning("cycle.end_not_recorded", cycle=end.started.cycle, error=str(failed))
+        if tried and isinstance(failed, Unavailable) and self._closed.wait(_RECORD_AGAIN_S):
+            return
         while True:
             try:
-                if not (tried and self._is_recorded(claim, result)):
-                    self._finish(claim, result)
+                if not (tried and self._is_recorded(end)):
+                    self._finish(end)
                 return
             except Unavailable as error:
-                _log.warning("cycle.end_not_recorded", cycle=claim.started.cycle, error=str(error))
+                _log.warning("cycle.end_not_recorded", cycle=end.started.cycle, error=str(error))
             except Exception:  # noqa: BLE001 (trying again would not help; the lease passes, the slot goes on)
-                _log.exception("cycle.end_not_recorded", workspace=claim.state.workspace, cycle=claim.started.cycle)
+                _log.exception("cycle.end_not_recorded", workspace=end.workspace, cycle=end.started.cycle)
                 return
             if self._closed.wait(_RECORD_AGAIN_S):
                 return
             tried = True
 
-    def _is_recorded(self, claim: Claim, result: cmd.Success | cmd.Failure | Cancelled) -> bool:
+    def _is_recorded(self, end: CycleEnd) -> bool:
         """Say whether an earlier try was committed and only its answer lost.
 
         Recorded once more, a cycle that ended in time would be told to have come too late.
         """
-        started = claim.started
-        types = (_RECORDED_AS[type(result)].type_name(), ev.LateResultRejected.type_name())
-        about = EventFilter(
-            after=started.to_position, workspace=claim.state.workspace, correlation_id=started.restart, types=types
-        )
         with self._store.read() as reader:
-            return any(_is_own_end(event.data, started.cycle) for event in reader.events(about))
+            return any(end.is_own(event.data) for event in reader.events(end.records()))
 
-    def _finish(self, claim: Claim, result: cmd.Success | cmd.Failure | Cancelled) -> None:
-        started, workspace = claim.started, claim.state.workspace
-        command: cmd.FinishCycle | cmd.ShutDownCycle
-        if isinstance(result, Cancelled):
-            command = cmd.ShutDownCycle(restart=started.restart, cycle=started.cycle, fence=started.fence)
-        else:
-            command = cmd.FinishCycle(restart=started.restart, cycle=started.cycle, fence=started.fence, result=result)
-
+    def _finish(self, end: CycleEnd) -> None:
         def step(tx: Transaction) -> list[ev.Recorded]:
-            stored = tx.workspace(workspace)
-            if stored is None:
-                return []
-            policies = tx.policies()
-            state, ended = carry_out(tx, stored.state, command, BY_ITSELF, self._ids, policies)
-            lease = tx.leases([workspace]).get(workspace)
-            _, folded = fold_if_due(tx, state, self._ids, policies, lease=lease)
-            return [*ended, *folded]
+            return end_held(tx, end, self._ids) or []  # without a row there is nothing that could end
 
-        unit = Unit(name="finish", workspaces=(workspace,), step=step, asked=DECIDES, hurried=True)
+        unit = Unit(name="finish", workspaces=(end.workspace,), step=step, asked=DECIDES, hurried=True)
         announce(self._store.commit(unit))
 
 
@@ -297,13 +297,6 @@ def _target_of(registration: Registration | None) -> dict[str, Any]:
     target = dict(registration.target) if registration else {}
     target.pop("pool", None)
     return target
-
-
-def _is_own_end(data: ev.EventData, cycle: str) -> bool:
-    """Say whether the cycle's own worker recorded this: another one rescues a cycle, or removes its workspace."""
-    if isinstance(data, ev.CycleAbandoned):
-        return data.cycle == cycle and data.reason is ev.Abandonment.SHUTDOWN
-    return getattr(data, "cycle", None) == cycle
 
 
 def _lost(lease: HeldLease) -> cmd.Failure:

@@ -10,20 +10,15 @@ from enum import Enum
 
 import structlog
 
-from orchestrator.domain import commands as cmd
-from orchestrator.domain.due import due
 from orchestrator.domain.events import Recorded
-from orchestrator.domain.policy import Policies
-from orchestrator.domain.policy_in_force import policy_in_force
-from orchestrator.domain.state import WorkspaceState
 from orchestrator.errors import BrokerUnavailable, TimedOut, Unavailable
 from orchestrator.ports.store import CoreStore, Doorbell, Ids
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import DECIDES, Unit
-from orchestrator.ports.workspaces import Lease, Outlook
+from orchestrator.ports.workspaces import Outlook
 from orchestrator.service.announce import announce
-from orchestrator.service.append import BY_ITSELF, carry_out
 from orchestrator.service.claim import Claim
+from orchestrator.service.fold import fold_if_due
 from orchestrator.service.passed_over import Lost
 from orchestrator.service.recompute import recompute, save_if_moved
 from orchestrator.service.start_at_once import OwnSlots, StartAtOnce
@@ -208,25 +203,6 @@ def _look_at_held(tx: Transaction, ids: Ids, workspaces: Sequence[str], at_once:
             held.claims += [claim] if claim is not None else []
             held.recorded += started
     return held
-
-
-def fold_if_due(
-    tx: Transaction, state: WorkspaceState, ids: Ids, policies: Policies, *, lease: Lease | None
-) -> tuple[WorkspaceState, list[Recorded]]:
-    """Carry out a tick of one workspace inside a transaction that holds it, and its open cycle's lease."""
-    files, lease_until = 0, lease.until if lease else None
-    if _may_fold(state, policies, tx.now, lease_until):
-        files = tx.count_paths(state.workspace, state.from_position, state.last_position, state.waits_since)
-    command = cmd.Tick(restart_id=ids.new("rst"), files=files, lease_until=lease_until)
-    return carry_out(tx, state, command, BY_ITSELF, ids, policies)
-
-
-def _may_fold(state: WorkspaceState, policies: Policies, now: datetime, lease_until: datetime | None) -> bool:
-    """Return whether a tick may queue a restart: now, or after the release or the rescue that it brings."""
-    if state.hold is not None or (lease_until is not None and lease_until <= now):
-        return True
-    found = due(state, policy_in_force(state, policies))
-    return found is not None and found.at <= now
 
 
 def _look_at_some(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +15,8 @@ from orchestrator.errors import StorageUnavailable
 from orchestrator.ports.store import CoreStore
 from orchestrator.ports.unit import Unit
 from orchestrator.service import claim as claim_module
-from orchestrator.service.claim import NO_ITERATIONS, Claim, Claimer
+from orchestrator.service.claim import NO_ITERATIONS, Claim, Claimer, EndedAndStarted
+from orchestrator.service.cycle_end import CycleEnd
 from orchestrator.service.shared_claims import SharedClaims
 from tests.service.test_drain_together import queue
 from tests.service.world import Scripted, drainer, events
@@ -40,6 +41,9 @@ class Gated:
         if self.error is not None:
             raise self.error
         return self._claimer.claim_oldest(most, iterations)
+
+    def end_and_start(self, ends: Sequence[CycleEnd], most: int, iterations: Mapping[str, int]) -> EndedAndStarted:
+        raise AssertionError("nothing ends here")
 
 
 def gated(store: CoreStore) -> tuple[Gated, SharedClaims]:

@@ -28,6 +28,7 @@ SITES: tuple[tuple[str, str], ...] = (
     ("change_policy.change_policy", "commit"),
     ("claim.Claimer._ready", "read"),
     ("claim.Claimer._start", "commit"),
+    ("claim.Claimer.end_and_start", "commit"),
     ("dead_worker._abandon", "commit"),
     ("dead_worker._cycles_of", "read"),
     ("drain.Drainer._finish", "commit"),

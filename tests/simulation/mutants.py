@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tests.simulation import mutants_of_answers as answers
 from tests.simulation import mutants_of_commits as commits
 from tests.simulation import mutants_of_decisions as decisions
+from tests.simulation import mutants_of_ends as ends
 from tests.simulation import mutants_of_numbers as numbers
 from tests.simulation import mutants_of_service as service
 from tests.simulation import mutants_of_starts as starts
@@ -233,6 +234,22 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "started-beyond-bounds": Mutant(
         plant=starts.started_beyond_bounds, breaks="a look starts more cycles than may run at once"
+    ),
+    "started-though-not-ended": Mutant(
+        plant=ends.started_though_not_ended, breaks="a slot goes on though the end of its cycle was not recorded"
+    ),
+    "end-lost-without-claim": Mutant(
+        plant=ends.end_lost_without_claim, breaks="an end is not recorded where nothing can be started after it"
+    ),
+    "only-first-end-recorded": Mutant(
+        plant=ends.only_first_end_recorded, breaks="of ends that share a commit the first one is recorded"
+    ),
+    "shared-end-tried-once": Mutant(
+        plant=ends.shared_end_tried_once, breaks="an end is lost where the commit that it shares fails"
+    ),
+    "shared-end-not-asked-for": Mutant(
+        plant=ends.shared_end_not_asked_for,
+        breaks="an end whose shared commit was not answered is recorded again, as a late one",
     ),
     "no-check-before-act": Mutant(
         plant=service.no_check_before_act,

@@ -11,7 +11,7 @@ from orchestrator.domain import decide, due, evolve, outcome
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import Action, Edge, Policy
 from orchestrator.domain.state import Folded, UnsettledRestart, Window, WorkspaceState
-from orchestrator.service import append, claim, tick
+from orchestrator.service import append, claim, fold
 from tests.simulation.planting import Planting
 
 replace = msgspec.structs.replace
@@ -196,7 +196,7 @@ def hold_ignored_by_fold(planting: Planting) -> None:
     def ignoring(state: WorkspaceState, policy: Policy) -> due.Due | None:
         return _due(replace(state, hold=None), policy)
 
-    for module in (due, decide, append, tick):
+    for module in (due, decide, append, fold):
         planting.name(module, "due", ignoring)
 
 
@@ -227,5 +227,5 @@ def two_unsettled(planting: Planting) -> None:
             return _due(state, policy)
         return _due(replace(state, restart=None), policy)
 
-    for module in (due, decide, append, tick):
+    for module in (due, decide, append, fold):
         planting.name(module, "due", ignoring)

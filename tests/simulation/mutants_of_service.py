@@ -29,6 +29,7 @@ from orchestrator.ports.unit import Unit
 from orchestrator.ports.workspaces import OpenCycle, Outlook, StoredWorkspace, WorkspaceFilter
 from orchestrator.service import absence, append, claim, dead_worker, drain, execute, lease, recompute, tick
 from orchestrator.service.append import Author
+from orchestrator.service.cycle_end import CycleEnd
 from orchestrator.service.rule_matching import Matching, Rules
 from tests.memory_store import log as memory_log
 from tests.memory_store.content import Content
@@ -42,6 +43,7 @@ replace = msgspec.structs.replace
 _ready, _start, _started, _act = claim.Claimer._ready, claim.Claimer._start, decide._started, execute._act
 _carry_out, _look_out, _unique_keys = append.carry_out, tick._look_out, memory_log._unique_keys
 _is_by = Matching.is_by
+_record = drain.Drainer._record
 _committed, _recompute_unit = MemoryTransaction.committed, recompute._unit
 _ready_workspaces, _has_room = MemoryReader.ready_workspaces, MemoryReader._has_room
 
@@ -177,14 +179,7 @@ def retry_skips_act(planting: Planting) -> None:
 
 
 def shadow_acts(planting: Planting) -> None:
-    def drained(drainer: drain.Drainer) -> int:
-        taken = drainer._claims.next()
-        if taken is None:
-            return 0
-        drainer._run(taken)
-        return 1
-
-    planting.name(drain.Drainer, "_drain", drained)
+    planting.name(drain.Drainer, "_carry_out", lambda drainer, claimed: drainer._run(claimed))
 
 
 def capacity_ignored(planting: Planting) -> None:
@@ -306,9 +301,12 @@ def leases_not_renewed(planting: Planting) -> None:
 
 
 def end_recorded_once(planting: Planting) -> None:
-    def record(drainer: drain.Drainer, claimed: claim.Claim, result: Any) -> None:
+    def record(drainer: drain.Drainer, end: CycleEnd, failed: BaseException | None = None) -> None:
+        if failed is not None:
+            _record(drainer, end, failed)
+            return
         try:
-            drainer._finish(claimed, result)
+            drainer._finish(end)
         except Unavailable:
             return
 
@@ -316,4 +314,4 @@ def end_recorded_once(planting: Planting) -> None:
 
 
 def end_recorded_twice(planting: Planting) -> None:
-    planting.name(drain.Drainer, "_is_recorded", lambda drainer, claimed, result: False)
+    planting.name(drain.Drainer, "_is_recorded", lambda drainer, end: False)
