@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -77,17 +78,14 @@ def main(args: Sequence[str]) -> int:
         signal.signal(number, signal.SIG_DFL)
     field = found(given.folder, _say)
     taking_part = [one for one in field.watchers if not given.watcher or one.name in given.watcher]
-    results = [
-        _result(task, watcher, given.turns)
-        for task in TASKS
-        if not given.task or task.name in given.task
-        for watcher in taking_part
-    ]
+    pairs = [(task, one) for task in TASKS if not given.task or task.name in given.task for one in taking_part]
+    results = _results(pairs, given.turns, given.at_once)
     field.watchers = taking_part
-    text = table(field, results)
+    text = table(field, results, at_once=given.at_once)
     plain = {
         **described(),
         "turns": given.turns,
+        "at_once": given.at_once,
         "watchers": [{"name": one.name, "version": one.version, "command": one.said} for one in taking_part],
         "missing": field.missing,
         "results": [result.plain() for result in results],
@@ -108,11 +106,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--turns", type=int, default=1, help="how often each does each task")
     parser.add_argument("--task", action="append", choices=[task.name for task in TASKS], help="only this one; again")
     parser.add_argument("--watcher", action="append", help="only this one; may be repeated")
+    parser.add_argument("--at-once", type=int, default=1, help="how many are measured beside each other")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write-json", type=Path, metavar="FILE", help="write the JSON there too")
     parser.add_argument("--write-page", action="store_true", help=f"put the table into {PAGE.relative_to(ROOT)}")
     parser.add_argument("--folder", type=Path, default=ROOT / ".bench", help="where the others are kept (.bench)")
     return parser
+
+
+def _results(pairs: Sequence[tuple[Task, Watcher]], turns: int, at_once: int) -> list[Result]:
+    """Let so many of the quiet tasks run at once, and each busy one alone afterwards; keep the order of ``pairs``."""
+    found: dict[tuple[str, str], Result] = {}
+
+    def run(pair: tuple[Task, Watcher]) -> None:
+        task, watcher = pair
+        found[task.name, watcher.name] = _result(task, watcher, turns)
+
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(run, [pair for pair in pairs if not pair[0].busy]))
+    for pair in pairs:
+        if pair[0].busy:
+            run(pair)
+    return [found[task.name, watcher.name] for task, watcher in pairs]
 
 
 def _result(task: Task, watcher: Watcher, turns: int) -> Result:
@@ -140,7 +155,7 @@ def who_did_better(results: Sequence[Result]) -> Iterator[str]:
             yield f"{result.task.name}: {result.watcher} did better than {UP}: {_cell(result)}, not {_cell(own)}"
 
 
-def table(field: Field, results: Sequence[Result]) -> str:
+def table(field: Field, results: Sequence[Result], *, at_once: int = 1) -> str:
     """Return the table as Markdown, with versions and date."""
     names = [one.name for one in field.watchers]
     cells = {(result.task.name, result.watcher): _cell(result) for result in results}
@@ -150,7 +165,8 @@ def table(field: Field, results: Sequence[Result]) -> str:
     turns = max((len(result.turns) for result in results), default=0)
     return "\n".join(
         [
-            f"{about['date']}, commit {about['commit']}, {about['machine']}; {turns} {_plural('turn', turns)} of each.",
+            f"{about['date']}, commit {about['commit']}, {about['machine']}; {turns} {_plural('turn', turns)} of each, "
+            f"{at_once} at once.",
             "",
             *_lines([["task", *(f"{one.name} {one.version}" for one in field.watchers)], *rows]),
             "",

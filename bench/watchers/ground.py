@@ -17,9 +17,10 @@ from tests.servers.process import free_port
 
 STATE = "state.txt"
 FILES = 16
-_READY_WITHIN_S = 40.0
+_READY_WITHIN_S = 20.0
 _REST_S = 3.0
-_ENDS_WITHIN_S = 25.0
+_ENDS_WITHIN_S = 20.0
+_PRINTED = 500
 
 
 @dataclass(kw_only=True)
@@ -29,7 +30,8 @@ class Seen:
     ``restarts`` are all starts of the program but the first; ``needed`` those that the changes asked for; ``missed``
     the changes after which no program became ready; ``ready_s`` the seconds from each change's last write until one
     was; ``port_taken`` the starts that found the old program's port taken. ``alone`` are starts without a write.
-    ``left`` names each process that was there 25 s after the end was asked for, ``ended_s`` when nothing was.
+    ``left`` names each process that was there 20 s after the end was asked for, ``ended_s`` when nothing was.
+    ``printed`` is the end of the terminal's text where something went wrong.
     """
 
     restarts: int = 0
@@ -40,6 +42,7 @@ class Seen:
     alone: int = 0
     left: list[str] = field(default_factory=list)
     ended_s: float | None = None
+    printed: str = ""
 
 
 class Ground:
@@ -117,4 +120,5 @@ def ground(watcher: Watcher, folder: Path, tree: Path, *, kind: str, shell: Path
         yield here
         notes = running.notes()
         here.seen.restarts = running.starts() - before
+        here.seen.printed = running.printed[-_PRINTED:] if here.seen.missed or here.seen.left else ""
         here.seen.port_taken = sum(note.what == restarted_program.PORT_TAKEN for note in notes)

@@ -131,7 +131,7 @@ class Session:
         return [(pid, what) for pid in _pids() if (what := self._what(pid))]
 
     def _what(self, pid: int) -> str:
-        """Return ``watcher``, ``program`` or ``grandchild`` for a living process of this session, else nothing."""
+        """Return what a living process of this session is: its watcher, its program, say; nothing for any other."""
         try:
             environment = Path(f"/proc/{pid}/environ").read_bytes()
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -141,8 +141,11 @@ class Session:
             return ""
         if restarted_program.BACKGROUND.encode() in words:
             return "grandchild"
-        ours = any(word == restarted_program.__file__.encode() for word in words)
-        return "program" if ours and pid != self._process.pid and words[0] == sys.executable.encode() else "watcher"
+        if pid == self._process.pid:
+            return "watcher"
+        name = os.fsdecode(words[0])
+        is_ours = name == sys.executable and restarted_program.__file__.encode() in words
+        return "program" if is_ours else f"a {Path(name).name} of the watcher"
 
     def _read(self) -> None:
         """Until the terminal is to be closed: a descriptor that a thread reads from is not closed by another."""
