@@ -27,6 +27,7 @@ MARK = "BENCH_WATCHERS_SESSION"
 _CTRL_C = b"\x03"
 _T = TypeVar("_T")
 _LOOKS_EVERY_S = 0.02
+STARTS_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +183,7 @@ def session(watcher: Watcher, place: Place, program: Sequence[str], log: Path, *
     os.close(other_end)
     running = Session(process, terminal, mark, log)
     try:
-        if running.await_ready(after_ns=0, within_s=30.0) is None:
+        if running.await_ready(after_ns=0, within_s=STARTS_WITHIN_S) is None:
             raise DidNotStart(f"{watcher.name}: {running.printed[-600:]}")
         yield running
     finally:

@@ -322,7 +322,7 @@ def test_story_as_json_begins_with_id_and_explanation(history: AuditedHistory) -
 
 
 def restarted_by(history: AuditedHistory, writes: Sequence[tuple[float, str]]) -> str:
-    """Write each file so many seconds after the start before it, have it restarted 1 s later; return the last restart."""
+    """Write each file so many seconds after the start before it, restart 1 s later; return the last restart."""
     history.register(quiet="1s", min_interval=0)
     restart, started_s = "", 0.0
     for after_s, path in writes:
