@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from bench.watchers.field import UP, Watcher
 from bench.watchers.ground import Seen
 from bench.watchers.session import DidNotStart
 from bench.watchers.tasks import TASKS, Task
-from bench.watchers.tools import Field, found
+from bench.watchers.tools import found
 
 SUMMARY = "ten tasks on up --watch, watchexec, nodemon, entr and watchfiles: what each restarted, missed and left"
 PAGE = ROOT / "docs" / "up.md"
@@ -46,7 +47,8 @@ class Result:
         if taken := max(turn.port_taken for turn in self.turns):
             said.append(f"port taken at {taken} {_plural('start', taken)}")
         left = max((turn.left for turn in self.turns), key=len)
-        return [*said, f"left: {', '.join(left)}"] if left else said
+        counted = (f"{count} times {what}" if count > 1 else what for what, count in Counter(left).items())
+        return [*said, f"left: {', '.join(counted)}"] if left else said
 
     @property
     def needed(self) -> int:
@@ -68,7 +70,14 @@ class Result:
         """Return it as JSON values."""
         turns = [asdict(turn) for turn in self.turns]
         summed = {"wrong": self.wrong, "needless": self.needless, "ready_s": self.ready_s}
-        return {"task": self.task.name, "watcher": self.watcher, **summed, "turns": turns, "refused": self.refused}
+        return {
+            "task": self.task.name,
+            "cell": _cell(self),
+            "watcher": self.watcher,
+            **summed,
+            "turns": turns,
+            "refused": self.refused,
+        }
 
 
 def main(args: Sequence[str]) -> int:
@@ -80,16 +89,15 @@ def main(args: Sequence[str]) -> int:
     taking_part = [one for one in field.watchers if not given.watcher or one.name in given.watcher]
     pairs = [(task, one) for task in TASKS if not given.task or task.name in given.task for one in taking_part]
     results = _results(pairs, given.turns, given.at_once)
-    field.watchers = taking_part
-    text = table(field, results, at_once=given.at_once)
     plain = {
         **described(),
-        "turns": given.turns,
-        "at_once": given.at_once,
         "watchers": [{"name": one.name, "version": one.version, "command": one.said} for one in taking_part],
         "missing": field.missing,
-        "results": [result.plain() for result in results],
+        "results": [{**result.plain(), "at_once": 1 if result.task.busy else given.at_once} for result in results],
     }
+    if given.merge and given.write_json:
+        plain = merged(json.loads(given.write_json.read_text()), plain)
+    text = table(plain)
     if given.write_json:
         given.write_json.write_text(json.dumps(plain, indent=1) + "\n")
     if given.write_page:
@@ -109,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--at-once", type=int, default=1, help="how many are measured beside each other")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write-json", type=Path, metavar="FILE", help="write the JSON there too")
+    parser.add_argument("--merge", action="store_true", help="keep what that file has and was not measured again")
     parser.add_argument("--write-page", action="store_true", help=f"put the table into {PAGE.relative_to(ROOT)}")
     parser.add_argument("--folder", type=Path, default=ROOT / ".bench", help="where the others are kept (.bench)")
     return parser
@@ -155,23 +164,31 @@ def who_did_better(results: Sequence[Result]) -> Iterator[str]:
             yield f"{result.task.name}: {result.watcher} did better than {UP}: {_cell(result)}, not {_cell(own)}"
 
 
-def table(field: Field, results: Sequence[Result], *, at_once: int = 1) -> str:
-    """Return the table as Markdown, with versions and date."""
-    names = [one.name for one in field.watchers]
-    cells = {(result.task.name, result.watcher): _cell(result) for result in results}
-    tasks = [task for task in TASKS if any(result.task is task for result in results)]
-    rows = [[f"**{task.name}**: {task.what}", *(cells[task.name, name] for name in names)] for task in tasks]
-    about = described()
-    turns = max((len(result.turns) for result in results), default=0)
+def merged(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of an earlier run in which those that were measured again are the new ones."""
+    again = {(one["task"], one["watcher"]): one for one in now["results"]}
+    kept = [again.pop((one["task"], one["watcher"]), one) for one in before["results"]]
+    versions = {one["name"]: one for one in [*before["watchers"], *now["watchers"]]}
+    missing = {name: why for name, why in {**before["missing"], **now["missing"]}.items() if name not in versions}
+    together = {"watchers": list(versions.values()), "missing": missing, "results": [*kept, *again.values()]}
+    return {**now, **together}
+
+
+def table(plain: dict[str, Any]) -> str:
+    """Return the table of a run's figures as Markdown, with versions and date."""
+    names = [one["name"] for one in plain["watchers"]]
+    cells = {(one["task"], one["watcher"]): one["cell"] for one in plain["results"]}
+    tasks = [task for task in TASKS if any(name == task.name for name, _ in cells)]
+    rows = [[f"**{task.name}**: {task.what}", *(cells.get((task.name, name), "") for name in names)] for task in tasks]
+    versions = [f"{one['name']} {one['version']}" for one in plain["watchers"]]
     return "\n".join(
         [
-            f"{about['date']}, commit {about['commit']}, {about['machine']}; {turns} {_plural('turn', turns)} of each, "
-            f"{at_once} at once.",
+            f"{plain['date']}, commit {plain['commit']}, {plain['machine']}.",
             "",
-            *_lines([["task", *(f"{one.name} {one.version}" for one in field.watchers)], *rows]),
+            *_lines([["task", *versions], *rows]),
             "",
-            *(f"- {one.name}: `{one.said}`" for one in field.watchers),
-            *(f"- {name} took no part: {why}." for name, why in field.missing.items()),
+            *(f"- {one['name']}: `{one['command']}`" for one in plain["watchers"]),
+            *(f"- {name} took no part: {why}." for name, why in plain["missing"].items()),
         ]
     )
 

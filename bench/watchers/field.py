@@ -32,7 +32,7 @@ class Watcher:
 
 def up(version: str) -> Watcher:
     """Return the product, with windows as short as an editor's user would set them."""
-    numbers = ["--quiet", "250ms", "--max-wait", "5s", "--min-interval", "250ms"]
+    numbers = ["--quiet", "250ms", "--max-wait", "60s", "--min-interval", "250ms"]
 
     def command(place: Place, program: Sequence[str]) -> list[str]:
         own = ["--data", str(place.data), "--port", str(place.free_port)]
