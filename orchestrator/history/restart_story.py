@@ -64,7 +64,8 @@ class RestartStory:
     """The whole truth about one restart.
 
     ``truncated``: its range is too long to be read whole, so actors, top paths and requests count only the
-    first ``MOST_EVENTS`` events of it. ``held`` is the reason of the hold that keeps it back now.
+    first ``MOST_EVENTS`` events of it. ``held`` is the reason of the hold that keeps it back now. ``own_writes`` are
+    the files that were written as long after each of the last starts: by them the program seems to restart itself.
     """
 
     restart: RestartProjection
@@ -81,3 +82,4 @@ class RestartStory:
     held: str | None = None
     next_try_at: datetime | None = None
     truncated: bool = False
+    own_writes: Sequence[str] = ()

@@ -1,7 +1,7 @@
 """Why a restart happened: its record, the sentence, and every fact that the sentence rests on.
 
-Three statements, whatever the history's length: the record, its part of the log, and the restart that covers what came
-late; for an unsettled one the workspace's row too.
+Four statements, whatever the history's length: the record, its part of the log, the starts before it, and the restart
+that covers what came late; for an unsettled one the workspace's row too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from orchestrator.domain.restart_projection import SETTLED, RestartProjection, R
 from orchestrator.errors import NotFound
 from orchestrator.history.cycles import CycleStory, cycles_of
 from orchestrator.history.fate import unserved_of
+from orchestrator.history.own_writes import own_writes
 from orchestrator.history.restart_span import RestartSpan, read_span
 from orchestrator.history.restart_story import ActorCount, Counts, PathCount, RestartStory, WindowStory
 from orchestrator.history.waits import holds_of, waits_of
@@ -39,7 +40,7 @@ def why(reader: Reader, restart: str) -> RestartStory:
         previous_started_at=cycles[0].previous_started_at if cycles else None,
         truncated=found.truncated,
     )
-    facts = _facts(record, found, waits, _late(reader, record, found), held=held, unserved=unserved)
+    facts = _facts(reader, record, found, waits, _late(reader, record, found), held=held, unserved=unserved)
     return _story(record, found, cycles, facts)
 
 
@@ -66,6 +67,7 @@ def _story(
         held=facts.held,
         next_try_at=facts.next_try_at,
         truncated=found.truncated,
+        own_writes=facts.own_writes,
     )
 
 
@@ -86,6 +88,7 @@ def _window(record: RestartProjection, facts: RestartFacts) -> WindowStory:
 
 
 def _facts(
+    reader: Reader,
     record: RestartProjection,
     found: RestartSpan,
     waits: Sequence[Wait],
@@ -112,6 +115,7 @@ def _facts(
         next_try_at=gave_up.next_try_at if gave_up else None,
         ended_by=cancelled.actor if cancelled else None,
         end_reason=getattr(cancelled.data, "reason", None) if cancelled else None,
+        own_writes=own_writes(reader, record) if found.writes else (),
     )
 
 

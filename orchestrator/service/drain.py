@@ -87,6 +87,8 @@ class Drainer:
         self.leases = LeaseBook()
         self._claims = SharedClaims(self._claimer, lambda end: self.leases.drop(end.lease))
         self.slots = Slots(slots)
+        self.after_cycles: Callable[[], None] = lambda: None
+        """Called by a slot that ran cycles, once it is free: what came meanwhile may be due before the next tick."""
         self._stopping, self._closed = False, threading.Event()
         self._idle = threading.Condition()
         self._busy = 0
@@ -133,9 +135,12 @@ class Drainer:
 
     def _drain_in_slot(self, claim: Claim | None = None) -> int:
         try:
-            return self._drain(claim)
+            cycles = self._drain(claim)
         finally:
             self._give_back(1)
+        if cycles:
+            self.after_cycles()
+        return cycles
 
     def _give_back(self, slots: int) -> None:
         for _ in range(slots):

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Final
 
-ROUNDS: Final = 3
-_SPREAD_S: Final = 1.0
-_SPREAD_SHARE: Final = 0.2
+from orchestrator.domain.own_writes import ROUNDS, as_long_after
 
 
 class OwnWrites:
@@ -30,11 +27,9 @@ class OwnWrites:
         first = self._rounds[-1][1]
         new = [path for path in dict.fromkeys(paths) if path not in first]
         first.update(dict.fromkeys(new, since_start_s))
-        found = [path for path in new if path not in self._named and self._alike(path)]
+        found = [path for path in new if path not in self._named and self._is_alike(path)]
         self._named.update(found)
         return found
 
-    def _alike(self, path: str) -> bool:
-        delays = [first[path] for _, first in self._rounds if path in first]
-        spread_s = max(_SPREAD_S, _SPREAD_SHARE * max(delays))
-        return len(delays) == ROUNDS and max(delays) - min(delays) <= spread_s
+    def _is_alike(self, path: str) -> bool:
+        return as_long_after([first[path] for _, first in self._rounds if path in first])

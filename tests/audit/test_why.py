@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -318,6 +319,48 @@ def test_story_as_json_begins_with_id_and_explanation(history: AuditedHistory) -
     assert list(view)[:2] == ["id", "explanation"]
     assert view["window"]["due_at"] == "2026-11-23T14:02:16.000000Z"
     assert view["counts"] == {"writes": 1, "files": 1, "requests": 0, "actors": 1}
+
+
+def restarted_by(history: AuditedHistory, writes: Sequence[tuple[float, str]]) -> str:
+    """Write each file so many seconds after the start before it, restart 1 s later; return the last restart."""
+    history.register(quiet="1s", min_interval=0)
+    restart, started_s = "", 0.0
+    for after_s, path in writes:
+        history.at(started_s + after_s)
+        history.write(path)
+        started_s += after_s + 1
+        history.at(started_s)
+        restart = history.queued()
+        history.start()
+        history.succeed()
+    return restart
+
+
+def test_a_program_that_restarts_itself_is_named_with_the_rule_to_add(history: AuditedHistory) -> None:
+    restart = restarted_by(history, [(5, "main.py"), (2, "app.log"), (2.5, "app.log"), (2.9, "app.log")])
+    told = story(history, restart)
+    assert told.own_writes == ["app.log"]
+    assert told.explanation.endswith(
+        "; the program seems to restart itself: app.log was written as long after each of its last 3 starts; "
+        "if that file is its own, add /app.log to .gitignore, or give it a path rule with the action record."
+    )
+
+
+@pytest.mark.parametrize(
+    "writes",
+    [
+        [(5, "main.py"), (2, "app.log"), (2, "app.log")],
+        [(5, "main.py"), (2, "app.log"), (2, "main.py"), (2, "app.log")],
+        [(5, "main.py"), (2, "main.py"), (9, "main.py"), (4, "main.py")],
+    ],
+    ids=["two rounds", "another file between", "a person at any time"],
+)
+def test_who_saves_is_not_taken_for_a_program_that_restarts_itself(
+    history: AuditedHistory, writes: list[tuple[float, str]]
+) -> None:
+    told = story(history, restarted_by(history, writes))
+    assert told.own_writes == []
+    assert "itself" not in told.explanation
 
 
 def test_unknown_restart(history: AuditedHistory) -> None:

@@ -28,12 +28,12 @@ def ticker(store: CoreStore, bell: Bell, *, tick_s: float) -> Ticker:
     return Ticker(store, bell, IDS, drainer(store, Scripted()), tick_s=tick_s)
 
 
-def register(store: CoreStore, **policy: object) -> Operator:
+def register(store: CoreStore, name: str = "ws", **policy: object) -> Operator:
     operator = Operator(store, IDS)
     registration = Registration(
         fleet="default", labels={}, executor="simulated", target={}, policy=parse_policy(policy)
     )
-    operator.register("ws", registration, Author(actor="me"))
+    operator.register(name, registration, Author(actor="me"))
     return operator
 
 
@@ -75,6 +75,24 @@ def test_a_tick_ends_where_the_next_instant_is_beyond_its_interval() -> None:
     ticker(store, bell, tick_s=2).tick()
     assert time.monotonic() - started_s < 1
     assert bell.rung == []
+
+
+def test_what_came_since_and_is_due_sooner_is_folded_by_a_tick_that_looks_again() -> None:
+    store = MemoryEventStore()
+    for name, quiet in (("ws", "60s"), ("sooner", "100ms")):
+        register(store, name, quiet=quiet)
+    ticks = ticker(store, Bell(), tick_s=300)
+    assert not ticks.look_again(), "nobody is at work"
+    write(store, "ws", "a")
+    working = threading.Thread(target=ticks.tick)
+    working.start()
+    wait_until(ticks.look_again, what="a tick that sleeps until the first window is due")
+    write(store, "sooner", "b")
+    assert ticks.look_again()
+    wait_until(lambda: len(events(store, CycleSucceeded)) == 1, what="the window that is due sooner is folded")
+    ticks.stop()
+    working.join()
+    assert [event.workspace for event in recorded(store, RestartQueued)] == ["sooner"]
 
 
 def test_a_stop_ends_a_tick_that_sleeps_and_keeps_others_from_looking() -> None:

@@ -23,12 +23,14 @@ from orchestrator.cli.key_at_hand import OWNER_KEY, note_where
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
 from orchestrator.cli.serve import WorkerParts
 from orchestrator.domain.events import ProcessExited
+from orchestrator.domain.own_writes import ROUNDS, remedy_of
 from orchestrator.domain.paths import escape_path
 from orchestrator.domain.policy import DEFAULT_FLEET, Policy, PolicyPatch, render_policy
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.errors import ExecutionCancelled, InvalidInput
 from orchestrator.logs import configure_logs
 from orchestrator.owner_key import make_owner_key
+from orchestrator.ports.workspaces import StoredWorkspace
 from orchestrator.private_files import lock_folder, private_folder
 from orchestrator.replace_file import replace_file
 from orchestrator.service.change_policy import note_floor
@@ -37,7 +39,7 @@ from orchestrator.service.record import Write, record_writes
 from orchestrator.settings import Settings
 from orchestrator.sources.folder import WatchedWrite, watch_folder
 from orchestrator.sources.ignores import includes_of
-from orchestrator.sources.own_writes import ROUNDS, OwnWrites
+from orchestrator.sources.own_writes import OwnWrites
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.privileges import Roles
 from orchestrator.storage.urls import database_name
@@ -226,15 +228,18 @@ class _Up:
         )
         for refused in batch.refused:
             _log.error("watch.refused", workspace=self._workspace, path=writes[refused.index].path, why=refused.detail)
-        self._name_own_writes(writes)
-
-    def _name_own_writes(self, writes: Sequence[WatchedWrite]) -> None:
-        """Say which file the program seems to restart itself by."""
         with self._services.store.read() as reader:
             stored = reader.workspace(self._workspace or "")
-        if stored is None or stored.state.last_start_at is None:
-            return
-        since_start_s = (datetime.now(UTC) - stored.state.last_start_at).total_seconds()
+        if stored is not None and stored.due_at is not None:
+            self._worker.look_if_sooner(stored.due_at)
+        if stored is not None and stored.state.last_start_at is not None:
+            self._name_own_writes(stored, stored.state.last_start_at, writes)
+
+    def _name_own_writes(
+        self, stored: StoredWorkspace, last_start_at: datetime, writes: Sequence[WatchedWrite]
+    ) -> None:
+        """Say which file the program seems to restart itself by."""
+        since_start_s = (datetime.now(UTC) - last_start_at).total_seconds()
         for path in self._own_writes.seen(stored.state.fence, since_start_s, [write.path for write in writes]):
             named = escape_path(path)[0]
             _log.warning(
@@ -244,7 +249,7 @@ class _Up:
                 actor=self._services.actor,
                 rounds=ROUNDS,
                 reason=f"written as long after each of the last {ROUNDS} starts: a loop of the program itself",
-                remedy=f"add /{named} to .gitignore, or give it a path rule with the action record",
+                remedy=remedy_of(named),
             )
 
     def _banner(self) -> str:
