@@ -121,7 +121,7 @@ def test_a_seal_key_is_made_once_and_the_worker_has_it() -> None:
     assert f"--home-dir {folder} " in DOCKERFILE
     assert f"chmod 0700 {folder}\n" in DOCKERFILE  # a new volume is made like it
     assert SERVICES["worker"]["depends_on"]["seal-key"] == {"condition": "service_completed_successfully"}
-    assert verb == ["keys", "seal", "new", "--if-missing"]
+    assert verb == ["audit", "keys", "new", "--if-missing"]
 
 
 def test_the_app_login_of_a_new_volume_can_be_granted_to(

@@ -23,6 +23,7 @@ from orchestrator.cli.commands import (
     read,
     replay,
     reports,
+    seal_keys,
     verify,
     watch,
 )
@@ -72,7 +73,11 @@ policy.app.command("test")(path_verdict.verdict_command)
 app.add_typer(policy.app, name="policy", help="Show, change, check or try the numbers that decide when.")
 export.app.command("checkpoint")(proofs.checkpoint_command)
 export.app.command("evidence")(proofs.evidence_command)
-app.add_typer(keys.app, name="keys", help="The owner's key, and the keys that sign the log's checkpoints.")
+export.app.add_typer(seal_keys.app, name="keys", help="Make, replace or show the keys that sign checkpoints.")
+app.add_typer(keys.app, name="keys", help="Who may call the API: make, list, replace and revoke keys.")
+earlier_seal_app = typer.Typer(rich_markup_mode=None)
+earlier_seal_app.registered_commands.extend(seal_keys.app.registered_commands)
+keys.app.add_typer(earlier_seal_app, name="seal", help="Now `orchestrator audit keys`.")
 export.app.command("verify")(verify.verify_command)
 app.add_typer(export.app, name="audit", help="What an auditor takes away.")
 
@@ -102,10 +107,22 @@ def start_audit(context: typer.Context) -> None:
     _help_without_command(context)
 
 
+@seal_keys.app.callback(invoke_without_command=True)
+def start_seal_keys(context: typer.Context) -> None:
+    """Make, replace or show the keys that sign checkpoints."""
+    _help_without_command(context)
+
+
+@earlier_seal_app.callback(invoke_without_command=True)
+def start_earlier_seal_keys(context: typer.Context) -> None:
+    """Now `orchestrator audit keys`: make, replace or show the keys that sign checkpoints."""
+    note("orchestrator: `keys seal` is `orchestrator audit keys` now; the old words still work")
+    _help_without_command(context)
+
+
 @keys.app.callback(invoke_without_command=True)
-@keys.seal_app.callback(invoke_without_command=True)
 def start_keys(context: typer.Context) -> None:
-    """The owner's key, and the keys that sign the log's checkpoints."""
+    """Who may call the API: make, list, replace and revoke keys."""
     _help_without_command(context)
 
 

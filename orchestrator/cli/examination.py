@@ -162,7 +162,7 @@ def _seal_key(settings: Settings) -> Iterator[Checked]:
         yield _good("seal key", "declined: ORCHESTRATOR_SEAL_KEY is off")
     elif settings.seal_key is None:
         detail = "ORCHESTRATOR_SEAL_KEY names none here: right only where no worker runs"
-        mend = "`orchestrator keys seal new FILE` for the workers, or decline with ORCHESTRATOR_SEAL_KEY=off"
+        mend = "`orchestrator audit keys new FILE` for the workers, or decline with ORCHESTRATOR_SEAL_KEY=off"
         yield Checked(name="seal key", finding=Finding.WARNING, detail=detail, mend=mend)
     else:
         try:

@@ -67,7 +67,7 @@ class WorkerParts:
                 "seal.off",
                 why="ORCHESTRATOR_SEAL_KEY names no key",
                 harm="nothing proves the log",
-                do="make one with `orchestrator keys seal new FILE`, or decline with ORCHESTRATOR_SEAL_KEY=off",
+                do="make one with `orchestrator audit keys new FILE`, or decline with ORCHESTRATOR_SEAL_KEY=off",
             )
         chores: dict[str, Callable[[], object]] = {
             "count_files": self._counting.run,

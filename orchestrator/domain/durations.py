@@ -16,19 +16,19 @@ LONGEST_MS = 30 * _UNITS_MS["d"]
 """No duration in this product means anything beyond 30 days; a longer one is a typing error."""
 
 
-def parse_duration(value: str | float, *, field: str = "duration") -> int:
+def parse_duration(value: str | float, *, field: str = "duration", longest_ms: int = LONGEST_MS) -> int:
     """Return milliseconds of a duration as Go and Prometheus write it, or of a number of seconds.
 
     Raises ``InvalidInput`` for anything else, for a negative one, for one finer than
-    a millisecond and for one above ``LONGEST_MS``. Source: CONTRACT section 2.
+    a millisecond and for one above ``longest_ms``. Source: CONTRACT section 2.
     """
     if isinstance(value, bool):
         raise _refused(value, field)
     ms = _of_text(value.strip(), field) if isinstance(value, str) else _of_seconds(str(value), field)
     if ms != int(ms):
         raise InvalidInput(f"{field}: {value!r} is finer than a millisecond", field=field)
-    if not 0 <= ms <= LONGEST_MS:
-        raise InvalidInput(f"{field}: {value!r} is not between 0s and 30d", field=field)
+    if not 0 <= ms <= longest_ms:
+        raise InvalidInput(f"{field}: {value!r} is not between 0s and {format_duration(longest_ms)}", field=field)
     return int(ms)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from msgspec.structs import asdict
@@ -32,6 +33,7 @@ from orchestrator.history.past import Moment
 from orchestrator.history.restart_story import RestartStory
 from orchestrator.history.summary import Summary
 from orchestrator.ports.inquiries import Scope
+from orchestrator.ports.keys import StoredKey
 from orchestrator.ports.sealing import StoredCheckpoint
 from orchestrator.ports.store import Reader
 from orchestrator.ports.workspaces import StoredWorkspace
@@ -222,3 +224,11 @@ def _failure(event: Recorded) -> View:
     told = {name: getattr(event.data, name, None) for name in names}
     view: View = to_plain({**envelope, "kind": kind, **told})
     return view
+
+
+def key_view(key: StoredKey, now: datetime) -> View:
+    """Return what is shown of a key: not its digest."""
+    shown = {name: getattr(key, name) for name in StoredKey.__dataclass_fields__ if name != "digest"}
+    state = "revoked" if key.revoked_at is not None else "live" if key.is_live(now) else "expired"
+    plain: View = to_plain({**shown, "scopes": list(key.scopes), "state": state})
+    return plain

@@ -29,7 +29,7 @@ def read_keys(path: Path) -> tuple[SigningKey, ...]:
         return parse_signing_keys(content.decode())
     except FileNotFoundError:
         raise SealKeyUnavailable(
-            f"there is no seal key {path}; make one with `orchestrator keys seal new {path}`, or put it back"
+            f"there is no seal key {path}; make one with `orchestrator audit keys new {path}`, or put it back"
         ) from None
     except OSError as error:
         raise SealKeyUnavailable(f"the seal key {path} cannot be read: {error.strerror}") from None
@@ -45,7 +45,7 @@ def _require_closed(path: Path, found: os.stat_result) -> None:
     if stat.S_ISREG(found.st_mode) and found.st_mode & 0o777 & ~allowed:
         raise SealKeyUnavailable(
             f"the seal key {path} can be read by others (mode {found.st_mode & 0o777:o}): close it with `chmod 600"
-            f" {path}`, and add a new key with `orchestrator keys seal rotate {path}` if somebody may have read it"
+            f" {path}`, and add a new key with `orchestrator audit keys rotate {path}` if somebody may have read it"
         )
 
 
@@ -56,7 +56,7 @@ def make_key_file(path: Path, origin: str) -> SigningKey:
     except NoteRefused as error:
         raise InvalidInput(f"--origin: {error}", field="origin") from None
     if path.exists():
-        raise InvalidInput(f"{path} is there already; a second key is added by `orchestrator keys seal rotate {path}`")
+        raise InvalidInput(f"{path} is there already; a second key is added by `orchestrator audit keys rotate {path}`")
     _write(path, (key,))
     return key
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from orchestrator.domain.durations import parse_duration
 from orchestrator.domain.events import KeyCreated, KeyRevoked, NewEvent, Recorded
 from orchestrator.domain.key_words import digest_of
 from orchestrator.domain.scopes import Role, granted
@@ -21,6 +22,7 @@ from orchestrator.service.append import append_all
 MOST_KEYS = 10_000
 """Live ones: every process keeps them all at hand."""
 _BOTH_LIVE = timedelta(days=1)
+_SHORTEST, _LONGEST = timedelta(seconds=1), timedelta(days=3_650)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +164,15 @@ def list_keys(store: CoreStore) -> tuple[list[StoredKey], datetime]:
     """Return all keys, and the instant at which they are so."""
     with store.read() as reader:
         return reader.access_keys(), reader.clock()
+
+
+def lifetime_of(text: str, *, field: str) -> timedelta:
+    """Return for how long a key is to be valid, from 1 s to 10 years. Raises ``InvalidInput``."""
+    longest_ms = _LONGEST // timedelta(milliseconds=1)
+    lasts = timedelta(milliseconds=parse_duration(text, field=field, longest_ms=longest_ms))
+    if lasts < _SHORTEST:
+        raise InvalidInput(f"{field}: a key that lasts {text} would never open anything; write 90d, say", field=field)
+    return lasts
 
 
 def check_limit(value: int | None, name: str) -> int | None:

@@ -1,4 +1,4 @@
-"""``audit checkpoint``, ``audit evidence``, ``keys seal``: from a key to a proof that is checked with one command."""
+"""``audit checkpoint``, ``audit evidence``, ``audit keys``: from a key to a proof that is checked with one command."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def data(recorded: Recorded, tmp_path: Path) -> Path:
 @pytest.fixture
 def keyed(data: Path, run: Run) -> Path:
     """A data folder with history and a key."""
-    assert run("keys", "seal", "new", str(data / "seal.key"), "--origin", "log.example.com").code == 0
+    assert run("audit", "keys", "new", str(data / "seal.key"), "--origin", "log.example.com").code == 0
     return data
 
 
@@ -54,7 +54,7 @@ def test_an_edited_bundle_and_a_wrong_key_are_found(keyed: Path, run: Run, recor
     bundle.write_text(bundle.read_text().replace("local:ann", "local:eve"))
     edited = run("audit", "verify", str(bundle), "--pubkey", str(keyed / "seal.pub"))
     assert (edited.code, "altered" in edited.out + edited.err) == (1, True)
-    run("keys", "seal", "new", str(keyed / "other.key"), "--origin", "log.example.com")
+    run("audit", "keys", "new", str(keyed / "other.key"), "--origin", "log.example.com")
     foreign = run("audit", "verify", str(bundle), "--pubkey", str(keyed / "other.pub"))
     assert (foreign.code, "wrong key" in foreign.out + foreign.err) == (1, True)
 
@@ -99,17 +99,17 @@ def test_a_lost_key_is_replaced_only_on_purpose(keyed: Path, run: Run) -> None:
 
 def test_keys_are_made_rotated_and_shown(tmp_path: Path, run: Run) -> None:
     file = str(tmp_path / "audit.key")
-    made = run("keys", "seal", "new", file, "--json")
+    made = run("audit", "keys", "new", file, "--json")
     assert json.loads(made.out)["public_file"] == str(tmp_path / "audit.pub")
-    assert run("keys", "seal", "new", file).code == 2
-    added = run("keys", "seal", "rotate", file)
+    assert run("audit", "keys", "new", file).code == 2
+    added = run("audit", "keys", "rotate", file)
     assert (added.code, "delete the line of the old one" in added.err) == (0, True)
-    shown = run("keys", "seal", "public", file)
+    shown = run("audit", "keys", "public", file)
     assert shown.out == (tmp_path / "audit.pub").read_text()
     assert shown.out.splitlines()[1] == added.out.strip()
-    assert json.loads(run("keys", "seal", "public", file, "--json").out)["keys"] == shown.out.splitlines()
+    assert json.loads(run("audit", "keys", "public", file, "--json").out)["keys"] == shown.out.splitlines()
     assert "PRIVATE" not in made.out + added.out + added.err + shown.out
-    assert run("keys", "seal", "public", str(tmp_path / "nowhere")).code == 2
+    assert run("audit", "keys", "public", str(tmp_path / "nowhere")).code == 2
     assert run("keys", "seal").code == 2
 
 
@@ -147,9 +147,9 @@ def test_a_key_is_made_once_where_it_is_asked_for_again(run: Run, tmp_path: Path
     file = tmp_path / "seal.key"
     made = []
     for _ in range(2):
-        ran = run("keys", "seal", "new", "--if-missing", str(file))
+        ran = run("audit", "keys", "new", "--if-missing", str(file))
         made.append((ran.code, ran.out, file.read_bytes()))
     assert made[0] == made[1]
-    assert run("keys", "seal", "new", str(file)).code == 2
+    assert run("audit", "keys", "new", str(file)).code == 2
     file.chmod(0o644)
-    assert "chmod 600" in run("keys", "seal", "new", "--if-missing", str(file)).err
+    assert "chmod 600" in run("audit", "keys", "new", "--if-missing", str(file)).err

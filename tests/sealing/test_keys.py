@@ -89,7 +89,7 @@ def test_a_key_that_others_can_read_or_write_is_refused_with_the_way_to_close_it
 
 
 def test_a_missing_file_and_a_folder_in_its_place_are_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(SealKeyUnavailable, match="keys seal new"):
+    with pytest.raises(SealKeyUnavailable, match="audit keys new"):
         read_keys(tmp_path / "seal.key")
     with pytest.raises(SealKeyUnavailable, match="Is a directory"):
         read_keys(tmp_path)

@@ -46,7 +46,7 @@ class Check:
 
 SEALING_DECLINED = Check(ok=True, detail="declined: ORCHESTRATOR_SEAL_KEY is off, and nothing proves the log")
 _SEAL_ADVICE = (
-    "give every worker a key (`orchestrator keys seal new FILE`, ORCHESTRATOR_SEAL_KEY=FILE), or decline with"
+    "give every worker a key (`orchestrator audit keys new FILE`, ORCHESTRATOR_SEAL_KEY=FILE), or decline with"
     " ORCHESTRATOR_SEAL_KEY=off, here too"
 )
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
@@ -14,12 +13,10 @@ from orchestrator.api.protocol.bodies import JSON, Body, json_body
 from orchestrator.api.protocol.names import MAX_REASON_CHARACTERS, NAME_PATTERN, check_text
 from orchestrator.api.protocol.openapi import accepts, describe, problems
 from orchestrator.api.services import Wired, needs
-from orchestrator.domain.durations import parse_duration
-from orchestrator.domain.encoding import to_plain
 from orchestrator.domain.scopes import Role, Scope
-from orchestrator.ports.keys import StoredKey
+from orchestrator.history.views import key_view
 from orchestrator.service.access import Permit, Principal
-from orchestrator.service.keys import WantedKey, check_limit
+from orchestrator.service.keys import WantedKey, check_limit, lifetime_of
 
 router = APIRouter(tags=["keys"])
 
@@ -35,7 +32,7 @@ class KeyBody(Body):
     scopes: Annotated[list[str], Field(max_length=100, description="NAME, NAME@fleet=GLOB, NAME@workspace=GLOB")] = (
         Field(default_factory=list)
     )
-    expires: Annotated[str | None, Field(description="For how long it is valid, like 720h; none: until revoked")] = None
+    expires: Annotated[str | None, Field(description="For how long it is valid, like 90d; none: until revoked")] = None
     writes_per_minute: PerMinute = None
     reads_per_minute: PerMinute = None
 
@@ -68,9 +65,7 @@ def create_key(desk: Wired, body: Annotated[KeyBody, Depends(json_body(KeyBody))
         name=body.name,
         role=body.role,
         scopes=body.scopes,
-        expires_after=None
-        if body.expires is None
-        else timedelta(milliseconds=parse_duration(body.expires, field="expires")),
+        expires_after=None if body.expires is None else lifetime_of(body.expires, field="expires"),
         writes_per_minute=check_limit(body.writes_per_minute, "writes_per_minute"),
         reads_per_minute=check_limit(body.reads_per_minute, "reads_per_minute"),
     )
@@ -119,11 +114,3 @@ async def who_am_i(request: Request) -> JSONResponse:
     """Return the actor of what one does, and one's scopes."""
     caller: Principal = request.state.principal
     return JSONResponse({"actor": caller.actor, "key": caller.key, "scopes": caller.grants.spelled()})
-
-
-def key_view(key: StoredKey, now: datetime) -> dict[str, Any]:
-    """Return what is shown of a key."""
-    shown = {name: getattr(key, name) for name in StoredKey.__dataclass_fields__ if name != "digest"}
-    state = "revoked" if key.revoked_at is not None else "live" if key.is_live(now) else "expired"
-    plain: dict[str, Any] = to_plain({**shown, "scopes": list(key.scopes), "state": state})
-    return plain

@@ -1,23 +1,121 @@
-"""``orchestrator keys``: the owner's key, and those that sign checkpoints. They need no database and no server."""
+"""``orchestrator keys``: who may call the API, and what each may do (CONTRACT section 8).
+
+By HTTP where a server is named; else on the machine of the database, which is how the first key is made.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli.terminal.options import Json
-from orchestrator.cli.terminal.output import emit, emit_json, note
+from orchestrator.cli.commands.key_keeping import chosen_keeping
+from orchestrator.cli.terminal.options import Data, DatabaseUrl, Json
+from orchestrator.cli.terminal.output import emit, emit_json, instant, note, say, show, table
+from orchestrator.domain.scopes import ROLES, Role, grants_of
+from orchestrator.history.views import View
 from orchestrator.owner_key import make_owner_key
-from orchestrator.sealing.keys import make_key_file, public_lines, public_path, read_keys, rotate
-from orchestrator.settings import load_settings
 
 app = typer.Typer(rich_markup_mode=None)
-seal_app = typer.Typer(rich_markup_mode=None)
-app.add_typer(seal_app, name="seal", help="Make, replace or show the keys that sign checkpoints.")
 
-KeyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The key file, as ORCHESTRATOR_SEAL_KEY names it.")]
+KeysUrl = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="Ask this server [ORCHESTRATOR_URL]; without one use the database."),
+]
+PerMinute = Annotated[int | None, typer.Option(min=1, max=1_000_000_000, metavar="N", help="At most so many.")]
+
+
+@app.command("create")
+def create_command(  # noqa: PLR0913 (each is an option)
+    *,
+    name: Annotated[str, typer.Option(help="Who acts with it: key:NAME in the log.")],
+    role: Annotated[Role, typer.Option(help="What it may do.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[@fleet=GLOB|@workspace=GLOB]",
+            help="In place of the role's scope of that name, or beside it; may be repeated.",
+        ),
+    ] = None,
+    expires: Annotated[str | None, typer.Option(metavar="DURATION", help="Valid so long, like 90d; else for ever.")] = (
+        None
+    ),
+    writes_per_minute: PerMinute = None,
+    reads_per_minute: PerMinute = None,
+    as_json: Json = False,
+    url: KeysUrl = None,
+    database_url: DatabaseUrl = None,
+    data: Data = None,
+) -> None:
+    """Make a key, and print it: it is shown this once."""
+    wanted = {
+        "name": name,
+        "role": role.value,
+        "scopes": scope or [],
+        "expires": expires,
+        "writes_per_minute": writes_per_minute,
+        "reads_per_minute": reads_per_minute,
+    }
+    with chosen_keeping(url, database_url, data) as keeping:
+        made = keeping.create(wanted)
+    _tell(made, f"key {made['name']} made, {_lasting(made)}", as_json=as_json)
+
+
+@app.command("rotate")
+def rotate_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of a live key.")],
+    *,
+    as_json: Json = False,
+    url: KeysUrl = None,
+    database_url: DatabaseUrl = None,
+    data: Data = None,
+) -> None:
+    """Make the key that takes another's place, and print it; the other one goes on for a day at most."""
+    with chosen_keeping(url, database_url, data) as keeping:
+        made = keeping.rotate(name)
+    said = f"key {made['name']} made anew, {_lasting(made)}; the one before goes on for a day at most"
+    _tell(made, said, as_json=as_json)
+
+
+@app.command("list")
+def list_command(
+    *,
+    as_json: Json = False,
+    url: KeysUrl = None,
+    database_url: DatabaseUrl = None,
+    data: Data = None,
+) -> None:
+    """List keys by name, those that are over too; never a key itself."""
+    with chosen_keeping(url, database_url, data) as keeping:
+        found = keeping.keys()
+    if as_json:
+        emit_json({"items": found})
+        return
+    columns = ("NAME", "ID", "STATE", "ROLE", "SCOPES", "EXPIRES (UTC)", "LAST USED (UTC)")
+    show(table(columns, map(_cells, found)) if found else "No key.")
+
+
+@app.command("revoke")
+def revoke_command(  # noqa: PLR0913 (each is an option)
+    key: Annotated[str, typer.Argument(metavar="NAME|ID", help="All keys of a name, or one by its id.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why; kept in the log.")] = "revoked",
+    as_json: Json = False,
+    url: KeysUrl = None,
+    database_url: DatabaseUrl = None,
+    data: Data = None,
+) -> None:
+    """End a key: within a second it opens nothing any more, in any process."""
+    with chosen_keeping(url, database_url, data) as keeping:
+        ended = keeping.revoke(key, reason)
+    if as_json:
+        emit_json({"revoked": ended})
+    elif ended:
+        for one in ended:
+            say(f"Revoked {one['name']} ({one['id']}).")
+    else:
+        say(f"{key} was over already.")
 
 
 @app.command("owner")
@@ -37,51 +135,30 @@ def owner_command(
         note(f"owner's key written to {file}; start the API with ORCHESTRATOR_OWNER_KEY={file}")
 
 
-@seal_app.command("new")
-def new_command(
-    file: KeyFile,
-    *,
-    origin: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The log's name for ever, like audit.example.com/log.")
-    ] = None,
-    if_missing: Annotated[bool, typer.Option("--if-missing", help="Leave one that is there as it is.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Make a key file (mode 0600) and its public half, FILE with the suffix .pub."""
-    if if_missing and file.exists():
-        key = read_keys(file)[-1]
-        _told(file, key.public.line(), f"{file} is there already, with key {key.public.label}", as_json=as_json)
+def _tell(made: View, said: str, *, as_json: bool) -> None:
+    if as_json:
+        emit_json(made)
         return
-    from orchestrator.bootstrap import default_origin  # here: it imports Celery, which no other command of keys needs
-
-    key = make_key_file(file, origin or default_origin(load_settings()))
-    _told(file, key.public.line(), f"key {key.public.label} written to {file}", as_json=as_json)
+    emit(f"{made['key']}\n")
+    note(f"{said}; it is shown this once: ORCHESTRATOR_KEY_FILE names a file with it to the commands")
 
 
-@seal_app.command("rotate")
-def rotate_command(file: KeyFile, *, as_json: Json = False) -> None:
-    """Add a key to a key file: from the next seal on all of its keys sign.
-
-    Give auditors the new public keys; when all of them have one, delete the old line from the file.
-    """
-    key = rotate(file)
-    later = f"delete the line of the old one when auditors have {public_path(file)}"
-    _told(file, key.public.line(), f"key {key.public.label} added to {file}; {later}", as_json=as_json)
+def _lasting(made: View) -> str:
+    return "valid until it is revoked" if made["expires_at"] is None else f"valid until {instant(made['expires_at'])} UTC"
 
 
-@seal_app.command("public")
-def public_command(file: KeyFile, *, as_json: Json = False) -> None:
-    """Print the public keys of a key file, one a line: what `audit verify --pubkey FILE` reads."""
-    keys = read_keys(file)
-    if as_json:
-        emit_json({"keys": [key.public.line() for key in keys]})
-    else:
-        emit(public_lines(keys))
+def _cells(row: View) -> tuple[Any, ...]:
+    return (
+        row["name"],
+        row["id"],
+        row["state"],
+        row["role"],
+        "the role's" if row["scopes"] == _of_role(row["role"]) else " ".join(row["scopes"]),
+        instant(row["expires_at"]),
+        instant(row["last_used_at"]),
+    )
 
 
-def _told(file: Path, public: str, said: str, *, as_json: bool) -> None:
-    if as_json:
-        emit_json({"file": str(file), "public_file": str(public_path(file)), "public_key": public})
-    else:
-        note(said)
-        emit(f"{public}\n")
+def _of_role(role: str) -> list[str] | None:
+    """Return the scopes of a role; None for one that only a newer version knows."""
+    return grants_of(ROLES[Role(role)]).spelled() if role in set(Role) else None

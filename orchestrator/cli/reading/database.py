@@ -39,8 +39,8 @@ from orchestrator.storage.opening import open_store
 
 
 @contextmanager
-def reading(database_url: str | None, data: Path | None) -> Iterator[EventStore]:
-    """Open the database that the options, the environment or the defaults name.
+def reading(database_url: str | None, data: Path | None, *, changes: bool = False) -> Iterator[EventStore]:
+    """Open the database that the options, the environment or the defaults name; ``changes``: to write to it too.
 
     Raises ``InvalidInput`` if there is none: reading never makes one; ``MigrationsPending`` and
     ``StorageUnavailable`` as the store says.
@@ -50,7 +50,7 @@ def reading(database_url: str | None, data: Path | None) -> Iterator[EventStore]
     if url.startswith("sqlite"):
         _check_file(url)
     try:
-        store.check(reads_only=True)
+        store.check(reads_only=not changes)
         yield store
     finally:
         store.close()
