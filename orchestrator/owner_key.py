@@ -1,4 +1,4 @@
-"""The owner's key: a file that its owner alone can read, with one line, the key (CONTRACT section 8)."""
+"""Keys in files: each a file that its owner alone can read, with one line, the key (CONTRACT section 8)."""
 
 from __future__ import annotations
 
@@ -32,19 +32,27 @@ def make_owner_key(path: Path) -> str:
 
 
 def read_owner_key(path: Path) -> str:
-    """Return the key of a file. Raises ``InvalidInput``, also where others can read it; no message holds the key."""
+    """Return the owner's key of a file. Raises ``InvalidInput``, also where others can read it."""
+    return read_key_file(path, "the owner's key", f"make one with `orchestrator keys owner {path}`")
+
+
+def read_key_file(path: Path, what: str, remedy: str) -> str:
+    """Return the key of a file. Raises ``InvalidInput``, also where others can read it; no message holds the key.
+
+    ``what`` it is, and the ``remedy`` where there is none, are for the message.
+    """
     try:
         with path.open("rb") as file:
             found = os.fstat(file.fileno())
             text = file.read(_MOST_BYTES).decode("ascii", "replace").strip()
     except FileNotFoundError:
-        raise InvalidInput(f"there is no owner's key {path}; make one with `orchestrator keys owner {path}`") from None
+        raise InvalidInput(f"there is no file {path} with {what}; {remedy}") from None
     except OSError as error:
-        raise InvalidInput(f"the owner's key {path} cannot be read: {error.strerror}") from None
+        raise InvalidInput(f"{what} {path} cannot be read: {error.strerror}") from None
     # A secret that an orchestrator mounts is root's, and readable by a group of the process.
     others = 0o077 if found.st_uid == os.geteuid() else 0o027
     if stat.S_ISREG(found.st_mode) and found.st_mode & others:
-        raise InvalidInput(f"the owner's key {path} can be read or changed by others; chmod 600 it, or make a new one")
+        raise InvalidInput(f"{what} {path} can be read or changed by others; chmod 600 it, or make a new one")
     if not is_key(text):
-        raise InvalidInput(f"{path} holds no owner's key: it must be one line that starts with ro_; copy it again")
+        raise InvalidInput(f"{path} does not hold {what}: it must be one line that starts with ro_; copy it again")
     return text

@@ -29,7 +29,7 @@ _HOST = re.compile(r"((\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?|[0-9
 _BESIDE = frozenset(
     f"{_PREFIX}{name}"
     for name in (
-        *("CONFIG", "URL", "CRASH_AT"),
+        *("CONFIG", "URL", "KEY", "KEY_FILE", "CRASH_AT"),
         # What we hand to what we start, us perhaps:
         *("WORKSPACE", "RESTART", "CYCLE", "FENCE", "REASON", "KIND", "CHILD"),
     )
@@ -186,16 +186,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_exposure(self) -> Settings:
-        if self.bind_is_loopback:
-            return self
-        if not self.allow_unauthenticated and self.owner_key is None:
-            raise ValueError(
-                f"bind {self.bind} is not loopback and there are no keys: anyone who reaches it could restart things; "
-                "bind to 127.0.0.1, or make a key with `orchestrator keys owner FILE` and set "
-                "ORCHESTRATOR_OWNER_KEY=FILE, or set ORCHESTRATOR_ALLOW_UNAUTHENTICATED=true if something in front "
-                "checks callers"
-            )
-        if self.allowed_hosts is None:
+        if not self.bind_is_loopback and self.allowed_hosts is None:
             raise ValueError(
                 f"bind {self.bind} is not loopback: name the hosts under which it is called, so that a web page cannot "
                 "use it under its own name, like ORCHESTRATOR_ALLOWED_HOSTS=restarts.example.com,localhost"

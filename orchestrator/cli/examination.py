@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -16,11 +16,15 @@ from pathlib import Path
 
 from orchestrator import __version__
 from orchestrator.api.routes.health import SEALING_DECLINED, beat_check, claims_check, seal_check
+from orchestrator.cli.key_at_hand import OWNER_KEY
+from orchestrator.domain.encoding import format_instant
 from orchestrator.domain.secret_values import secrets_in
 from orchestrator.errors import InvalidInput, MigrationsPending, OrchestratorError
+from orchestrator.ports.keys import StoredKey
 from orchestrator.ports.store import EventStore, Reader
 from orchestrator.ports.workspaces import WorkspaceFilter
 from orchestrator.sealing.keys import read_keys
+from orchestrator.service.keys import list_keys
 from orchestrator.settings import Settings, load_settings
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.urls import SQLITE, database_name, database_url
@@ -28,6 +32,7 @@ from workers.app import check_broker, create_celery
 
 _SEEN_LATELY = timedelta(seconds=30)
 _CLOCKS_DIFFER_MOST = timedelta(seconds=2)
+_SOON = timedelta(days=14)
 _PAGE = 500
 _OTHERS = 0o077
 
@@ -91,6 +96,42 @@ def _database(store: EventStore, name: str, settings: Settings) -> Iterator[Chec
             yield from _running(reader, settings)
     except OrchestratorError as error:
         yield _wrong("log", str(error), "see `orchestrator audit verify` and `orchestrator replay`")
+    yield _keys(store, settings)
+
+
+def _keys(store: EventStore, settings: Settings) -> Checked:
+    """Say who can call the API, as the settings here have it."""
+    try:
+        keys, now = list_keys(store)
+    except OrchestratorError as error:
+        mend = "look as the app's or the owner's login: a reader's may not see keys"
+        return Checked(name="keys", finding=Finding.WARNING, detail=str(error), mend=mend)
+    live = [key for key in keys if key.is_live(now)]
+    owner = settings.owner_key or settings.data / OWNER_KEY
+    has_owner = settings.owner_key is not None or (settings.database_url is None and owner.is_file())
+    detail = f"{len(live)} live" + (", and the owner's" if has_owner else "")
+    if settings.is_closed and not live and not has_owner:
+        detail = f"{detail}, and the API is closed to callers without one: it serves nobody"
+        return _wrong("keys", detail, "make one: `orchestrator keys create --name NAME --role admin`")
+    ending = _ending_soon(live, now)
+    if ending:
+        told = ", ".join(f"{key.name} at {format_instant(key.expires_at)}" for key in ending if key.expires_at)
+        mend = f"`orchestrator keys rotate {ending[0].name}`, and give the new one to who uses it"
+        return Checked(
+            name="keys", finding=Finding.WARNING, detail=f"{detail}; within 14 days expires {told}", mend=mend
+        )
+    open_to = "" if settings.is_closed else "; callers without one may do all but `register-code` and `keys`"
+    return _good("keys", detail + open_to)
+
+
+def _ending_soon(live: Sequence[StoredKey], now: datetime) -> list[StoredKey]:
+    """Return the last live key of each name, where it expires soon: one that was replaced is to expire."""
+    last: dict[str, StoredKey] = {}
+    for key in live:
+        before = last.get(key.name)
+        if before is None or before.created_at < key.created_at:
+            last[key.name] = key
+    return [key for key in last.values() if key.expires_at is not None and key.expires_at - now < _SOON]
 
 
 def _running(reader: Reader, settings: Settings) -> Iterator[Checked]:

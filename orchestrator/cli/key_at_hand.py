@@ -1,5 +1,6 @@
-"""Which key the commands send: that of ORCHESTRATOR_OWNER_KEY, else of the ``up`` that they speak to.
+"""Which key the commands send: ORCHESTRATOR_KEY, or that of the file ORCHESTRATOR_KEY_FILE; else the owner's.
 
+The owner's is that of ORCHESTRATOR_OWNER_KEY, else of the ``up`` that they speak to.
 ``up`` notes beside its key where it listens, and in its user's own folder, by the port, where its key is: so the
 commands of the same user find it whatever its data folder. A key goes nowhere else, and not there either when somebody
 else's program has taken the port since: it is worth its owner's account.
@@ -9,14 +10,15 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import structlog
 
+from orchestrator.domain.key_words import is_key
 from orchestrator.errors import InvalidInput
-from orchestrator.owner_key import read_owner_key
+from orchestrator.owner_key import read_key_file, read_owner_key
 from orchestrator.private_files import private_folder
 from orchestrator.replace_file import replace_file
 from orchestrator.settings import default_data_folder, load_settings
@@ -24,6 +26,7 @@ from orchestrator.settings import default_data_folder, load_settings
 _log = structlog.get_logger("orchestrator")
 
 OWNER_KEY = "owner.key"
+_KEY, _KEY_FILE = "ORCHESTRATOR_KEY", "ORCHESTRATOR_KEY_FILE"
 _WHERE = "url"
 _BY_PORT = "ports"
 _LISTENS = "0A"
@@ -43,7 +46,9 @@ def note_where(data: Path, url: str) -> None:
 
 def key_for(host: str, port: int | None) -> str | None:
     """Return the key to be sent to a server, None for none. Raises ``InvalidInput`` for one that cannot be used."""
-    settings = load_settings()
+    settings, own = load_settings(), _own_key(os.environ)
+    if own is not None:
+        return own
     if settings.owner_key is not None:
         return read_owner_key(settings.owner_key)
     if port is None or not _is_loopback(host):
@@ -53,6 +58,21 @@ def key_for(host: str, port: int | None) -> str | None:
         if key is not None:
             return key
     return None
+
+
+def _own_key(environment: Mapping[str, str]) -> str | None:
+    """Return the caller's own key, which is sent wherever they call."""
+    key, file = environment.get(_KEY), environment.get(_KEY_FILE)
+    if key is not None and file is not None:
+        raise InvalidInput(f"{_KEY} and {_KEY_FILE} are both set: unset one of them")
+    if file is not None:
+        return read_key_file(Path(file).expanduser(), "the key of this caller", f"correct or unset {_KEY_FILE}")
+    if key is not None and not is_key(key.strip()):
+        raise InvalidInput(
+            f"{_KEY} holds no key: it must be ro_ and 33 letters and digits, as `orchestrator keys create` printed it; "
+            "copy it again, or unset it"
+        )
+    return None if key is None else key.strip()
 
 
 def _noted_by(port: int) -> Iterator[Path]:

@@ -23,6 +23,7 @@ from orchestrator.logs import configure_logs
 from orchestrator.private_files import lock_folder
 from orchestrator.service.change_policy import note_floor
 from orchestrator.service.drain import Drainer
+from orchestrator.service.keys import list_keys
 from orchestrator.settings import Settings
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.privileges import Roles
@@ -149,7 +150,8 @@ def run_api(settings: Settings) -> int:
 
 def _serve_api(settings: Settings) -> int:
     services = open_services(settings)
-    refuse_what_no_migration_helps(services)
+    if refuse_what_no_migration_helps(services):
+        _refuse_to_serve_nobody(services)
     _name_database(settings)
     allow_many_connections()
     lifecycle = Lifecycle()
@@ -228,8 +230,10 @@ def _name_database(settings: Settings) -> None:
     _log.info("database.named", database=database_name(settings.url))
 
 
-def refuse_what_no_migration_helps(services: Services) -> None:
+def refuse_what_no_migration_helps(services: Services) -> bool:
     """Raise ``BeyondMigration`` where waiting is in vain: the database is too new for this version, or not ours.
+
+    Return whether it is there and can be served.
 
     One that is away, or is yet to be migrated, is waited for: `/readyz` says so, and its migration may run meanwhile.
     """
@@ -240,6 +244,33 @@ def refuse_what_no_migration_helps(services: Services) -> None:
         raise
     except Unavailable as error:
         _log.warning("database.waited_for", error=str(error))
+        return False
+    return True
+
+
+def _refuse_to_serve_nobody(services: Services) -> None:
+    """Raise ``InvalidInput`` where the API is closed to callers without a key, and there is no key at all.
+
+    A database that has gone since says nothing of that: the API starts, closed, and knows the keys when it is back.
+    """
+    settings = services.settings
+    if not settings.is_closed or settings.owner_key is not None:
+        return
+    try:
+        keys, now = list_keys(services.store)
+    except Unavailable as error:
+        _log.warning("keys.waited_for", error=str(error))
+        return
+    if any(key.is_live(now) for key in keys):
+        return
+    services.store.close()
+    why = "ORCHESTRATOR_LOOPBACK is closed" if settings.loopback == "closed" else f"bind {settings.bind} is not loopback"
+    raise InvalidInput(
+        f"{why}, so nobody is answered without a key, and no key is live in {database_name(settings.url)}: make one "
+        "with `orchestrator keys create --name NAME --role admin` on this machine, or the owner's (`orchestrator keys "
+        "owner FILE`, ORCHESTRATOR_OWNER_KEY=FILE); or bind to 127.0.0.1; or set ORCHESTRATOR_ALLOW_UNAUTHENTICATED=true "
+        "if something in front checks callers"
+    )
 
 
 def _broker_services(settings: Settings, under: RecordedUnder | None = None) -> Services:

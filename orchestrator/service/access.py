@@ -16,7 +16,8 @@ from orchestrator.service.write_budget import WriteBudget
 _HOW = (
     "send a key as `Authorization: Bearer ro_...`: the owner's (`orchestrator up` keeps it in its data folder, in "
     "owner.key; elsewhere `orchestrator keys owner FILE` makes one, and ORCHESTRATOR_OWNER_KEY=FILE names it; "
-    "the commands of `orchestrator` send it by themselves), or one that `orchestrator keys create` made"
+    "the commands of `orchestrator` send it by themselves), or one that `orchestrator keys create` made (the commands "
+    "send that of ORCHESTRATOR_KEY)"
 )
 
 
