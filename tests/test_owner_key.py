@@ -45,7 +45,7 @@ def test_what_is_no_key_is_refused_and_not_shown(tmp_path: Path, content: bytes)
     file = tmp_path / "owner.key"
     file.write_bytes(content)
     file.chmod(0o600)
-    with pytest.raises(InvalidInput, match="holds no owner's key") as raised:
+    with pytest.raises(InvalidInput, match="does not hold the owner's key") as raised:
         read_owner_key(file)
     assert "0000" not in str(raised.value)
     with pytest.raises(InvalidInput, match="there is no owner's key"):

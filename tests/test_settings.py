@@ -148,16 +148,14 @@ def test_a_refused_value_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "hunter2" not in str(raised.value)
 
 
-def test_beyond_loopback_only_when_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InvalidInput, match="ORCHESTRATOR_ALLOW_UNAUTHENTICATED"):
-        load_settings(bind="0.0.0.0:8321")
+def test_beyond_loopback_only_under_named_hosts_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidInput, match="ORCHESTRATOR_ALLOWED_HOSTS"):
         load_settings(bind="0.0.0.0:8321", allow_unauthenticated=True)
     monkeypatch.setenv("ORCHESTRATOR_ALLOWED_HOSTS", "Restarts.example.com, *.lan:8321,[::1]")
     settings = load_settings(bind="0.0.0.0:8321", allow_unauthenticated=True)
     assert (settings.host, settings.is_closed) == ("0.0.0.0", False)  # noqa: S104 (nothing is bound)
     assert settings.allowed_host_names == ["restarts.example.com", "*.lan:8321", "[::1]"]
-    assert load_settings(bind="0.0.0.0:8321", owner_key="/k").is_closed
+    assert load_settings(bind="0.0.0.0:8321").is_closed
 
 
 @pytest.mark.parametrize("hosts", ["", "a,,b", "http://a", "a/b", "*", "a b", "a:b", "*.*.a"])

@@ -66,7 +66,7 @@ def test_what_names_code_is_registered_with_the_key_of_that_up(
     assert run("keys", "owner", str(own)).code == 0
     assert own.read_text().strip() not in run("keys", "owner", str(tmp_path / "json.key"), "--json").out
     monkeypatch.setenv("ORCHESTRATOR_OWNER_KEY", str(own))
-    assert "is not the one of this API" in run(*words).err
+    assert "no key of this API is the one that was sent" in run(*words).err
     monkeypatch.delenv("ORCHESTRATOR_OWNER_KEY")
     assert act(run, server, *words[:-2])["executor"] == "command"
 

@@ -28,7 +28,7 @@ class KeyBody(Body):
     """A key that is wanted. A scope that is named takes the place of the role's, or comes beside it."""
 
     name: Annotated[str, Field(pattern=NAME_PATTERN, description="Who acts with it: the actor is key:NAME")]
-    role: Role
+    role: Annotated[Role, Field(strict=False)]
     scopes: Annotated[list[str], Field(max_length=100, description="NAME, NAME@fleet=GLOB, NAME@workspace=GLOB")] = (
         Field(default_factory=list)
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
-from orchestrator.api.protocol.names import MAX_REASON_CHARACTERS, check_name, check_text
+from orchestrator.api.protocol.names import MAX_REASON_CHARACTERS, check_text
 from orchestrator.cli.client import Client, segment
 from orchestrator.cli.reading.choose import chosen_url
 from orchestrator.cli.reading.database import reading
@@ -105,7 +105,7 @@ class KeepingInDatabase:
         """Make a key, refused where the API refuses it."""
         expires = wanted["expires"]
         key = WantedKey(
-            name=check_name(wanted["name"], "--name"),
+            name=wanted["name"],
             role=Role(wanted["role"]),
             scopes=wanted["scopes"],
             expires_after=None if expires is None else lifetime_of(expires, field="--expires"),

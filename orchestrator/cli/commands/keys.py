@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from orchestrator.api.protocol.names import check_name
 from orchestrator.cli.commands.key_keeping import chosen_keeping
 from orchestrator.cli.terminal.options import Data, DatabaseUrl, Json
 from orchestrator.cli.terminal.output import emit, emit_json, instant, note, say, show, table
@@ -50,7 +51,7 @@ def create_command(  # noqa: PLR0913 (each is an option)
 ) -> None:
     """Make a key, and print it: it is shown this once."""
     wanted = {
-        "name": name,
+        "name": check_name(name, "--name"),
         "role": role.value,
         "scopes": scope or [],
         "expires": expires,
