@@ -147,10 +147,10 @@ def _auto_registration(settings: Settings, executors: Mapping[str, Executor], *,
 def build_access(services: Services) -> Access:
     """Return what admits the API's callers. Raises ``InvalidInput`` for an owner's key that cannot be used."""
     settings, book = services.settings, KeyBook(services.store)
-    if settings.owner_key is None:
-        return Access(None, book, closed=settings.is_closed)
-    owner = Owner(digest=digest_of(read_owner_key(settings.owner_key)), name=user_name())
-    return Access(owner, book, closed=settings.is_closed)
+    owner = None
+    if settings.owner_key is not None:
+        owner = Owner(digest=digest_of(read_owner_key(settings.owner_key)), name=user_name())
+    return Access(owner, book, closed=settings.is_closed, checked_in_front=settings.allow_unauthenticated)
 
 
 def build_drainer(services: Services, *, embedded: bool = False) -> Drainer:

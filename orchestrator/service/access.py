@@ -106,12 +106,12 @@ def permit(principal: Principal, scope: Scope, why: str, *, traceparent: str | N
 class Access:
     """Admits callers of one process."""
 
-    def __init__(self, owner: Owner | None, book: KeyBook, *, closed: bool) -> None:
-        """``closed``: nobody without a key is admitted."""
+    def __init__(self, owner: Owner | None, book: KeyBook, *, closed: bool, checked_in_front: bool = False) -> None:
+        """``closed``: nobody without a key is admitted. ``checked_in_front``: what passes requests on knows callers."""
         self._owner_digest = "" if owner is None else owner.digest
         self._owner = None if owner is None else Principal(actor=f"user:{owner.name}", grants=grants_of(Scope))
         self.book = book
-        self._closed = closed
+        self._closed, self._checked_in_front = closed, checked_in_front
 
     def needs_look(self, authorization: str | None) -> bool:
         """Return whether the book must be read again before that caller is admitted."""
@@ -124,8 +124,14 @@ class Access:
         Raises ``Unauthenticated``, also for a wrong key; its ``caller`` is named where the key is known.
         """
         if authorization is None:
-            if self._closed or forwarded:
+            if self._closed:
                 raise Unauthenticated(f"this API answers nobody without a key; {_HOW}", reason=Refusal.NO_KEY)
+            if forwarded and not self._checked_in_front:
+                raise Unauthenticated(
+                    "a proxy passed the request on, so that where it comes from says nothing of who sent it: it needs a "
+                    f"key; {_HOW}",
+                    reason=Refusal.NO_KEY,
+                )
             return UNAUTHENTICATED
         scheme, _, given = authorization.partition(" ")
         key = given.strip()

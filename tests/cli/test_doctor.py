@@ -12,6 +12,7 @@ import pytest
 from orchestrator.domain.policy import PolicyPatch
 from orchestrator.domain.serving import Serving
 from orchestrator.domain.state import Registration
+from orchestrator.owner_key import make_owner_key
 from orchestrator.sealing.keys import make_key_file
 from orchestrator.service.append import Author
 from orchestrator.service.operate import Operator
@@ -51,7 +52,8 @@ def test_a_sound_installation_has_nothing_to_mend(installed: dict[str, str], run
     code, checks = examined(run)
     assert (code, [check for check in checks.values() if check["finding"] != "good"]) == (0, [])
     names = ["versions", "settings", "seal key", "broker", "database", "clock", "beat", "worker", "claims", "seal"]
-    assert list(checks) == [*names, "secrets"]
+    assert list(checks) == [*names, "secrets", "keys"]
+    assert checks["keys"]["detail"].startswith("0 live; callers without one may do all but")
     plain = run("doctor")
     assert (plain.code, "wrong" in plain.out, "->" in plain.out) == (0, False, False)
 
@@ -130,6 +132,52 @@ def test_nobody_there_and_a_plain_secret(sqlite_url: str, run: Run) -> None:
     assert checks["files"]["mend"].startswith(f"chmod go= {data}")
     assert (checks["secrets"]["finding"], "old" in checks["secrets"]["detail"]) == ("warning", True)
     assert "hunter2" not in json.dumps(checks)
+
+
+def made(run: Run, name: str, *more: str) -> str:
+    ran = run("keys", "create", "--name", name, "--role", "writer", "--json", *more)
+    assert ran.code == 0
+    identifier: str = json.loads(ran.out)["id"]
+    return identifier
+
+
+def test_a_closed_api_without_keys_serves_nobody(
+    installed: dict[str, str], run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_LOOPBACK", "closed")
+    code, checks = examined(run)
+    assert (code, checks["keys"]["finding"], "serves nobody" in checks["keys"]["detail"]) == (1, "wrong", True)
+    assert "orchestrator keys create" in checks["keys"]["mend"]
+    ended = made(run, "ended")
+    made(run, "live", "--expires", "15d")
+    assert run("keys", "revoke", ended).code == 0
+    code, checks = examined(run)
+    assert (code, checks["keys"]["finding"], checks["keys"]["detail"]) == (0, "good", "1 live")
+    run("keys", "revoke", "live")
+    make_owner_key(tmp_path / "owner.key")
+    monkeypatch.setenv("ORCHESTRATOR_OWNER_KEY", str(tmp_path / "owner.key"))
+    assert examined(run)[1]["keys"]["detail"] == "0 live, and the owner's"
+
+
+def test_keys_that_end_soon_are_named_until_another_takes_their_place(installed: dict[str, str], run: Run) -> None:
+    made(run, "ci", "--expires", "13d")
+    made(run, "late", "--expires", "15d")
+    code, checks = examined(run)
+    keys = checks["keys"]
+    assert (code, keys["finding"], "2 live; within 14 days expires ci at 20" in keys["detail"]) == (0, "warning", True)
+    assert "late" not in keys["detail"]
+    assert "`orchestrator keys rotate ci`" in keys["mend"]
+    assert run("keys", "rotate", "late").code == 0
+    assert "late" not in examined(run)[1]["keys"]["detail"], "the older one is to end"
+
+
+def test_a_login_that_may_not_see_keys_is_told_so(
+    installed: dict[str, str], run: Run, monkeypatch: pytest.MonkeyPatch, reader_url: str
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", reader_url)
+    code, checks = examined(run)
+    assert (code, checks["keys"]["finding"]) == (0, "warning")
+    assert "permission denied" in checks["keys"]["detail"]
 
 
 def test_no_data_folder_at_all(run: Run, tmp_path: Path) -> None:

@@ -69,8 +69,8 @@ def asked(run: Run, *words: str, environment: Mapping[str, str] | None = None) -
     return json.loads(ran.out)
 
 
-def status(url: str, key: str | None, path: str = "/v1/whoami") -> int:
-    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+def status(url: str, key: str | None, path: str = "/v1/whoami", **more: str) -> int:
+    headers = {**more, **({} if key is None else {"Authorization": f"Bearer {key}"})}
     return httpx2.get(url + path, headers=headers, trust_env=False, verify=False, timeout=20).status_code
 
 
@@ -273,7 +273,15 @@ def test_other_ways_to_answer_somebody_beyond_loopback(database: str, forks: For
         assert [status(url, key) for key in (None, owner)] == [401, 200]
     (tmp_path / "api.log").unlink()
     with api(tmp_path, forks, **beyond, ALLOW_UNAUTHENTICATED="true") as url:
-        assert status(url, None) == 200
+        assert status(url, None) == status(url, None, forwarded="for=10.0.0.7") == 200, "what is in front checks callers"
+
+
+@pytest.mark.parametrize("passed_on", ["forwarded", "x-forwarded-for", "x-real-ip", "via"])
+def test_what_a_proxy_passed_on_needs_a_key_on_an_open_loopback_too(server: Server, passed_on: str) -> None:
+    owner = (server.data / "owner.key").read_text().strip()
+    proxied = {passed_on: "10.0.0.7"}
+    assert [status(server.url, key, **proxied) for key in (None, owner)] == [401, 200]
+    assert status(server.url, None) == 200
 
 
 def test_with_its_database_away_the_api_starts_closed(forks: ForkServer, tmp_path: Path) -> None:
