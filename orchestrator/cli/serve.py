@@ -264,12 +264,13 @@ def _refuse_to_serve_nobody(services: Services) -> None:
     if any(key.is_live(now) for key in keys):
         return
     services.store.close()
-    why = "ORCHESTRATOR_LOOPBACK is closed" if settings.loopback == "closed" else f"bind {settings.bind} is not loopback"
+    is_said = settings.loopback == "closed"
+    why = "ORCHESTRATOR_LOOPBACK is closed" if is_said else f"bind {settings.bind} is not loopback"
     raise InvalidInput(
         f"{why}, so nobody is answered without a key, and no key is live in {database_name(settings.url)}: make one "
         "with `orchestrator keys create --name NAME --role admin` on this machine, or the owner's (`orchestrator keys "
-        "owner FILE`, ORCHESTRATOR_OWNER_KEY=FILE); or bind to 127.0.0.1; or set ORCHESTRATOR_ALLOW_UNAUTHENTICATED=true "
-        "if something in front checks callers"
+        "owner FILE`, ORCHESTRATOR_OWNER_KEY=FILE)"
+        + ("" if is_said else "; or set ORCHESTRATOR_ALLOW_UNAUTHENTICATED=true if something in front checks callers")
     )
 
 

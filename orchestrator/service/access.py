@@ -128,8 +128,8 @@ class Access:
                 raise Unauthenticated(f"this API answers nobody without a key; {_HOW}", reason=Refusal.NO_KEY)
             if forwarded and not self._checked_in_front:
                 raise Unauthenticated(
-                    "a proxy passed the request on, so that where it comes from says nothing of who sent it: it needs a "
-                    f"key; {_HOW}",
+                    "a proxy passed the request on, so that where it comes from says nothing of who sent it: it needs "
+                    f"a key; {_HOW}",
                     reason=Refusal.NO_KEY,
                 )
             return UNAUTHENTICATED

@@ -273,7 +273,7 @@ def test_other_ways_to_answer_somebody_beyond_loopback(database: str, forks: For
         assert [status(url, key) for key in (None, owner)] == [401, 200]
     (tmp_path / "api.log").unlink()
     with api(tmp_path, forks, **beyond, ALLOW_UNAUTHENTICATED="true") as url:
-        assert status(url, None) == status(url, None, forwarded="for=10.0.0.7") == 200, "what is in front checks callers"
+        assert status(url, None) == status(url, None, forwarded="for=10.0.0.7") == 200, "what is in front checks"
 
 
 @pytest.mark.parametrize("passed_on", ["forwarded", "x-forwarded-for", "x-real-ip", "via"])

@@ -89,7 +89,8 @@ class KeepingByApi:
                 made: View = client.post(path, body)
             except Unavailable as error:
                 raise Unavailable(
-                    f"{error} (if the key was made all the same, `orchestrator keys list` shows it: revoke it by its id)"
+                    f"{error} (if the key was made all the same, `orchestrator keys list` shows it: revoke it "
+                    "by its id)"
                 ) from None
         return made
 

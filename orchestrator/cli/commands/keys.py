@@ -98,7 +98,7 @@ def list_command(
 
 
 @app.command("revoke")
-def revoke_command(  # noqa: PLR0913 (each is an option)
+def revoke_command(
     key: Annotated[str, typer.Argument(metavar="NAME|ID", help="All keys of a name, or one by its id.")],
     *,
     reason: Annotated[str, typer.Option(help="Why; kept in the log.")] = "revoked",
@@ -145,7 +145,8 @@ def _tell(made: View, said: str, *, as_json: bool) -> None:
 
 
 def _lasting(made: View) -> str:
-    return "valid until it is revoked" if made["expires_at"] is None else f"valid until {instant(made['expires_at'])} UTC"
+    end = instant(made["expires_at"])
+    return "valid until it is revoked" if end is None else f"valid until {end} UTC"
 
 
 def _cells(row: View) -> tuple[Any, ...]:
