@@ -143,7 +143,10 @@ class Needs:
 
 
 def needs(scope: Scope) -> Any:
-    """Return the dependency that lets in whoever has a scope over anything."""
+    """Return the dependency that lets in whoever has a scope over anything.
+
+    Name it before whatever reads a body: dependencies are resolved in their order, and nobody else's body is read.
+    """
     return Depends(Needs(scope))
 
 
