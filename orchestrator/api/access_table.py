@@ -70,7 +70,7 @@ def operations(app: Starlette) -> list[Operation]:
     found = [
         Operation(method=method, path=_path(route), scopes=_scopes(route))
         for route in iter_route_contexts(app.routes)
-        for method in sorted(route.methods or ())
+        for method in _methods(route)
     ]
     name, given, scope = NAMES_CODE
     with_code = [
@@ -82,9 +82,15 @@ def operations(app: Starlette) -> list[Operation]:
 
 
 def _path(route: RouteContext) -> str:
-    if route.path is None or not route.methods:
-        raise UnlistedRoute(f"{route.original_route!r} has no path or no methods: say here who may reach it")
+    if route.path is None:
+        raise UnlistedRoute(f"{route.original_route!r} has no path: say here who may reach it")
     return route.path
+
+
+def _methods(route: RouteContext) -> list[str]:
+    if not route.methods:
+        raise UnlistedRoute(f"{route.original_route!r} has no methods: say here who may reach it")
+    return sorted(route.methods)
 
 
 def _scopes(route: RouteContext) -> tuple[Scope, ...]:
