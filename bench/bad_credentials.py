@@ -93,7 +93,7 @@ def _kinds(wire: http.client.HTTPConnection, owner: str) -> dict[str, str]:
 def _sent(
     wire: http.client.HTTPConnection, asked: list[tuple[str, str]], kinds: dict[str, str], requests: int
 ) -> dict[str, list[tuple[float, int]]]:
-    draw, found = random.Random(13), defaultdict(list)  # noqa: S311 (which request comes when is no secret)
+    draw, found = random.Random(13), defaultdict(list)
     order = [(kind, *draw.choice(asked)) for kind in kinds for _ in range(requests // len(kinds))]
     draw.shuffle(order)
     for kind, method, path in order:
