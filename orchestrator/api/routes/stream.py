@@ -134,7 +134,7 @@ class EventStream(CountedStream):
             "description": "Does not end by itself",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
-        **problems(400, 422, 429, 500, 503),
+        **problems(400, 404, 422, 429, 500, 503),
     },
 )
 async def stream_events(
