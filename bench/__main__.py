@@ -6,13 +6,14 @@ import gc
 import sys
 from itertools import takewhile
 
-from bench import audit, dead_worker, page, under_load, watching
+from bench import audit, bad_credentials, dead_worker, page, under_load, watching
 from bench.watchers import comparison as watchers
 
 _BENCHMARKS = {
     "audit": (audit.main, audit.SUMMARY),
     "dead-worker": (dead_worker.main, dead_worker.SUMMARY),
     "page": (page.main, page.SUMMARY),
+    "refusals": (bad_credentials.main, bad_credentials.SUMMARY),
     "watchers": (watchers.main, watchers.SUMMARY),
     "watching": (watching.main, watching.SUMMARY),
 }

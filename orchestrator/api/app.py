@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from orchestrator.api.commits import Commits
 from orchestrator.api.fate_looks import FateLooks
+from orchestrator.api.held import HeldAnswers
 from orchestrator.api.listener import Archive
 from orchestrator.api.protocol.gate import Gate, need_database
 from orchestrator.api.protocol.hosts import Hosts
@@ -102,7 +103,8 @@ def create_app(services: Services) -> Api:
     app.state.gate = Gate(services.store)
     app.state.tail = LogTail(services.store)
     app.state.archive = Archive(services.store)
-    app.state.fate_looks = FateLooks(services.store)
+    app.state.fate_looks = FateLooks(app.state.desk, services.store)
+    app.state.held = HeldAnswers(access)
     app.state.streams = stream.OpenStreams(stream.MOST_STREAMS)
     app.state.exports = stream.OpenStreams(exports.MOST_EXPORTS)
     app.state.health = health.Health(services)

@@ -9,9 +9,11 @@ from itertools import islice
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
+from orchestrator.api.services import Desk
 from orchestrator.errors import Unavailable
 from orchestrator.history.fate import Fate, fate_of, fates_of, unknown_write
 from orchestrator.ports.store import CoreStore
+from orchestrator.service.access import Permit
 
 _AT_ONCE = 100
 
@@ -22,19 +24,28 @@ Seen = tuple[int, Fate]
 class FateLooks:
     """Looks up fates. Who asks while a look is under way is served by the next one, with all others who have asked."""
 
-    def __init__(self, store: CoreStore) -> None:
-        self._store = store
+    def __init__(self, desk: Desk, store: CoreStore) -> None:
+        self._desk, self._store = desk, store
         self._asked: dict[str, list[asyncio.Future[Seen]]] = {}
         self._looker: asyncio.Task[None] | None = None
         self._thread = CapacityLimiter(1)
 
-    async def look(self, write: str) -> Seen:
-        """Return what has become of a write or request. Raises ``NotFound``, ``Unreadable``, ``Unavailable``."""
+    async def look(self, write: str, permit: Permit) -> Seen:
+        """Return what has become of a write or request. Raises ``NotFound``, ``Unreadable``, ``Unavailable``.
+
+        Whoever may see a part only has a look of their own: nobody else's answer is theirs.
+        """
+        if not permit.reach.everywhere:
+            return await run_sync(self._look_for_one, write, permit)
         answer: asyncio.Future[Seen] = asyncio.get_running_loop().create_future()
         self._asked.setdefault(write, []).append(answer)
         if self._looker is None or self._looker.done():
             self._looker = asyncio.create_task(self._look_for_all())
         return await answer
+
+    def _look_for_one(self, write: str, permit: Permit) -> Seen:
+        with self._desk.read(permit) as reader:
+            return reader.last_position(), fate_of(reader, write)
 
     async def _look_for_all(self) -> None:
         while self._asked:

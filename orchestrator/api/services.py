@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Path, Request
 
@@ -18,7 +18,7 @@ from orchestrator.domain.encoding import to_plain
 from orchestrator.domain.policy import PolicyLayer, PolicyPatch
 from orchestrator.domain.scopes import Scope
 from orchestrator.errors import Forbidden
-from orchestrator.history.export import Export, exported
+from orchestrator.history.export import Export, Subject, exported
 from orchestrator.ports.store import EventStore, Reader
 from orchestrator.ports.unit import Unit
 from orchestrator.service.access import Permit, permit
@@ -52,9 +52,13 @@ class Desk:
             with self._services.store.read() as reader:
                 RestrictedReader(reader, permit.reach).need_scope(wanted.scope)
         scope = {name: value for name, value in to_plain(wanted.scope).items() if value is not None}
-        pieces = exported(self._services.store, wanted)
+        pieces = exported(self._shown(permit) if wanted.of is Subject.RESTARTS else self._services.store, wanted)
         self.note_export(permit, "export", {"of": wanted.of.value, "after": str(wanted.after), **scope})
         return pieces
+
+    def _shown(self, permit: Permit) -> EventStore:
+        """Return the store whose readers show what the caller may see. Events are those of a workspace or fleet."""
+        return self._services.store if permit.reach.everywhere else cast(EventStore, _Shown(self._services, permit))
 
     def note_export(self, permit: Permit, what: str, chosen: Mapping[str, str]) -> None:
         """Record that the caller is given data, before they are. Raises ``Unavailable``."""
@@ -106,6 +110,17 @@ class Desk:
         return self._keeper
 
 
+class _Shown:
+    """A store to read from, as far as a permit reaches."""
+
+    def __init__(self, services: Services, permit: Permit) -> None:
+        self._services, self._permit = services, permit
+
+    def read(self) -> AbstractContextManager[Reader]:
+        """Open a reading transaction."""
+        return _Showing(self._services, self._permit)
+
+
 class _Showing:
     """A reading transaction of what a permit reaches."""
 
@@ -143,7 +158,10 @@ class Needs:
 
 
 def needs(scope: Scope) -> Any:
-    """Return the dependency that lets in whoever has a scope over anything."""
+    """Return the dependency that lets in whoever has a scope over anything.
+
+    Name it before whatever reads a body: dependencies are resolved in their order, and nobody else's body is read.
+    """
     return Depends(Needs(scope))
 
 

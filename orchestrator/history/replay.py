@@ -1,5 +1,7 @@
 """Promise S10: folding the log gives the workspaces' rows, the restarts, the policies and snapshots, byte for byte.
 
+Of the keys those that are live are compared: each has the event that made it, and none that revoked it.
+
 Leases are the rows' own: their renewals are no events. One pass beside the stored rows: restarts are queued in the
 order of the log, so their rows are read along with it, and one that has settled is compared and let go. Memory is
 one state a workspace and one record an unsettled restart.
@@ -33,6 +35,7 @@ from orchestrator.domain.restart_projection import SETTLED, RestartProjection, p
 from orchestrator.domain.snapshot import Snapshot, is_kept
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.errors import Unreadable
+from orchestrator.history.replayed_keys import ReplayedKeys
 from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.store import CoreReader, CoreStore, EventFilter, RestartFilter
 from orchestrator.ports.workspaces import KeptRow, StoredWorkspace
@@ -111,6 +114,7 @@ class Replayed:
     states: dict[str, WorkspaceState] = field(default_factory=dict)
     layers: dict[str, PolicyLayer] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
+    keys: ReplayedKeys = field(default_factory=ReplayedKeys)
     _snapshots: dict[int, WorkspaceState] = field(default_factory=dict)
     _unsettled: dict[str, RestartProjection] = field(default_factory=dict)
     _stored: dict[str, RestartProjection] = field(default_factory=dict)
@@ -122,6 +126,7 @@ class Replayed:
         data, at, workspace = _data_of(event), self._at(event.recorded_at), event.workspace
         if workspace is None:
             self._take_policy(data)
+            self.keys.take(data)
             return
         before = self.states.get(workspace) or WorkspaceState(workspace=workspace)
         policy = self._policy(before) if type(data) is FileWritten else _UNREAD
@@ -271,6 +276,10 @@ def _compared(replayed: Replayed, reader: CoreReader) -> list[Difference]:
         *_workspace_differences(replayed, reader),
         *replayed.differences,
         *_differences("policies", stored, layers),
+        *(
+            Difference(table="access_keys", id=key, stored=kept, replayed=said)
+            for key, kept, said in replayed.keys.differences(reader.access_keys(), reader.clock())
+        ),
     ]
 
 

@@ -114,8 +114,12 @@ class Access:
         self._closed, self._checked_in_front = closed, checked_in_front
 
     def needs_look(self, authorization: str | None) -> bool:
-        """Return whether the book must be read again before that caller is admitted."""
-        return authorization is not None and self.book.is_old
+        """Return whether the book must be read again before that caller is admitted; the owner is in no book."""
+        return authorization is not None and self.book.is_old and not self._is_owner(authorization)
+
+    def _is_owner(self, authorization: str) -> bool:
+        scheme, _, key = authorization.partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(digest_of(key.strip()), self._owner_digest)
 
     def admit(self, authorization: str | None, *, forwarded: bool = False) -> Principal:
         """Return who asks, by the header ``Authorization``, as far as the book knows.
@@ -170,3 +174,12 @@ class Access:
     def is_live(self, principal: Principal) -> bool:
         """Return whether somebody who was admitted would still be, as far as the book knows."""
         return principal.key is None or self.book.is_live(principal.key)
+
+    def need_live(self, principal: Principal) -> None:
+        """Return if somebody who was admitted would still be. Raises ``Unauthenticated``."""
+        if not self.is_live(principal):
+            raise Unauthenticated(
+                f"the key of {principal.actor} was revoked or has expired while its answer was held; {_HOW}",
+                reason=Refusal.REVOKED,
+                caller=principal.actor,
+            )

@@ -201,6 +201,8 @@ class Operator:
 
         def step(tx: Transaction) -> tuple[tuple[AnswerT, bool], list[ev.Recorded]]:
             events: list[ev.Recorded] = []
+            if not author.reach.everywhere:  # an earlier answer is of the workspace too
+                _state_of(tx, workspace, author)
 
             def compute() -> AnswerT:
                 state = _state_of(tx, workspace, author)

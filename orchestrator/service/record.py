@@ -375,6 +375,8 @@ def record_unit(
 
         # A request of which nothing was stored may come again once its cause is gone: an unknown workspace, say.
         answer, is_replayed = once(tx, actor, request, RecordedBatch, compute, keep=lambda batch: bool(batch.accepted))
+        if is_replayed and not reach.everywhere:
+            answer = _within(tx, reach, answer)
         return Recording(answer, is_replayed, recorded, batch.states)
 
     return Unit(
@@ -427,6 +429,19 @@ def _fact(write: Write, rule: Rule | None, workspace: _Workspace) -> FileWritten
         quiet_ms=rule.quiet_ms if rule else None,
         max_wait_ms=rule.max_wait_ms if rule else None,
     )
+
+
+def _within(tx: Transaction, reach: Reach, answer: RecordedBatch) -> RecordedBatch:
+    """Return an earlier answer as far as it is about workspaces that the caller still reaches."""
+    accepted, refused = {}, list(answer.refused)
+    for index, write in answer.accepted.items():
+        stored = tx.workspace(write.workspace)
+        try:
+            check_reach(reach, _SCOPE, stored.state if stored else WorkspaceState(workspace=write.workspace))
+            accepted[index] = write
+        except OrchestratorError as error:
+            refused.append(RefusedWrite(index=index, error=type(error).__name__, detail=str(error)))
+    return RecordedBatch(accepted=accepted, refused=refused)
 
 
 def _check_same(known: NewEvent, write: Write) -> None:

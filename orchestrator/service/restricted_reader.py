@@ -18,8 +18,8 @@ from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.scopes import Reach
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.errors import Forbidden
-from orchestrator.ports.inquiries import PastEvent, Place, Scope
+from orchestrator.errors import Forbidden, NotFound
+from orchestrator.ports.inquiries import FILE_COUNTS, FileWrites, PastEvent, Place, Scope
 from orchestrator.ports.store import EventFilter, Reader, RestartFilter, Waived
 from orchestrator.ports.workspaces import StoredWorkspace, WorkspaceFilter
 
@@ -28,10 +28,18 @@ _PLAIN = re.compile(r"[^*?]*")
 _OF_A_SCOPE = frozenset({"restart_sums", "waits", "storms", "failure_counts", "failures", "written", "kept_files"})
 """Questions about a workspace or fleet that their first argument names."""
 
+_LISTED = frozenset({"storms", "failures", "written", "kept_files"})
+"""Those that are answered with things of single workspaces. The others are sums over what was in a fleet then."""
+
 
 def restricted(reader: Reader, reach: Reach) -> Reader:
     """Return what of a reader somebody may use whose reach is not everything."""
     return cast(Reader, RestrictedReader(reader, reach))
+
+
+def unregistered(workspace: str) -> NotFound:
+    """Return what is said of a workspace that there is not."""
+    return NotFound(f"workspace {workspace!r} is not registered; PUT /v1/workspaces/{workspace} first")
 
 
 def fleet_of(state: WorkspaceState) -> str:
@@ -152,20 +160,36 @@ class RestrictedReader:
         """Return each workspace's newest snapshot."""
         return self._reader.snapshots([name for name in of if self._shows(name)], to_position)
 
+    def counters(self, name: str) -> Any:
+        """Return how far the files are counted; no other sums are theirs."""
+        if name != FILE_COUNTS:
+            raise self._refusal()
+        return self._reader.counters(name)
+
+    def kept_counts(self, files: Collection[tuple[str, str]]) -> list[FileWrites]:
+        """Return what is kept of these files, for those of their workspaces."""
+        return self._reader.kept_counts([file for file in files if self._shows(file[0])])
+
     def __getattr__(self, name: str) -> Any:
         if name not in _OF_A_SCOPE:
             raise self._refusal()
 
         def ask(scope: Scope, *given: Any, **named: Any) -> Any:
             self.need_scope(scope)
-            return getattr(self._reader, name)(scope, *given, **named)
+            found = getattr(self._reader, name)(scope, *given, **named)
+            return self._theirs(found) if name in _LISTED else found
 
         return ask
 
+    def _theirs(self, found: Any) -> Any:
+        """Leave out what is of workspaces that were in a fleet of theirs and are not any more."""
+        return [one for one in found if self._shows(one.workspace)]
+
     def need_scope(self, scope: Scope) -> None:
         """Return if all of a scope is theirs. Raises ``Forbidden``."""
-        in_fleet = scope.fleet is not None and self._reach.holds_fleet(scope.fleet)
-        if not in_fleet and (scope.workspace is None or not self._shows(scope.workspace)):
+        if scope.workspace is not None:
+            self._need(scope.workspace)
+        elif scope.fleet is None or not self._reach.holds_fleet(scope.fleet):
             raise self._refusal()
 
     def _need_subject(self, wanted: EventFilter) -> None:
@@ -175,8 +199,9 @@ class RestrictedReader:
             raise self._refusal()
 
     def _need(self, workspace: str) -> None:
+        """Raise ``NotFound`` for a workspace that is not theirs, as for one that does not exist."""
         if not self._shows(workspace):
-            raise self._refusal()
+            raise unregistered(workspace)
 
     def _refusal(self) -> Forbidden:
         return Forbidden(
@@ -190,8 +215,7 @@ class RestrictedReader:
             return False
         if workspace not in self._seen:
             stored = self._reader.workspace(workspace)
-            fleet = DEFAULT_FLEET if stored is None else fleet_of(stored.state)
-            self._seen[workspace] = self._reach.holds(workspace, fleet)
+            self._seen[workspace] = stored is not None and self._reach.holds(workspace, fleet_of(stored.state))
         return self._seen[workspace]
 
     def _shows_row(self, stored: StoredWorkspace) -> bool:

@@ -284,7 +284,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     EXPORT: _list({"anyOf": [_ref("Event"), _ref("Restart")]}),
     KEYS: _object(items=_list(_KEY)),
-    NEW_KEY: {"allOf": [_KEY, _object(key=_TEXT)]},
+    NEW_KEY: _object(**_KEY["properties"], key=_TEXT),
     REVOKED_KEYS: _object(revoked=_list(_object(id=_TEXT, name=_TEXT))),
     WHOAMI: _object(actor=_TEXT, key=_TEXT_OR_NULL, scopes=_list(_TEXT)),
     ALIVE: _object(status=_one_of("alive")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
@@ -30,6 +30,7 @@ PROBES = frozenset({"/livez", "/readyz"})
 """What supervisors ask, under whatever name and without a key."""
 
 _REQUEST_ID = b"x-request-id"
+_DOUBLED = "the header Authorization came twice: what stands in front and this API could each believe another; send one"
 _HEAD = "orchestrator.head"
 _GOOD_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _ON_LOG_LINES: ContextVar[str] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")
@@ -92,17 +93,19 @@ class RequestContext:
         try:
             if is_of_other_site(scope["method"], head):
                 raise _of_other_site(head)
-            scope["state"]["principal"] = caller = await self._admitted(head)
+            scope["state"]["principal"] = caller = await self._admitted(head, scope["headers"])
             if caller.key is not None and caller.reads_per_minute is not None and scope["method"] in _READING:
                 self._budgets.take(caller.key, caller.reads_per_minute)
         except OrchestratorError as error:
             return respond_to(Request(scope), error)
         return self.app
 
-    async def _admitted(self, head: Mapping[bytes, bytes]) -> Principal:
+    async def _admitted(self, head: Mapping[bytes, bytes], headers: Iterable[tuple[bytes, bytes]]) -> Principal:
         """Return who asks. Raises ``Unauthenticated``, and ``Unavailable`` where the keys cannot be read."""
         sent = head.get(b"authorization")
         key = None if sent is None else sent.decode("latin-1")
+        if sent is not None and sum(name == b"authorization" for name, _ in headers) > 1:
+            raise Unauthenticated(_DOUBLED, reason=Refusal.MALFORMED)
         if self._access.needs_look(key):
             await run_in_threadpool(self._access.book.look)
         forwarded = key is None and any(name in head for name in _FORWARDED)

@@ -19,10 +19,10 @@ from orchestrator.api.routes.reports import ScopeQuery
 from orchestrator.api.routes.stream import CountedStream
 from orchestrator.api.services import Wired, needs
 from orchestrator.domain.scopes import Scope
-from orchestrator.errors import Unavailable
+from orchestrator.errors import Forbidden, NotFound, Unauthenticated, Unavailable
 from orchestrator.history.export import Export, Subject
 from orchestrator.history.export_formats import Format
-from orchestrator.service.access import Permit
+from orchestrator.service.access import Access, Permit
 
 MOST_EXPORTS = 100
 
@@ -79,14 +79,17 @@ async def export_log(
         "Content-Type": _MEDIA_TYPES[wanted.format],
         "Content-Disposition": f'attachment; filename="{wanted.file_name}"',
     }
-    return CountedStream(_bodies(pieces), request.app.state.exports, headers)
+    return CountedStream(_bodies(pieces, permit, request.app.state.access), request.app.state.exports, headers)
 
 
-async def _bodies(pieces: Iterator[tuple[bytes, int]]) -> AsyncIterator[bytes]:
+async def _bodies(pieces: Iterator[tuple[bytes, int]], permit: Permit, access: Access) -> AsyncIterator[bytes]:
     while True:
         try:
             piece = await run_in_threadpool(next, pieces, None)
-        except Unavailable as error:
+            if permit.principal.key is not None and access.book.is_old:
+                await run_in_threadpool(access.book.look)
+            access.need_live(permit.principal)
+        except (Unavailable, Unauthenticated, Forbidden, NotFound) as error:
             # The status is sent: only an end without the last chunk tells the client that this is a part.
             _log.warning("export.broken", error=str(error))
             raise ClientDisconnect from None

@@ -11,19 +11,18 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import Field
-from starlette.concurrency import run_in_threadpool
 
 from orchestrator.api.fate_looks import FateLooks
+from orchestrator.api.held import HeldAnswers
 from orchestrator.api.protocol import answers
 from orchestrator.api.protocol.leaving import watched
 from orchestrator.api.protocol.openapi import describe, problems
 from orchestrator.api.routes.history import QueryFields
-from orchestrator.api.services import Desk, Reading, Wired
+from orchestrator.api.services import Reading, Wired
 from orchestrator.api.tail import LogTail
 from orchestrator.api.watches import SETTLING, Watch
-from orchestrator.history.fate import fate_of, fates_of
+from orchestrator.history.fate import fates_of
 from orchestrator.history.views import fate_view
-from orchestrator.service.access import Permit
 
 MOST_IDS = 100
 MOST_WAIT_S = 60.0
@@ -66,34 +65,27 @@ def get_writes(desk: Wired, permit: Reading, query: Annotated[FatesQuery, Query(
     responses={200: describe(answers.FATE, "As it stands, or final"), **problems(404, 422, 500, 503)},
 )
 async def get_write(
-    desk: Wired, permit: Reading, request: Request, write: str, query: Annotated[FateQuery, Query()]
+    permit: Reading, request: Request, write: str, query: Annotated[FateQuery, Query()]
 ) -> JSONResponse:
     """Return a fate. With ``wait``, hold the answer until it is final; that takes no thread and no statement."""
     looks: FateLooks = request.app.state.fate_looks
     deadline = time.monotonic() + query.wait
-    position, fate = await looks.look(write)
-    if not permit.reach.everywhere:
-        await run_in_threadpool(_need_shown, desk, permit, write)
+    position, fate = await looks.look(write, permit)
     if fate.final or not query.wait:
         return JSONResponse(fate_view(fate))
     tail: LogTail = request.app.state.tail
-    with tail.watching(fate.workspace, SETTLING, after=position) as watch:
+    held: HeldAnswers = request.app.state.held
+    with tail.watching(fate.workspace, SETTLING, after=position) as watch, held.held(permit, watch.end):
         if tail.position > position:
             watch.touch(position)
         async with left_by_caller(request, watch):
             while not watch.ended and (left_s := deadline - time.monotonic()) > 0:
                 await watch.wait(left_s)
                 watch.clear()
-                _, fate = await looks.look(write)
+                _, fate = await looks.look(write, permit)
                 if fate.final:
                     break
     return JSONResponse(fate_view(fate))
-
-
-def _need_shown(desk: Desk, permit: Permit, write: str) -> None:
-    """Raise ``NotFound`` for a write that the caller may not see, as for one that does not exist."""
-    with desk.read(permit) as reader:
-        fate_of(reader, write)
 
 
 @asynccontextmanager

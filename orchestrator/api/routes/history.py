@@ -247,7 +247,7 @@ def list_restart_writes(
     operation_id="listEvents",
     summary="The log, in the order of its positions",
     tags=["events"],
-    responses={200: describe(answers.EVENTS_AFTER, "A page", paged=True), **problems(422, 500, 503)},
+    responses={200: describe(answers.EVENTS_AFTER, "A page", paged=True), **problems(404, 422, 500, 503)},
 )
 def list_events(desk: Wired, permit: Reading, request: Request, query: Annotated[EventQuery, Query()]) -> JSONResponse:
     """Return a page of the log. ``next_after`` is the ``after`` of the next page, also when there is none yet.

@@ -119,9 +119,9 @@ class Asked:
         self._key = checked_key(self._header(b"idempotency-key"))
         return media_type
 
-    def need(self) -> None:
-        """Let in whoever may write something. Raises ``Unauthenticated``, ``Forbidden``."""
-        self.permit = permit(self.scope["state"]["principal"], Scopes.WRITES, f"POST {self.scope['path']}")
+    def need(self, scope: Scopes) -> None:
+        """Let in whoever may do that to something. Raises ``Unauthenticated``, ``Forbidden``."""
+        self.permit = permit(self.scope["state"]["principal"], scope, f"POST {self.scope['path']}")
 
     def traceparent(self) -> str | None:
         """Return the W3C trace context that came with it, if it is well formed."""
@@ -153,13 +153,15 @@ async def record(asked: Asked, writes: Sequence[Write], key: RequestKey | None) 
 class _WayIn:
     """An ASGI app that answers with JSON, or with a problem."""
 
+    needs = Scopes.WRITES
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             gate: Gate = scope["app"].state.gate
             if not gate.is_open:
                 await gate.pass_through()
             asked = Asked(scope, receive)
-            asked.need()  # before a byte of the body is read
+            asked.need(self.needs)  # before a byte of the body is read
             body, headers = await self.answer(asked)
         except OrchestratorError as error:
             await respond_to(Request(scope), error)(scope, receive, send)

@@ -59,7 +59,7 @@ def list_keys(desk: Wired, permit: Keeping) -> JSONResponse:
     responses={201: describe(answers.NEW_KEY, "Made"), **problems(400, 408, 409, 413, 415, 422, 500, 503)},
     openapi_extra=accepts({JSON: "KeyBody"}),
 )
-def create_key(desk: Wired, body: Annotated[KeyBody, Depends(json_body(KeyBody))], permit: Keeping) -> JSONResponse:
+def create_key(desk: Wired, permit: Keeping, body: Annotated[KeyBody, Depends(json_body(KeyBody))]) -> JSONResponse:
     """Make a key. Whoever asks again gets another one, or a conflict of names: a key is not shown twice."""
     wanted = WantedKey(
         name=body.name,

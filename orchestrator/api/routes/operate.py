@@ -99,9 +99,9 @@ class ReasonBody(Body):
 )
 def put_workspace(
     desk: Wired,
+    permit: Registering,
     workspace: NewWorkspaceId,
     body: Annotated[WorkspaceBody, Depends(json_body(WorkspaceBody))],
-    permit: Registering,
 ) -> JSONResponse:
     """Register a workspace, or replace its registration. A removed one comes back with its history."""
     registration = registration_of(desk, workspace, body, permit)
@@ -194,8 +194,8 @@ def _pool_of(desk: Desk, permit: Permit, workspace: str, executor: str, given: o
 )
 def remove_workspace(
     desk: Wired,
-    workspace: WorkspaceId,
     permit: Registering,
+    workspace: WorkspaceId,
     reason: Annotated[str, Query(min_length=1, max_length=MAX_REASON_CHARACTERS)] = "removed",
 ) -> JSONResponse:
     """Remove a workspace, and say what that waived."""
@@ -228,10 +228,10 @@ def remove_workspace(
 )
 def request_restart(
     desk: Wired,
+    permit: Restarting,
     workspace: WorkspaceId,
     body: Annotated[RestartBody, Depends(json_body(RestartBody))],
     key: Key,
-    permit: Restarting,
 ) -> JSONResponse:
     """Record a request: manual (a person wants it), or mutation (a change that must be picked up)."""
     command = cmd.RequestRestart(trigger=Trigger(body.trigger), reason=_reason(body.reason))
@@ -250,10 +250,10 @@ def request_restart(
 )
 def report_probe(
     desk: Wired,
+    permit: Probing,
     workspace: WorkspaceId,
     body: Annotated[ProbeBody, Depends(json_body(ProbeBody))],
     key: Key,
-    permit: Probing,
 ) -> JSONResponse:
     """Record what a probe leads to: an unhealthy one asks for a restart, unless a rule suppresses it."""
     command = cmd.ReportProbe(healthy=body.healthy, detail=body.detail)
@@ -272,10 +272,10 @@ def report_probe(
 )
 def hold_workspace(
     desk: Wired,
+    permit: Holding,
     workspace: WorkspaceId,
     body: Annotated[HoldBody, Depends(json_body(HoldBody))],
     key: Key,
-    permit: Holding,
 ) -> JSONResponse:
     """Hold a workspace; what arrives waits. The answer says until when, and until when one lasted that it replaces."""
     until = None if body.until is None else check_instant(body.until, "until")
@@ -294,10 +294,10 @@ def hold_workspace(
 )
 def release_workspace(
     desk: Wired,
+    permit: Holding,
     workspace: WorkspaceId,
     body: Annotated[ReasonBody, Depends(json_body(ReasonBody))],
     key: Key,
-    permit: Holding,
 ) -> JSONResponse:
     """End a hold; what waited is folded once."""
     _, told = _change(desk, permit, workspace, cmd.Release(reason=_reason(body.reason)), key)
@@ -314,10 +314,10 @@ def release_workspace(
 )
 def cancel_restart(
     desk: Wired,
+    permit: Cancelling,
     restart: str,
     body: Annotated[ReasonBody, Depends(json_body(ReasonBody))],
     key: Key,
-    permit: Cancelling,
 ) -> JSONResponse:
     """Cancel a restart; what it holds is waived."""
     with desk.read(permit) as reader:

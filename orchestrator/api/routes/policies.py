@@ -63,7 +63,7 @@ def get_default(desk: Wired, permit: Reading) -> JSONResponse:
     responses={**_CHANGED, **_CHANGE_PROBLEMS},
     openapi_extra=_BODY,
 )
-def put_default(desk: Wired, numbers: Numbers, permit: Changing, if_match: IfMatch = None) -> JSONResponse:
+def put_default(desk: Wired, permit: Changing, numbers: Numbers, if_match: IfMatch = None) -> JSONResponse:
     """Replace the layer ``default``; due times of open windows follow at once."""
     return _change(desk, permit, None, numbers, if_match)
 
@@ -87,7 +87,7 @@ def get_fleet(desk: Wired, fleet: Fleet, permit: Reading) -> JSONResponse:
     responses={**_CHANGED, **_CHANGE_PROBLEMS},
     openapi_extra=_BODY,
 )
-def put_fleet(desk: Wired, fleet: Fleet, numbers: Numbers, permit: Changing, if_match: IfMatch = None) -> JSONResponse:
+def put_fleet(desk: Wired, permit: Changing, fleet: Fleet, numbers: Numbers, if_match: IfMatch = None) -> JSONResponse:
     """Replace a fleet's layer; due times of its open windows follow at once."""
     return _change(desk, permit, fleet, numbers, if_match)
 

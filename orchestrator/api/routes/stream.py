@@ -6,12 +6,14 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, FastAPI, Header, Query, Request
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from orchestrator.api.held import HeldAnswers
 from orchestrator.api.listener import Archive, Listener
 from orchestrator.api.protocol.leaving import watched
 from orchestrator.api.protocol.openapi import problems
@@ -19,6 +21,7 @@ from orchestrator.api.protocol.problems import Problem, RequestRefused, refused,
 from orchestrator.api.routes.history import MOST_POSITION, Name, Position, QueryFields, event_types
 from orchestrator.api.services import Desk, Reading, Wired
 from orchestrator.api.tail import LogTail
+from orchestrator.errors import OrchestratorError, Unauthenticated
 from orchestrator.ports.store import EventFilter
 from orchestrator.service.access import Permit
 
@@ -26,6 +29,7 @@ MOST_STREAMS = 1_000
 HEARTBEAT_S = 15.0
 RETRY_MS = 2_000
 
+_log = structlog.get_logger("orchestrator")
 _POSITION = re.compile(r"[0-9]{1,20}")
 
 router = APIRouter(tags=["events"])
@@ -75,8 +79,11 @@ class EventStream(CountedStream):
 
     media_type = "text/event-stream"
 
-    def __init__(self, app: FastAPI, wanted: EventFilter, *, newest: int) -> None:
+    def __init__(self, app: FastAPI, permit: Permit, wanted: EventFilter, *, newest: int) -> None:
         """``newest`` is the log's last position at some time since the request."""
+        self._desk: Desk = app.state.desk
+        self._held: HeldAnswers = app.state.held
+        self._permit = permit
         super().__init__(self._frames(), app.state.streams)
         self._tail: LogTail = app.state.tail
         self._archive: Archive = app.state.archive
@@ -87,13 +94,30 @@ class EventStream(CountedStream):
         yield f"retry: {RETRY_MS}\n: from {listener.seen}\n\n".encode()
         while not self._watch.ended:
             frames = await listener.frames(HEARTBEAT_S)
+            if frames and not await self._may_be_seen():
+                return
             if frames or not self._watch.ended:
                 yield frames or b": still here\n\n"
+
+    async def _may_be_seen(self) -> bool:
+        """Return whether what was just read may be sent: the workspace may have left the fleets of its caller."""
+        if self._permit.reach.everywhere:
+            return True
+        try:
+            await run_in_threadpool(_newest, self._desk, self._permit, self._wanted.workspace)
+        except OrchestratorError as error:
+            _log.info("stream.ends", why=str(error))
+            return False
+        return True
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         types = frozenset(self._wanted.types)
         with self._tail.watching(self._wanted.workspace, types, after=self._newest, reads=True) as self._watch:
-            await super()._serve(scope, watched(scope, receive, self._watch.end), send)
+            try:
+                with self._held.held(self._permit, self._watch.end):
+                    await super()._serve(scope, watched(scope, receive, self._watch.end), send)
+            except Unauthenticated as error:
+                _log.info("stream.ends", why=str(error))
 
 
 @router.get(
@@ -110,7 +134,7 @@ class EventStream(CountedStream):
             "description": "Does not end by itself",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
-        **problems(400, 422, 429, 500, 503),
+        **problems(400, 404, 422, 429, 500, 503),
     },
 )
 async def stream_events(
@@ -125,7 +149,7 @@ async def stream_events(
     newest = await run_in_threadpool(_newest, desk, permit, query.workspace)
     start = _start(last_event_id, query.after, newest)
     wanted = EventFilter(after=start, workspace=query.workspace, types=types)
-    return EventStream(request.app, wanted, newest=newest)
+    return EventStream(request.app, permit, wanted, newest=newest)
 
 
 def _newest(desk: Desk, permit: Permit, workspace: str | None) -> int:
