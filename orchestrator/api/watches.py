@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Iterable, Iterator
 
 from orchestrator.domain.canonical_line import StoredEvent
-from orchestrator.domain.events import EVENT_TYPES, CycleSucceeded, WritesWaived
+from orchestrator.domain.event_types import EVENT_TYPES
+from orchestrator.domain.events import CycleSucceeded, WritesWaived
 
 _NEWER = "a type that this version does not know"
 SETTLING = frozenset({CycleSucceeded.type_name(), WritesWaived.type_name(), _NEWER})

@@ -19,15 +19,8 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import asdict
 
-from orchestrator.domain.events import (
-    EVENT_TYPES,
-    CycleStarted,
-    CycleSucceeded,
-    EventData,
-    FileWritten,
-    RestartQueued,
-    UnknownEvent,
-)
+from orchestrator.domain.event_types import EVENT_TYPES
+from orchestrator.domain.events import CycleStarted, CycleSucceeded, EventData, FileWritten, RestartQueued, UnknownEvent
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.state import Registration, WorkspaceState
 from orchestrator.domain.state_of_0002 import OldState, old_of, today_of

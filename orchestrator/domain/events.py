@@ -359,67 +359,6 @@ class ClockRegressed(EventData, frozen=True, kw_only=True):
     by_ms: int
 
 
-class KeyCreated(EventData, frozen=True, kw_only=True):
-    """A caller's key was made. The key itself is nowhere; ``scopes`` is all that it may do."""
-
-    key: str
-    name: str
-    role: str
-    scopes: list[str]
-    expires_at: datetime | None
-    replaces: str | None = None
-    """The key that it takes the place of, which goes on until it is revoked or expires."""
-    writes_per_minute: int | None = None
-    reads_per_minute: int | None = None
-
-
-class KeyRevoked(EventData, frozen=True, kw_only=True):
-    """A caller's key opens nothing any more."""
-
-    key: str
-    name: str
-    reason: str
-
-
-class AccessDenied(EventData, frozen=True, kw_only=True):
-    """Requests that were refused for who sent them, summed by caller, reason and minute."""
-
-    caller: str
-    """``key:NAME`` where the key is known, also if it is over; ``unauthenticated`` otherwise."""
-    reason: str
-    """``no_key``, ``malformed``, ``unknown``, ``expired``, ``revoked``, ``scope``, ``cross_origin`` or ``rate``."""
-    what: str
-    """The first request's method and route, as the description of the API spells it."""
-    needs: str | None
-    """The scope that was missing."""
-    count: int
-    first_at: datetime
-    last_at: datetime
-
-
-class ReadsCounted(EventData, frozen=True, kw_only=True):
-    """What a key has read in a minute: how many requests of each kind."""
-
-    reads: dict[str, int]
-    first_at: datetime
-    last_at: datetime
-
-
-class DataExported(EventData, frozen=True, kw_only=True):
-    """Somebody was given a part of the log, a bundle of evidence, or the list of keys."""
-
-    what: str
-    """``export``, ``evidence`` or ``keys``."""
-    filter: dict[str, str]
-
-
-EVENT_TYPES: dict[str, type[EventData]] = {cls.__name__: cls for cls in EventData.__subclasses__()}
-"""Every event type by its name in the log."""
-
-FACT_TYPES: frozenset[str] = frozenset(name for name, cls in EVENT_TYPES.items() if cls.FACT)
-"""Types without a version."""
-
-
 class UnknownEvent(EventData, frozen=True, kw_only=True):
     """An event of no workspace whose type a newer version added: shown as it is stored, passed over by every fold.
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from orchestrator.domain.access_events import KeyCreated, KeyRevoked
 from orchestrator.domain.encoding import canonical_json
-from orchestrator.domain.events import EventData, KeyCreated, KeyRevoked
+from orchestrator.domain.events import EventData
 from orchestrator.ports.keys import StoredKey
 
 

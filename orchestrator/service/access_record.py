@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from orchestrator.domain.events import AccessDenied, DataExported, EventData, NewEvent, ReadsCounted, Recorded
+from orchestrator.domain.access_events import AccessDenied, DataExported, ReadsCounted
+from orchestrator.domain.events import EventData, NewEvent, Recorded
 from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import Unit

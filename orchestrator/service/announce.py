@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from orchestrator.domain import access_events as acc
 from orchestrator.domain import events as ev
 from orchestrator.domain.encoding import format_instant, to_plain
 from orchestrator.domain.state import WorkspaceState
@@ -36,11 +37,11 @@ _NAMES = {
     ev.ExecutorAway: "executor.away",
     ev.ExecutorBack: "executor.back",
     ev.ClockRegressed: "clock.regressed",
-    ev.KeyCreated: "key.created",
-    ev.KeyRevoked: "key.revoked",
-    ev.AccessDenied: "access.denied",
-    ev.ReadsCounted: "access.reads",
-    ev.DataExported: "access.exported",
+    acc.KeyCreated: "key.created",
+    acc.KeyRevoked: "key.revoked",
+    acc.AccessDenied: "access.denied",
+    acc.ReadsCounted: "access.reads",
+    acc.DataExported: "access.exported",
 }
 _LOUD = (
     ev.CycleFailed,

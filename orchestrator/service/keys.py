@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from orchestrator.domain.access_events import KeyCreated, KeyRevoked
 from orchestrator.domain.durations import parse_duration
-from orchestrator.domain.events import KeyCreated, KeyRevoked, NewEvent, Recorded
+from orchestrator.domain.events import NewEvent, Recorded
 from orchestrator.domain.key_words import digest_of
 from orchestrator.domain.scopes import Role, granted
 from orchestrator.errors import Conflict, InvalidInput, NotFound

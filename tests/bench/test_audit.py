@@ -17,7 +17,7 @@ from bench.page import page
 from bench.ratios import Bar, Ratio, table
 from orchestrator.audit.verify.lines import read_lines
 from orchestrator.audit.verify.run import Verification
-from orchestrator.domain.events import EVENT_TYPES
+from orchestrator.domain.event_types import EVENT_TYPES
 from orchestrator.history.export import export
 from orchestrator.history.replay import replay
 from orchestrator.storage.migrate import upgrade

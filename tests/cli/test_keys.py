@@ -17,7 +17,7 @@ import pytest
 
 from orchestrator.bootstrap import user_name
 from orchestrator.cli.key_at_hand import key_for
-from orchestrator.domain.events import DataExported, KeyCreated, KeyRevoked
+from orchestrator.domain.access_events import DataExported, KeyCreated, KeyRevoked
 from orchestrator.domain.key_words import is_key
 from orchestrator.domain.scopes import ROLES, Role, grants_of
 from orchestrator.owner_key import make_owner_key, new_key

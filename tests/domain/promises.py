@@ -18,6 +18,7 @@ from orchestrator.domain.encoding import (
     encode_old_state,
     encode_state,
 )
+from orchestrator.domain.event_types import FACT_TYPES
 from orchestrator.domain.evolve import evolve
 from orchestrator.domain.policy import Action, Edge, Policy
 from orchestrator.domain.restart_projection import RestartProjection, project, restart_of
@@ -296,7 +297,7 @@ def versions_have_no_gap_and_facts_have_none(run: Scenario) -> None:
     versions = [event.version for event in run.log if event.version is not None]
     assert versions == list(range(1, len(versions) + 1))
     assert run.state.version == len(versions)
-    assert all((event.version is None) == (event.type in ev.FACT_TYPES) for event in run.log)
+    assert all((event.version is None) == (event.type in FACT_TYPES) for event in run.log)
 
 
 SAFETY: tuple[Callable[[Scenario], None], ...] = (

@@ -27,6 +27,7 @@ from orchestrator.domain.encoding import (
     parse_instant,
     to_plain,
 )
+from orchestrator.domain.event_types import EVENT_TYPES, FACT_TYPES
 from orchestrator.domain.policy import Action, Edge, Mode, PolicyPatch, Rule
 from orchestrator.domain.state import Hold
 from orchestrator.domain.state_of_0002 import OldState
@@ -199,11 +200,11 @@ GOLDEN: list[tuple[ev.EventData, str]] = [
 
 
 def test_there_is_a_golden_line_for_every_event_type() -> None:
-    assert {data.type_name() for data, _ in GOLDEN} == set(ev.EVENT_TYPES)
+    assert {data.type_name() for data, _ in GOLDEN} == set(EVENT_TYPES)
 
 
 def test_facts_are_the_contracts() -> None:
-    assert set(ev.FACT_TYPES) == {"FileWritten", "ProbeSuppressed", "ProcessExited"}
+    assert set(FACT_TYPES) == {"FileWritten", "ProbeSuppressed", "ProcessExited"}
 
 
 @pytest.mark.parametrize(("data", "text"), GOLDEN, ids=lambda value: type(value).__name__)
@@ -325,7 +326,7 @@ INSTANTS = st.datetimes(timezones=st.just(UTC)) | st.datetimes(timezones=st.just
 NUMBERS = st.integers(min_value=0, max_value=2**53)
 
 
-DIRECT: list[type[ev.EventData]] = [kind for kind in ev.EVENT_TYPES.values() if kind in encoding._DIRECT]
+DIRECT: list[type[ev.EventData]] = [kind for kind in EVENT_TYPES.values() if kind in encoding._DIRECT]
 
 
 def built(kind: type[ev.EventData]) -> st.SearchStrategy[ev.EventData]:

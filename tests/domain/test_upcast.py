@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from orchestrator.domain.encoding import decode_data, encode_data
-from orchestrator.domain.events import EVENT_TYPES, CycleStarted
+from orchestrator.domain.event_types import EVENT_TYPES
+from orchestrator.domain.events import CycleStarted
 from orchestrator.domain.upcast import STEPS, upcast
 from orchestrator.errors import Unreadable
 

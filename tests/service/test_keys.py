@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from orchestrator.domain import access_events as acc
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.key_words import digest_of
@@ -69,7 +70,7 @@ def test_a_key_is_nowhere_but_its_digest(history: History) -> None:
     assert one.key not in logged
     assert kept.digest not in logged
     (created,) = told(history)
-    assert created == ev.KeyCreated(key=kept.id, name="ci", role="writer", scopes=["read", "writes"], expires_at=None)
+    assert created == acc.KeyCreated(key=kept.id, name="ci", role="writer", scopes=["read", "writes"], expires_at=None)
 
 
 def test_names_of_live_keys_are_one_persons(history: History) -> None:
@@ -114,7 +115,7 @@ def test_an_ended_key_stays_ended_and_says_so_once(history: History) -> None:
     one = made(history)
     assert [key.id for key in keeper(history).revoke(one.stored.id, actor="me", reason="lost")] == [one.stored.id]
     assert keeper(history).revoke("ci", actor="me", reason="again") == []
-    assert told(history)[1:] == [ev.KeyRevoked(key=one.stored.id, name="ci", reason="lost")]
+    assert told(history)[1:] == [acc.KeyRevoked(key=one.stored.id, name="ci", reason="lost")]
     with pytest.raises(NotFound):
         keeper(history).revoke("nobody", actor="me", reason="x")
 

@@ -18,7 +18,8 @@ from orchestrator.api.protocol.names import EARLIER_NAME_PATTERN
 from orchestrator.api.protocol.openapi import describe, problems
 from orchestrator.api.protocol.problems import refused
 from orchestrator.api.services import Reading, Wired, WorkspaceId
-from orchestrator.domain.events import EVENT_TYPES, Cause
+from orchestrator.domain.event_types import EVENT_TYPES
+from orchestrator.domain.events import Cause
 from orchestrator.domain.paths import MAX_PATH_BYTES, escape_path
 from orchestrator.domain.restart_projection import RestartState
 from orchestrator.domain.state import Phase

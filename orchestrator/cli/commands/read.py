@@ -15,7 +15,8 @@ from orchestrator.cli.terminal import stories
 from orchestrator.cli.terminal.nearest import did_you_mean
 from orchestrator.cli.terminal.options import Data, DatabaseUrl, Json, ReadUrl, parse_moment, parse_pair, parse_span
 from orchestrator.cli.terminal.output import emit_json, emit_line, facts, instant, say, show, table
-from orchestrator.domain.events import EVENT_TYPES, Cause
+from orchestrator.domain.event_types import EVENT_TYPES
+from orchestrator.domain.events import Cause
 from orchestrator.domain.paths import escape_path
 from orchestrator.domain.restart_projection import RestartState
 from orchestrator.domain.state import Phase
