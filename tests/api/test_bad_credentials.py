@@ -46,7 +46,7 @@ def bad(ring: Keyring) -> dict[str, Header]:
     }
 
 
-def test_10_000_characters_or_none_they_are_401_everywhere(ring: Keyring, capfd: pytest.CaptureFixture[str]) -> None:
+def test_bad_credentials_are_401_everywhere(ring: Keyring, capfd: pytest.CaptureFixture[str]) -> None:
     filled = {"workspace": "ws", "restart": "r", "write": "e", "fleet": "f", "key": "k"}
     before, asked, draw = ring.api.stored(), 0, random.Random(13)
     kinds = bad(ring)

@@ -46,7 +46,6 @@ CHANGES = [
     ("PUT", "/v1/policies/default"),
     ("DELETE", "/v1/workspaces/gone"),
     ("POST", "/v1/keys"),
-    ("PATCH", "/v1/nothing"),
 ]
 
 
