@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def test_an_expired_key_is_judged_by_the_clock_of_the_database(ring: Keyring, mo
     header = ring.header("short", expires="1h")
     assert ring.api.http.get("/v1/whoami", headers=header).status_code == 200
     real = key_book.KeyBook.now
-    monkeypatch.setattr(key_book.KeyBook, "now", lambda book: real(book) + key_book.timedelta(hours=2))
+    monkeypatch.setattr(key_book.KeyBook, "now", lambda book: real(book) + timedelta(hours=2))
     answer = ring.api.http.get("/v1/whoami", headers=header)
     assert (answer.status_code, "has expired" in answer.text) == (401, True)
 

@@ -23,6 +23,7 @@ from orchestrator.api.fate_looks import FateLooks
 from orchestrator.api.recent import Recent
 from orchestrator.api.tail import LogTail
 from orchestrator.history.fate import Fate
+from orchestrator.service.access import Permit
 from orchestrator.storage.urls import database_url
 from tests.api.conftest import Api, served
 from tests.api.test_stream import frames, lines_of
@@ -213,8 +214,8 @@ def test_what_came_between_a_look_and_its_watch_is_not_missed(api: Api, monkeypa
         api.restart_all()
         await_follower(api, api.get("/v1/events", limit=1_000)["next_after"])
 
-    async def look_then_be_overtaken(write: str) -> tuple[int, Fate]:
-        found = await look(write)
+    async def look_then_be_overtaken(write: str, permit: Permit) -> tuple[int, Fate]:
+        found = await look(write, permit)
         looked.append(found)
         if len(looked) == 1:
             await asyncio.to_thread(overtake)
