@@ -247,8 +247,8 @@ class Settings(BaseSettings):
         login = re.fullmatch(r"(\w+(?:\+\w+)?://[^:/@?#]+)(@.*)", named)
         if login is None:
             raise InvalidInput(
-                f"{_PREFIX}DATABASE_PASSWORD is for a {_PREFIX}DATABASE_URL that names a user and no password,"
-                " like postgresql://USER@HOST/NAME; unset one of the two"
+                f"{_PREFIX}DATABASE_PASSWORD is for a database URL ({_PREFIX}DATABASE_URL) that names a user and"
+                " no password, like postgresql://USER@HOST/NAME; unset one of the two"
             )
         return f"{login[1]}:{quote(self.database_password.get_secret_value(), safe='')}{login[2]}"
 

@@ -152,7 +152,12 @@ def test_the_app_login_of_a_new_volume_can_be_granted_to(
 def test_redis_keeps_its_queues_and_evicts_none() -> None:
     command = SERVICES["redis"]["command"]
     settings = dict(zip(command[1::2], command[2::2], strict=True))
-    assert settings == {"--appendonly": "yes", "--appendfsync": "everysec", "--maxmemory-policy": "noeviction"}
+    assert settings == {
+        "--appendonly": "yes",
+        "--appendfsync": "everysec",
+        "--maxmemory-policy": "noeviction",
+        "--protected-mode": "no",  # a server without a password refuses other containers otherwise
+    }
 
 
 @pytest.mark.parametrize("name", ["beat", "worker"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -168,3 +170,19 @@ def test_a_log_that_nobody_can_read_stops_nothing(monkeypatch: pytest.MonkeyPatc
     configure_logs(form=form)
     closed.close()
     log().info("cycle.started")
+
+
+_SAYS = {"self._failed", "warn_once", *(f"_log.{level}" for level in ("info", "warning", "error", "exception"))}
+
+
+def test_every_line_that_a_process_says_of_itself_is_on_the_page_for_two_in_the_morning() -> None:
+    root = Path(__file__).resolve().parent.parent
+    page = (root / "docs" / "operations.md").read_text(encoding="utf-8")
+    said: set[str] = set()
+    for source in (path for part in ("orchestrator", "workers") for path in (root / part).rglob("*.py")):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in _SAYS:
+                said |= {str(node.args[0].value)} if isinstance(node.args[0], ast.Constant) else set()
+
+    assert {"tick.failed", "seal.failed", "worker.died"} <= said
+    assert sorted(name for name in said if f"`{name}`" not in page) == []

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.key_at_hand import note_where
 from orchestrator.errors import InvalidInput
 from orchestrator.private_files import lock_folder, open_private, private_folder
 from orchestrator.replace_file import replace_file
+from orchestrator.settings import default_data_folder
+from orchestrator.sources.kept_marks import KeptMarks, marks_file
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.opening import open_store
 
@@ -103,3 +106,15 @@ def test_one_process_at_a_time_has_a_folder(tmp_path: Path) -> None:
         with pytest.raises(InvalidInput, match=rf"pid {os.getpid()}\) uses {tmp_path}"):
             lock_folder(tmp_path, named_by="--data")
     lock_folder(tmp_path, named_by="--data").close()
+
+
+def test_the_data_folder_is_closed_whoever_makes_it_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with KeptMarks(marks_file(tmp_path / "agent", "http://127.0.0.1:1", "ws", "/srv")):
+        assert [mode(tmp_path / "agent"), mode(tmp_path / "agent" / "watch")] == [0o700, 0o700]
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    named = tmp_path / "named"
+    named.mkdir()
+    note_where(named, "http://127.0.0.1:8321")
+    assert default_data_folder().is_relative_to(tmp_path)
+    assert mode(default_data_folder()) == 0o700

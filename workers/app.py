@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from textwrap import shorten
 from typing import Any
 
 from celery import Celery
@@ -53,6 +54,9 @@ BROKER_ERRORS = (KombuError, AmqpConnectionError, ChannelError, OSError)
 
 HEARTBEAT_S = 5
 """A worker that hears nothing from RabbitMQ for twice that connects again. Less would take a busy one for dead."""
+
+_SAID_MOST = 200
+"""Characters of what a broker says of its trouble: it stands in one line of `/readyz` and of `doctor`."""
 
 _EXTRA_THREADS = 3
 """Beside the slots: one for a tick, one for a bell that finds every slot taken, one for chores."""
@@ -143,7 +147,8 @@ def check_broker(app: Celery) -> None:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=1, timeout=3)
         except BROKER_ERRORS as error:
-            raise BrokerUnavailable(f"the broker at {safe_url(app)} does not answer: {error}") from error
+            said = shorten(str(error), _SAID_MOST, placeholder=" ...")  # Redis' DENIED is a page of advice
+            raise BrokerUnavailable(f"the broker at {safe_url(app)} does not answer: {said}") from error
 
 
 def safe_url(app: Celery) -> str:

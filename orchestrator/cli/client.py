@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import time
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ _PAUSES_S = (0.2, 0.5, 1.0)
 """Between the tries of one request. Every request is safe to repeat: it carries a key, or ids, or is a PUT."""
 
 _BUSY = frozenset({429, 503})
+
+_REGISTER_FIRST = re.compile(r"PUT /v1/workspaces/(\S+) first")
 
 
 class Refused(OrchestratorError):
@@ -139,7 +142,11 @@ def _checked(answer: httpx2.Response, url: str) -> httpx2.Response:
         return answer
     problem = _problem(answer)
     said = problem.get("detail") or problem.get("title")
-    detail = said if isinstance(said, str) else f"{url} answered {answer.status_code} {answer.reason_phrase}"
+    detail = (
+        for_the_terminal(said)
+        if isinstance(said, str)
+        else f"{url} answered {answer.status_code} {answer.reason_phrase}"
+    )
     if answer.status_code == 404:
         raise NotFound(detail)
     if answer.status_code == 412:
@@ -147,6 +154,13 @@ def _checked(answer: httpx2.Response, url: str) -> httpx2.Response:
     if answer.status_code in _BUSY or answer.status_code >= 500:
         raise Unavailable(detail)
     raise Refused(detail, problem)
+
+
+def for_the_terminal(detail: str) -> str:
+    """Return what the API says to do as what is to be typed here."""
+    return _REGISTER_FIRST.sub(
+        r"`orchestrator workspaces` lists those that are, `orchestrator register \1 --executor E` makes it", detail
+    )
 
 
 def _problem(answer: httpx2.Response) -> dict[str, Any]:

@@ -79,7 +79,9 @@ def _bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         raise InvalidInput(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port", field="bind"
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another port: --port of `up`,"
+            " ORCHESTRATOR_BIND of `api`",
+            field="bind",
         ) from None
     bound.listen(2048)
     bound.set_inheritable(False)

@@ -38,7 +38,8 @@ def note_where(data: Path, url: str) -> None:
     replace_file(data / _WHERE, f"{url}\n".encode(), mode=0o600)
     by_port = default_data_folder() / _BY_PORT
     try:
-        private_folder(by_port, named_by="the folder of this user's state")
+        for folder in (by_port.parent, by_port):  # the data folder of an `up` without --data, maybe its first file
+            private_folder(folder, named_by="the folder of this user's state")
         replace_file(by_port / str(urlsplit(url).port), os.fsencode(os.path.abspath(data)), mode=0o600)
     except (InvalidInput, OSError) as error:  # a home that cannot be written: the commands are told by --data then
         _log.info("key.not_found_by_port", why=str(error), remedy=f"ORCHESTRATOR_DATA={data} for the commands")

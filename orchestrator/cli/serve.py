@@ -184,9 +184,10 @@ def run_worker(settings: Settings, assignment: Assignment) -> int:
     stop_pipe = (assignment.stop_pipe, lifecycle.stop)
     threading.Thread(target=follow_pipe, args=stop_pipe, name="parent", daemon=True).start()
     worker = WorkerParts(services)
+    slots = worker.drainer.slots.free  # before the first cycle takes one
     worker.start()
     worker.drain()
-    _log.info("worker.started", worker=worker.drainer.worker, slots=worker.drainer.slots.free)
+    _log.info("worker.started", worker=worker.drainer.worker, slots=slots)
 
     def stop(until_s: float) -> None:
         worker.stop(RUNNING_CYCLES_S)

@@ -38,7 +38,8 @@ class KeptMarks:
 
     def __init__(self, file: Path) -> None:
         """Open or make the file. Raises ``InvalidInput`` if another process has it, ``OSError`` if none can be made."""
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (file.parent.parent, file.parent):  # `mode` is that of the last folder alone
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
         self._file = file
         self._database = sqlite3.connect(file, timeout=0, isolation_level=None)

@@ -117,7 +117,9 @@ def test_ledger_balances_at_every_moment(any_api: Api) -> None:
 def test_what_the_periodic_verification_found(any_api: Api) -> None:
     any_api.put_workspace("ws")
     any_api.write(path="a.py")
-    assert not any(name.startswith("orchestrator_violations") for name in scrape(any_api))
+    before = scrape(any_api)
+    assert before["orchestrator_violations_total{S3}"] == 0, "what `increase` counts from"
+    assert "orchestrator_verification_age_seconds" not in before
 
     PeriodicVerification(any_api.services.store).run()
     found = scrape(any_api)

@@ -102,7 +102,7 @@ FRESH = NOW - timedelta(seconds=59)
     [
         (None, None, ""),
         (FRESH, FRESH, ""),
-        (LATE, None, "3 events or more are not sealed, the first for more than 60 s (no key)"),
+        (LATE, None, "not sealed: 3 events or more, the first for more than 60 s (no key)"),
         (None, LATE, "2 checkpoints have not left the database (no key)"),
     ],
 )

@@ -123,7 +123,8 @@ def test_policy_set_merges_replaces_and_clears(run: Run, server: Server) -> None
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["restart", "nope", "--reason", "x"], "'nope' is not registered"),
+        (["restart", "nope", "--reason", "x"], "'nope' is not registered; `orchestrator workspaces` lists"),
+        (["hold", "nope", "--reason", "x"], "`orchestrator register nope --executor E` makes it"),
         (["restart", "a b", "--reason", "x"], "workspace"),
         (["restart", "nope", "--reason", "x", "--trigger", "probe"], "use manual or mutation"),
         (["restart", "nope"], "Missing option '--reason'"),

@@ -50,7 +50,7 @@ def test_answers_do_not_wait_for_an_acknowledgement() -> None:
 def test_a_port_that_is_taken_is_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(InvalidInput, match=f"cannot listen on 127.0.0.1:{port}"):
+        with pytest.raises(InvalidInput, match=f"cannot listen on 127.0.0.1:{port}: .* ORCHESTRATOR_BIND"):
             HttpServer(FastAPI(), host="127.0.0.1", port=port)
 
 

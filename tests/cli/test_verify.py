@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from tests.audit.sealed import KEY, Sealed
 from tests.audit.verify.logs import Log, make_good_database, make_good_log
@@ -115,6 +116,17 @@ def test_a_database_is_replayed_too(run: Run, files: Files) -> None:
     found = json.loads(changed.out)["violations"]
     assert {violation["promise"] for violation in found} == {"S10"}
     assert ["plain" in violation["text"] for violation in found].count(True) == 1
+
+
+def test_a_database_whose_password_is_a_setting_is_replayed_too(
+    run: Run, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = make_url(postgres_url)
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", url.set(password=None).render_as_string())
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_PASSWORD", url.password or "asked-by-nobody: the server trusts")
+    ran = run("audit", "verify", "--json")
+
+    assert verdicts(ran)["S10"] == "good"
 
 
 def test_a_log_that_the_engine_cannot_fold_is_s10_too(run: Run, files: Files) -> None:

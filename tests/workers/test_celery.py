@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -180,3 +182,25 @@ def test_beat_asks_for_a_verification_and_the_task_is_one(sqlite_url: str) -> No
     asked = app.conf.beat_schedule["verify"]
     assert (asked["task"], asked["args"]) == (CHORE_TASK, ("verify",))
     assert asked["schedule"].run_every.total_seconds() == CHORES_EVERY_S["verify"]
+
+
+def test_a_broker_that_refuses_with_a_page_of_advice_is_one_line() -> None:
+    """Redis does, in protected mode: 1,000 characters of what to do about it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def refuse() -> None:
+            while True:
+                try:
+                    asking, _ = server.accept()
+                except OSError:
+                    return
+                with asking:
+                    asking.sendall(b"-DENIED it is in protected mode. " + b"Do this, or that. " * 60 + b"\r\n")
+
+        threading.Thread(target=refuse, daemon=True).start()
+        app = create_celery(f"redis://127.0.0.1:{server.getsockname()[1]}/0", tick_s=1, slots=1)
+        with pytest.raises(BrokerUnavailable, match=r"does not answer: .*protected mode") as refused:
+            check_broker(app)
+        server.shutdown(socket.SHUT_RDWR)
+
+    assert len(str(refused.value)) < 320

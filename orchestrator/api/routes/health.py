@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from orchestrator.api.protocol import answers
 from orchestrator.api.protocol.openapi import describe
 from orchestrator.bootstrap import Services
+from orchestrator.domain.explain import counted
 from orchestrator.domain.serving import Need
 from orchestrator.errors import MigrationsPending, Unavailable
 from orchestrator.ports.sealing import SealState
@@ -46,8 +47,8 @@ class Check:
 
 SEALING_DECLINED = Check(ok=True, detail="declined: ORCHESTRATOR_SEAL_KEY is off, and nothing proves the log")
 _SEAL_ADVICE = (
-    "give every worker a key (`orchestrator audit keys new FILE`, ORCHESTRATOR_SEAL_KEY=FILE), or decline with"
-    " ORCHESTRATOR_SEAL_KEY=off, here too"
+    "workers seal: start one, and give each a key (`orchestrator audit keys new FILE`, ORCHESTRATOR_SEAL_KEY=FILE), or"
+    " decline with ORCHESTRATOR_SEAL_KEY=off, here too"
 )
 
 
@@ -160,7 +161,8 @@ def seal_check(state: SealState, now: datetime) -> Check:
     because = f" ({state.failed_because})" if state.failed_because else ""
     late = timedelta(seconds=SEAL_STALE_S)
     if state.unsealed_since is not None and now - state.unsealed_since > late:
-        detail = f"{state.unsealed} events or more are not sealed, the first for more than {SEAL_STALE_S:g} s{because}"
+        since = f"the first for more than {SEAL_STALE_S:g} s{because}"
+        detail = f"not sealed: {counted(state.unsealed, 'event')} or more, {since}"
         return Check(ok=False, detail=f"{detail}; {_SEAL_ADVICE}")
     if state.unexported_since is not None and now - state.unexported_since > late:
         detail = f"{state.unexported} checkpoints have not left the database{because}"

@@ -161,15 +161,20 @@ def _seals(state: SealState, now: datetime | None) -> Iterator[Metric]:
 
 
 def _verified(state: LogState) -> Iterator[Metric]:
-    """What the periodic verification found; nothing is claimed while it has not run."""
+    """What the periodic verification found.
+
+    The counters are there from the beginning, as `increase` does not see what a series begins with. A missing age says
+    that it has not run yet.
+    """
     verified = state.verified
-    if verified is None:
-        return
+    violations = {} if verified is None else verified.violations
     text = "Promises that the log shows broken, by promise; see orchestrator audit verify"
     family = CounterMetricFamily(f"{PREFIX}violations", text, labels=["promise"])
     for promise in VERIFIED_PERIODICALLY:
-        family.add_metric([promise.value], verified.violations.get(promise.value, 0))
+        family.add_metric([promise.value], violations.get(promise.value, 0))
     yield family
+    if verified is None:
+        return
     age = max(0.0, (state.backlog.now - verified.verified_at) / timedelta(seconds=1))
     yield _gauge("verification_age_seconds", "Since the log was last verified", age)
     yield _gauge("verified_position", "Position up to which the log was verified", verified.position)

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import typer
 
-from orchestrator.cli.client import Client, Refused, new_id, segment
+from orchestrator.cli.client import Client, Refused, for_the_terminal, new_id, segment
 from orchestrator.cli.commands.first_write import is_registered, newcomer_sentence, newcomer_view
 from orchestrator.cli.commands.until_covered import (
     Timeout,
@@ -119,7 +119,7 @@ def _request_sizes(writes: Sequence[Mapping[str, Any]]) -> list[int]:
 def problem_text(problem: Any) -> str:
     """Return the sentence of a problem."""
     if isinstance(problem, dict):
-        return str(problem.get("detail") or problem.get("title") or problem)
+        return for_the_terminal(str(problem.get("detail") or problem.get("title") or problem))
     return str(problem)
 
 

@@ -137,7 +137,8 @@ def why_command(
     """Say why a restart happened, or what became of a write or request."""
     if not subject.startswith(("rst_", "evt_")):
         raise NotFound(
-            f"{subject!r} is neither a restart (rst_...) nor a write (evt_...); `orchestrator restarts` lists"
+            f"{subject!r} is neither a restart (rst_...) nor a write (evt_...); `orchestrator restarts`"
+            " and `orchestrator tail` list them"
         )
     with chosen_source(url, database_url, data) as source:
         if subject.startswith("rst_"):

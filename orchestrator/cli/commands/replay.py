@@ -9,6 +9,7 @@ from orchestrator.cli.terminal.options import Data, DatabaseUrl, Json
 from orchestrator.cli.terminal.output import emit_json, say
 from orchestrator.cli.terminal.progress import Bar
 from orchestrator.domain.encoding import to_plain
+from orchestrator.domain.explain import counted
 from orchestrator.history.replay import ReplayReport, replay
 
 _FOUND_WRONG = 1
@@ -33,7 +34,8 @@ def _tell(report: ReplayReport) -> None:
     if report.broken is not None:
         say(f"After {report.events} events: {report.broken}. Nothing was folded after that, and the rows not compared.")
         return
-    folded = f"{report.events} events fold into {report.workspaces} workspaces, {report.restarts} restarts"
+    events, workspaces = counted(report.events, "event"), counted(report.workspaces, "workspace")
+    folded = f"{events} fold into {workspaces}, {counted(report.restarts, 'restart')}"
     found = len(report.differences)
     rows = "row differs" if found == 1 else "rows differ"
     verdict = f"but {found} stored {rows}" if found else "as they are stored"

@@ -133,10 +133,9 @@ def _opened(source: str) -> Iterator[tuple[BinaryIO, int, str]]:
 
 
 def _verify_database(url: str | None, data: Path | None, verification: Verification, *, whole: bool) -> str:
-    found = load_settings(database_url=url, data=data).url
     begin = max(0, verification.ledger.position - 1)
     try:
-        database = Database(found)
+        database = Database(load_settings(database_url=url, data=data).url)
         try:
             with Bar("verifying") as bar:
                 last = database.last_position()
@@ -144,19 +143,19 @@ def _verify_database(url: str | None, data: Path | None, verification: Verificat
         finally:
             database.close()
     except SourceUnavailable as error:
-        raise InvalidInput(str(error)) from None
+        raise InvalidInput(f"{error}; `orchestrator doctor` says what is wrong with a database") from None
     if whole:
-        _check_replay(found, verification)
+        _check_replay(url, data, verification)
     else:
         verification.not_checked[Promise.S10] = "needs the whole log; run without --from"
     return database.name
 
 
-def _check_replay(url: str, verification: Verification) -> None:
+def _check_replay(url: str | None, data: Path | None, verification: Verification) -> None:
     """S10 is the engine's own fold against its own tables, so the engine is asked."""
     last = (verification.ledger.position,)
     try:
-        with reading(url, None) as store, Bar("replaying") as bar:
+        with reading(url, data) as store, Bar("replaying") as bar:
             report = replay(store, bar.move)
     except OrchestratorError as error:
         verification.not_checked[Promise.S10] = str(error)

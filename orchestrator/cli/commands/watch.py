@@ -96,7 +96,7 @@ def _say_if_unknown(client: Client, workspace: str) -> None:
     listed = f"; near that name: {', '.join(near)}" if near else ""
     note(
         f"{workspace} is not registered: where the server does not register workspaces by itself, `orchestrator "
-        f"register {workspace}` first{listed}"
+        f"register {workspace} --executor E` first{listed}"
     )
 
 
