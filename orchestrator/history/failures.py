@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,15 +47,20 @@ def failures(reader: Reader, scope: Scope, limit: int) -> Failures:
 def count_failures(reader: Reader, scope: Scope) -> FailureCounts:
     """Return how often cycles failed or were abandoned, and restarts given up."""
     found = reader.failure_counts(scope, most=MOST_FAILURES)
-    of = {name: _of_type(found, name) for name in (CycleFailed.type_name(), CycleAbandoned.type_name())}
-    gave_up = sum(_of_type(found, RestartGaveUp.type_name()).values())
-    totals = [sum(counts.values()) for counts in of.values()] + [gave_up]
-    counted = sum(totals) if scope.workspace is not None else max(totals)
+    by_type: Counter[str] = Counter()
+    for (name, _), count in found.items():
+        by_type[name] += count
+    counted = by_type.total() if scope.workspace is not None else max(by_type.values(), default=0)
+    return failure_counts_of(found, complete=counted < MOST_FAILURES)
+
+
+def failure_counts_of(found: Mapping[tuple[str, str | None], int], *, complete: bool) -> FailureCounts:
+    """Return the counts of each type, given by type and error kind or reason."""
     return FailureCounts(
-        failed=of[CycleFailed.type_name()],
-        abandoned=of[CycleAbandoned.type_name()],
-        gave_up=gave_up,
-        complete=counted < MOST_FAILURES,
+        failed=_of_type(found, CycleFailed.type_name()),
+        abandoned=_of_type(found, CycleAbandoned.type_name()),
+        gave_up=sum(_of_type(found, RestartGaveUp.type_name()).values()),
+        complete=complete,
     )
 
 

@@ -140,7 +140,7 @@ class Inquiries(Protocol):
         ...
 
     def waits(self, scope: Scope, *, most: int) -> Waits:
-        """Return the waits of the newest ``most`` succeeded restarts in scope."""
+        """Return the waits of those of the newest ``most`` restarts in scope that succeeded."""
         ...
 
     def storms(self, scope: Scope, *, limit: int, most: int) -> list[RestartProjection]:

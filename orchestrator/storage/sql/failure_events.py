@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +19,22 @@ _TYPES = tuple(kind.type_name() for kind in (CycleFailed, CycleAbandoned, Restar
 
 def failure_counts(sql: Statements, scope: Scope, most: int) -> dict[tuple[str, str | None], int]:
     """Return how often each type of failure came, by type and error kind or reason."""
-    each = _newest(scope, most, events.c.type, events.c.data).subquery().c
+    return _counted(sql, _newest(scope, most, events.c.type, events.c.data).subquery())
+
+
+def counted_in(
+    sql: Statements, scope: Scope, spans: Sequence[Sequence[sa.ColumnElement[bool]]]
+) -> dict[tuple[str, str | None], int]:
+    """Return how often each type of failure came in some stretches of the log, given as conditions, which are short."""
+    chosen = of_fleet(sa.select(events.c.type, events.c.data), scope)
+    branches = [
+        chosen.where(sa.literal_column(f"type = '{name}'"), NOT_A_WRITE, *span) for span in spans for name in _TYPES
+    ]
+    return _counted(sql, sa.union_all(*branches).subquery()) if branches else {}
+
+
+def _counted(sql: Statements, chosen: sa.Subquery) -> dict[tuple[str, str | None], int]:
+    each = chosen.c
     data = sql.json(each.data)
     kind = sa.func.coalesce(data["error_kind"].as_string(), data["reason"].as_string()).label("kind")
     kinds = sa.select(each.type, kind).subquery().c

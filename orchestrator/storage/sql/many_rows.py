@@ -6,7 +6,7 @@ spell every value by itself in Python, which was a sixth of what a worker did (b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -28,6 +28,8 @@ _POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy 
 Rows = Sequence[Mapping[str, Any]]
 """Rows that all have the same columns."""
 
+OnConflict = Callable[[sa.Table, tuple[str, ...]], str]
+
 
 class ManyRows:
     """Rows for several tables, sent together: one statement on PostgreSQL, one a table on SQLite.
@@ -42,11 +44,15 @@ class ManyRows:
 
     def insert(self, table: sa.Table, rows: Rows) -> None:
         """Insert rows. ``send`` raises ``Conflict`` where a unique value is taken."""
-        self._add(table, rows, replaces=False)
+        self._add(table, rows)
 
     def upsert(self, table: sa.Table, rows: Rows) -> None:
         """Insert rows, or replace those with the same primary key."""
-        self._add(table, rows, replaces=True)
+        self._add(table, rows, on_conflict=_replacing)
+
+    def add(self, table: sa.Table, rows: Rows) -> None:
+        """Insert rows, or add what is no key of them to those with the same primary key."""
+        self._add(table, rows, on_conflict=_adding)
 
     def delete(self, column: sa.Column[str], values: Sequence[str]) -> None:
         """Delete the rows in which a column has one of these values."""
@@ -59,13 +65,13 @@ class ManyRows:
         self._texts.append(f"DELETE FROM {column.table.name} WHERE {column.name} IN ({named})")  # noqa: S608 (our names)
         self._values.append(_encode(values).decode())
 
-    def _add(self, table: sa.Table, rows: Rows, *, replaces: bool) -> None:
+    def _add(self, table: sa.Table, rows: Rows, on_conflict: OnConflict | None = None) -> None:
         if not rows:
             return
         names = tuple(rows[0])
         text = _insert_text(table, names, self._sql.dialect)
-        if replaces:
-            text += _replacing(table, names)
+        if on_conflict is not None:
+            text += on_conflict(table, names)
         if self._sql.dialect == "sqlite":
             instants = _instants(table, names)
             self._sql.run_many(text, [tuple(_spelled(row, instants).values()) for row in rows])
@@ -122,6 +128,15 @@ def _insert_text(table: sa.Table, names: tuple[str, ...], dialect: str) -> str:
 
 @cache
 def _replacing(table: sa.Table, names: tuple[str, ...]) -> str:
+    return _on_conflict(table, names, '"{name}" = excluded."{name}"')
+
+
+@cache
+def _adding(table: sa.Table, names: tuple[str, ...]) -> str:
+    return _on_conflict(table, names, '"{name}" = {table}."{name}" + excluded."{name}"')
+
+
+def _on_conflict(table: sa.Table, names: tuple[str, ...], change: str) -> str:
     keys = [column.name for column in table.primary_key]
-    changed = ", ".join(f'"{name}" = excluded."{name}"' for name in names if name not in keys)
+    changed = ", ".join(change.format(name=name, table=table.name) for name in names if name not in keys)
     return f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changed}"
