@@ -99,10 +99,7 @@ class Sums(Protocol):
         ...
 
     def kept_failure_counts(self, scope: Scope, *, after: int) -> dict[tuple[str, str | None], int]:
-        """Return how often each type of failure came in such a scope, by type and error kind or reason.
-
-        A fleet's are those of the workspaces that were in it then.
-        """
+        """Return how often each type of failure came in such a scope, by type and error kind or reason."""
         ...
 
     def activity(

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from orchestrator.domain.events import CycleAbandoned, CycleFailed, Recorded, RestartGaveUp
 from orchestrator.ports.inquiries import Scope
 from orchestrator.storage.sql import rows
-from orchestrator.storage.sql.log_spans import of_fleet, recorded_between
-from orchestrator.storage.sql.schema import IS_FAILURE, NOT_A_WRITE, events
+from orchestrator.storage.sql.log_spans import Page, recorded_between
+from orchestrator.storage.sql.schema import IS_FAILURE, NOT_A_WRITE, events, restarts
 from orchestrator.storage.sql.statements import Statements
 
 _TYPES = tuple(kind.type_name() for kind in (CycleFailed, CycleAbandoned, RestartGaveUp))
@@ -26,7 +26,7 @@ def counted_in(
     sql: Statements, scope: Scope, spans: Sequence[Sequence[sa.ColumnElement[bool]]]
 ) -> dict[tuple[str, str | None], int]:
     """Return how often each type of failure came in some stretches of the log, given as conditions, which are short."""
-    chosen = of_fleet(sa.select(events.c.type, events.c.data), scope)
+    chosen = _of_fleet(sa.select(events.c.type, events.c.data), scope)
     branches = [
         chosen.where(sa.literal_column(f"type = '{name}'"), NOT_A_WRITE, *span) for span in spans for name in _TYPES
     ]
@@ -50,7 +50,7 @@ def failures(sql: Statements, scope: Scope, limit: int) -> list[Recorded]:
 
 def _newest(scope: Scope, most: int, *columns: sa.ColumnElement[Any]) -> sa.Select[*tuple[Any, ...]]:
     """Return columns of the newest ``most`` failures; where no workspace is named, of each type."""
-    inside = of_fleet(sa.select(*columns), scope).where(*recorded_between(scope.since, scope.until))
+    inside = _of_fleet(sa.select(*columns), scope).where(*recorded_between(scope.since, scope.until))
     if scope.workspace is not None:
         mine = inside.where(events.c.workspace == scope.workspace, IS_FAILURE)
         return mine.order_by(events.c.position.desc()).limit(most)
@@ -59,3 +59,11 @@ def _newest(scope: Scope, most: int, *columns: sa.ColumnElement[Any]) -> sa.Sele
         for name in _TYPES
     ]
     return sa.select(sa.union_all(*(sa.select(branch) for branch in branches)).subquery())
+
+
+def _of_fleet(chosen: Page, scope: Scope) -> Page:
+    """Keep the failures of restarts that were queued in the scope's fleet: the subject of each is its restart."""
+    if scope.fleet is None:
+        return chosen
+    of_restart = (restarts.c.id == events.c.subject) & (restarts.c.fleet == scope.fleet)
+    return chosen.where(sa.exists().where(of_restart))

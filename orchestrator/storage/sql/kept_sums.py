@@ -69,9 +69,11 @@ def _rows(table: sa.Table, found: Iterable[tuple[tuple[Any, ...], tuple[int, ...
 
 
 def near_position(sql: Statements) -> int | None:
-    """Return the position that the sums are kept for; None: too much came after it for a question to add."""
+    """Return the position that the sums are kept for; None: too much came after it for a question to add, or nobody
+    keeps them.
+    """
     kept, last = kept_and_last(sql)
-    return kept if last - kept <= NEAR else None
+    return kept if kept > 0 and last - kept <= NEAR else None
 
 
 def kept_restart_sums(sql: Statements, scope: Scope, after: int) -> list[RestartSum]:

@@ -40,6 +40,7 @@ _REGISTERING = tuple(kind.type_name() for kind in (WorkspaceRegistered, Workspac
 _ACTIVE = {FileWritten.type_name(): (1, 0, 0), RestartQueued.type_name(): (0, 1, 0), CycleFailed.type_name(): (0, 0, 1)}
 _IDS_AT_ONCE = 5_000
 
+Row = Mapping[str, Any]
 Key = TypeVar("Key")
 
 
@@ -49,12 +50,12 @@ def sums_to_add(sql: Statements, most: int) -> SumsToAdd | None:
     if after >= last:
         return None
     position = min(last, after + most)
-    found = list(sql.run(_events(sql, after, position)).mappings())
+    found: list[Row] = [dict(row) for row in sql.run(_events(sql, after, position)).mappings()]
     before = _counted_before(sql, {row["workspace"] for row in found if row["workspace"] is not None})
     fleets = {name: counted.fleet for name, counted in before.items()}
     activity: dict[tuple[Of, datetime], Amounts] = {}
-    failures: dict[tuple[Period, str, str], Amounts] = {}
     settled: set[str] = set()
+    failed: list[Row] = []
     for row in found:
         name, kind = row["workspace"], row["type"]
         if name is None:
@@ -66,10 +67,10 @@ def sums_to_add(sql: Statements, most: int) -> SumsToAdd | None:
             for of in (EVERY, Of(SumKind.FLEET, fleets.get(name, "")), Of(SumKind.WORKSPACE, name)):
                 _add(activity, (of, since), _ACTIVE[kind])
         if kind in FAILING:
-            for period in _periods(fleets.get(name, ""), row["recorded_at"]):
-                _add(failures, (period, kind, row["error"] or ""), (1,))
+            failed.append(row)
         if kind in SETTLING:
             settled.add(row["subject"])
+    records = _records(sql, settled.union(row["subject"] for row in failed))
     now = _counted_now(sql, fleets, {row["workspace"] for row in found})
     return SumsToAdd(
         after=after,
@@ -77,8 +78,8 @@ def sums_to_add(sql: Statements, most: int) -> SumsToAdd | None:
         workspaces=now,
         backlog=_backlog(before, now),
         activity=activity,
-        restarts=_restarts(sql, settled),
-        failures=failures,
+        restarts=_restarts(records[name] for name in settled),
+        failures=_failures(failed, records),
     )
 
 
@@ -142,14 +143,26 @@ def _backlog(before: Mapping[str, Counted], now: Mapping[str, Counted]) -> dict[
     return {key: amounts for key, amounts in found.items() if any(amounts)}
 
 
-def _restarts(sql: Statements, settled: Iterable[str]) -> dict[tuple[Period, str, str], Amounts]:
+def _records(sql: Statements, names: Iterable[str]) -> dict[str, Any]:
     of = restarts.c
-    chosen = sa.select(of.fleet, of.queued_at, of.state, of.cause, of.attempts, of.writes, of.shadow)
+    columns = (of.id, of.fleet, of.queued_at, of.state, of.cause, of.attempts, of.writes, of.shadow)
+    return {row.id: row for row in _of_each(sql, sa.select(*columns), of.id, names)}
+
+
+def _restarts(settled: Iterable[Any]) -> dict[tuple[Period, str, str], Amounts]:
     found: dict[tuple[Period, str, str], Amounts] = {}
-    for fleet, queued_at, state, cause, attempts, writes, shadow in _of_each(sql, chosen, of.id, settled):
-        amounts = (1, int(attempts > 0 and writes > 0), int(shadow), writes, attempts)
-        for period in _periods(fleet, queued_at):
-            _add(found, (period, state, cause), amounts)
+    for one in settled:
+        started = one.attempts > 0 and one.writes > 0
+        for period in _periods(one.fleet, one.queued_at):
+            _add(found, (period, one.state, one.cause), (1, int(started), int(one.shadow), one.writes, one.attempts))
+    return found
+
+
+def _failures(failed: Iterable[Row], records: Mapping[str, Any]) -> dict[tuple[Period, str, str], Amounts]:
+    found: dict[tuple[Period, str, str], Amounts] = {}
+    for row in failed:
+        for period in _periods(records[row["subject"]].fleet, row["recorded_at"]):
+            _add(found, (period, row["type"], row["error"] or ""), (1,))
     return found
 
 
