@@ -36,9 +36,11 @@ class Failures:
 def failures(reader: Reader, scope: Scope, limit: int) -> Failures:
     """Return the failures in scope. Raises ``NotFound`` for an unknown workspace.
 
-    A range of an index that holds failures only, or a few types only: bounded by ``MOST_FAILURES``.
+    Of one workspace a range of an index that holds failures only, bounded by ``MOST_FAILURES``; of many kept sums.
     """
-    counts, newest = count_failures(reader, scope), reader.failures(scope, limit=limit)
+    after = None if scope.workspace is not None else reader.sums_position()
+    counts = count_failures(reader, scope) if after is None else count_kept_failures(reader, scope, after=after)
+    newest = reader.failures(scope, limit=limit)
     if not newest:
         check_workspace(reader, scope)
     return Failures(counts=counts, newest=newest)
@@ -51,11 +53,15 @@ def count_failures(reader: Reader, scope: Scope) -> FailureCounts:
     for (name, _), count in found.items():
         by_type[name] += count
     counted = by_type.total() if scope.workspace is not None else max(by_type.values(), default=0)
-    return failure_counts_of(found, complete=counted < MOST_FAILURES)
+    return _counts_of(found, complete=counted < MOST_FAILURES)
 
 
-def failure_counts_of(found: Mapping[tuple[str, str | None], int], *, complete: bool) -> FailureCounts:
-    """Return the counts of each type, given by type and error kind or reason."""
+def count_kept_failures(reader: Reader, scope: Scope, *, after: int) -> FailureCounts:
+    """Return the same over all workspaces or a fleet's, from the sums that are kept for the position ``after``."""
+    return _counts_of(reader.kept_failure_counts(scope, after=after), complete=True)
+
+
+def _counts_of(found: Mapping[tuple[str, str | None], int], *, complete: bool) -> FailureCounts:
     return FailureCounts(
         failed=_of_type(found, CycleFailed.type_name()),
         abandoned=_of_type(found, CycleAbandoned.type_name()),

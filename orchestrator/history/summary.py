@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.domain.restart_projection import RestartState
-from orchestrator.history.failures import FailureCounts, count_failures, failure_counts_of
+from orchestrator.history.failures import FailureCounts, count_failures, count_kept_failures
 from orchestrator.history.staleness import staleness
 from orchestrator.history.storms import MOST_RESTARTS, check_workspace
 from orchestrator.ports.inquiries import RestartSum, Scope, Waits
@@ -71,8 +71,7 @@ def _of_many(reader: Reader, scope: Scope) -> Sums:
     after = reader.sums_position()
     if after is None:
         return _from_rows(reader, scope)
-    found = reader.kept_failure_counts(scope, after=after)
-    return reader.kept_restart_sums(scope, after=after), failure_counts_of(found, complete=True), True
+    return reader.kept_restart_sums(scope, after=after), count_kept_failures(reader, scope, after=after), True
 
 
 def _from_rows(reader: Reader, scope: Scope) -> Sums:

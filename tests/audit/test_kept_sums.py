@@ -25,6 +25,7 @@ from orchestrator.ports.workspaces import WorkspaceFilter
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.sql import kept_sums
 from tests.history import START, AuditedHistory, TestClock
+from tests.storage.plans import plan_of, scans
 
 WORKSPACES = ("ws", "other", "third")
 FLEETS = ("blue", "green")
@@ -243,3 +244,17 @@ def test_a_question_over_all_costs_few_statements(lived: AuditedHistory, questio
     keep_sums(lived.store)
     sent = asked(lived.store, ASKED[question])
     assert 0 < len(sent) <= STATEMENTS_MOST, [one.sql for one in sent]
+
+
+@pytest.mark.parametrize("question", ASKED)
+def test_no_question_over_all_reads_a_table_from_end_to_end(
+    history: AuditedHistory, sqlite_url: str, question: str
+) -> None:
+    register(history, "ws", "blue")
+    keep_sums(history.store)
+    history.write("a")
+    for statement in asked(history.store, ASKED[question]):
+        plan = plan_of(sqlite_url, statement)
+        assert not any(scans(plan, table) for table in ("workspaces", "summed_workspaces", "restart_sums")), plan
+        assert "ix_events_workspace_position" not in plan, plan  # a look for each workspace there is
+        assert not scans(plan, "events"), plan

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from orchestrator.domain.state import Phase
 from orchestrator.ports.store import Backlog
 from orchestrator.storage.sql.database_time import DatabaseTime
-from orchestrator.storage.sql.kept_sums import near_position
+from orchestrator.storage.sql.index_ranges import limit_of
+from orchestrator.storage.sql.kept_sums import NEAR, near_position
 from orchestrator.storage.sql.schema import backlog_sums, events, leases, summed_workspaces, workspaces
 from orchestrator.storage.sql.statements import ONE, Statements
 from orchestrator.storage.sql.sums_to_add import waits
@@ -66,7 +67,10 @@ def from_sums(sql: Statements, kept_for: int) -> Waiting:
 
 def _changed_since(position: int) -> sa.Select[tuple[str, int, bool, str | None, int, int]]:
     before = summed_workspaces.c
-    named = sa.select(events.c.workspace).distinct().where(events.c.position > position).subquery("named")
+    each = sa.select(events.c.workspace).where(events.c.position > position).order_by(events.c.position)
+    each = each.limit(limit_of(NEAR))
+    # The limit keeps SQLite from looking for the distinct ones in the index by workspace, each of all there are.
+    named = sa.select(each.subquery().c.workspace).distinct().subquery("named")
     rows = named.join(workspaces, workspaces.c.id == named.c.workspace)
     rows = rows.outerjoin(summed_workspaces, before.workspace == named.c.workspace)
     return sa.select(

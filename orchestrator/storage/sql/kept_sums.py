@@ -88,7 +88,8 @@ def kept_restart_sums(sql: Statements, scope: Scope, after: int) -> list[Restart
         looked_at = looked_at.where(of.fleet == scope.fleet)
     branches = [looked_at.where(*queued_between(*edge)) for edge in edges]
     if whole is not None:
-        in_whole = looked_at.where(*_between(of.queued_at, whole))
+        # Not the column itself: its index would be ranged over, where few are unsettled and fewer settled just now.
+        in_whole = looked_at.where(*_between(sa.func.coalesce(of.queued_at, of.queued_at), whole))
         branches += [in_whole.where(is_state(state)) for state in _UNSETTLED]
         branches.append(in_whole.where(of.id.in_(_settled_since(after))))
     found = summed(sql, sa.union_all(*branches).subquery())
