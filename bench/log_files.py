@@ -19,10 +19,12 @@ from bench.virtual_log import VirtualLog
 from bench.virtual_people import VirtualPeople
 from orchestrator.domain.encoding import format_instant
 from orchestrator.history.file_counting import count_files
+from orchestrator.history.sum_keeping import keep_sums
 from orchestrator.storage.migrate import upgrade
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.sql.rows import Row
 from orchestrator.storage.sql.schema import (
+    KEPT_SUMS,
     counters,
     events,
     file_counts,
@@ -34,11 +36,11 @@ from orchestrator.storage.sql.schema import (
     workspaces,
 )
 
-VERSION = 7
+VERSION = 8
 """Raise it when the generator or the schema changes: databases kept under another version are made anew."""
 
 GENERATED = (events, workspaces, registrations, leases, restarts, policies, workspace_snapshots)
-TABLES = (*GENERATED, file_counts, counters)
+TABLES = (*GENERATED, file_counts, *KEPT_SUMS, counters)
 _SEED = 20261123
 _TOGETHER = 5_000
 _WORKSPACES_MOST = 1_000
@@ -141,6 +143,7 @@ def sqlite_file(wanted: Wanted) -> Path:
         generate(path, wanted.count)
         with closing(open_store(url)) as store:
             count_files(store)
+            keep_sums(store)
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("ANALYZE")
         path.rename(kept)

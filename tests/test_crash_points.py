@@ -21,6 +21,7 @@ from orchestrator.domain.serving import Serving
 from orchestrator.errors import InvalidInput
 from orchestrator.ports.sealing import StoredCheckpoint
 from orchestrator.ports.store import Counters, EventStore
+from orchestrator.ports.sums import SumsToAdd
 from orchestrator.ports.unit import Unit
 from orchestrator.ports.verification import StoredVerification
 from orchestrator.storage.opening import open_store
@@ -41,6 +42,7 @@ CHECKPOINT = StoredCheckpoint(
 VERIFICATION = StoredVerification(
     position=1, violations={}, imbalance=0, verified_at=datetime(2026, 1, 1, tzinfo=UTC), state=b""
 )
+NO_SUMS = SumsToAdd(after=0, position=1, workspaces={}, backlog={}, activity={}, restarts={}, failures={})
 WRITES = Unit(name="test", workspaces=("ws",), step=lambda tx: tx.append([file_written()]))
 READS = {"read", "check", "close"}
 """The store's methods that change nothing."""
@@ -84,6 +86,7 @@ CHANGES: dict[str, Callable[[EventStore], object]] = {
     "note_worker": lambda store: store.note_worker("w", "host", Serving(executors=frozenset({"command"})), 4),
     "save_counters": lambda store: store.save_counters(Counters(position=1, sums={}), expected_position=0),
     "add_file_counts": lambda store: store.add_file_counts([], position=1, expected_position=0),
+    "add_sums": lambda store: store.add_sums(NO_SUMS),
     "save_verification": lambda store: store.save_verification(VERIFICATION, expected_position=None),
     "save_checkpoint": lambda store: store.save_checkpoint(CHECKPOINT, []),
     "mark_exported": lambda store: store.mark_exported(1),

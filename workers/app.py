@@ -40,7 +40,7 @@ TICK_TASK = "orchestrator.tick"
 DRAIN_TASK = "orchestrator.drain"
 CHORE_TASK = "orchestrator.chore"
 
-CHORES_EVERY_S = {"seal": 10.0, "count_files": 10.0, "verify": 60.0, "forget_answers": 3600.0}
+CHORES_EVERY_S = {"seal": 10.0, "count_files": 10.0, "keep_sums": 10.0, "verify": 60.0, "forget_answers": 3600.0}
 """What workers do beside restarts, and how often one of them does it."""
 
 BELL_EXPIRES_S = 5

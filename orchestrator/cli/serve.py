@@ -19,6 +19,7 @@ from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
 from orchestrator.cli.worker_parent import Assignment, follow_pipe, require_broker, require_shared_database
 from orchestrator.errors import BeyondMigration, InvalidInput, Unavailable
 from orchestrator.history.file_counting import FileCounting
+from orchestrator.history.sum_keeping import SumKeeping
 from orchestrator.logs import configure_logs
 from orchestrator.private_files import lock_folder
 from orchestrator.service.change_policy import note_floor
@@ -59,6 +60,7 @@ class WorkerParts:
         self._renewer = LeaseRenewer(services.store, self.drainer.leases)
         self._presence = Presence(services.store, self.drainer, every_s=tick_s)
         self._counting = FileCounting(services.store)
+        self._summing = SumKeeping(services.store)
         self._verifier = PeriodicVerification(services.store)
         self._sealer = build_sealer(services.store, services.settings)
         if services.settings.sealing_declined:
@@ -73,6 +75,7 @@ class WorkerParts:
         chores: dict[str, Callable[[], object]] = {
             "count_files": self._counting.run,
             "forget_answers": self._ticker.forget_answers,
+            "keep_sums": self._summing.run,
             "verify": self._verifier.run,
         }
         if self._sealer is not None:
@@ -128,6 +131,7 @@ class WorkerParts:
         if self._sealer is not None:
             self._sealer.stop()
         self._counting.stop()
+        self._summing.stop()
         self._verifier.stop()
         self.drainer.stop(grace_s=grace_s)
         self._worker.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,9 +36,11 @@ class Failures:
 def failures(reader: Reader, scope: Scope, limit: int) -> Failures:
     """Return the failures in scope. Raises ``NotFound`` for an unknown workspace.
 
-    A range of an index that holds failures only, or a few types only: bounded by ``MOST_FAILURES``.
+    Of one workspace a range of an index that holds failures only, bounded by ``MOST_FAILURES``; of many kept sums.
     """
-    counts, newest = count_failures(reader, scope), reader.failures(scope, limit=limit)
+    after = None if scope.workspace is not None else reader.sums_position()
+    counts = count_failures(reader, scope) if after is None else count_kept_failures(reader, scope, after=after)
+    newest = reader.failures(scope, limit=limit)
     if not newest:
         check_workspace(reader, scope)
     return Failures(counts=counts, newest=newest)
@@ -46,15 +49,24 @@ def failures(reader: Reader, scope: Scope, limit: int) -> Failures:
 def count_failures(reader: Reader, scope: Scope) -> FailureCounts:
     """Return how often cycles failed or were abandoned, and restarts given up."""
     found = reader.failure_counts(scope, most=MOST_FAILURES)
-    of = {name: _of_type(found, name) for name in (CycleFailed.type_name(), CycleAbandoned.type_name())}
-    gave_up = sum(_of_type(found, RestartGaveUp.type_name()).values())
-    totals = [sum(counts.values()) for counts in of.values()] + [gave_up]
-    counted = sum(totals) if scope.workspace is not None else max(totals)
+    by_type: Counter[str] = Counter()
+    for (name, _), count in found.items():
+        by_type[name] += count
+    counted = by_type.total() if scope.workspace is not None else max(by_type.values(), default=0)
+    return _counts_of(found, complete=counted < MOST_FAILURES)
+
+
+def count_kept_failures(reader: Reader, scope: Scope, *, after: int) -> FailureCounts:
+    """Return the same over all workspaces or a fleet's, from the sums that are kept for the position ``after``."""
+    return _counts_of(reader.kept_failure_counts(scope, after=after), complete=True)
+
+
+def _counts_of(found: Mapping[tuple[str, str | None], int], *, complete: bool) -> FailureCounts:
     return FailureCounts(
-        failed=of[CycleFailed.type_name()],
-        abandoned=of[CycleAbandoned.type_name()],
-        gave_up=gave_up,
-        complete=counted < MOST_FAILURES,
+        failed=_of_type(found, CycleFailed.type_name()),
+        abandoned=_of_type(found, CycleAbandoned.type_name()),
+        gave_up=sum(_of_type(found, RestartGaveUp.type_name()).values()),
+        complete=complete,
     )
 
 

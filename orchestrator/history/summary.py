@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.domain.restart_projection import RestartState
-from orchestrator.history.failures import FailureCounts, count_failures
+from orchestrator.history.failures import FailureCounts, count_failures, count_kept_failures
 from orchestrator.history.staleness import staleness
 from orchestrator.history.storms import MOST_RESTARTS, check_workspace
 from orchestrator.ports.inquiries import RestartSum, Scope, Waits
@@ -20,8 +20,8 @@ class Summary:
     ``writes_covered``: writes with action restart or reload whose restart succeeded. ``restarts_started``: restarts
     with writes of which a cycle was started, shadow ones too. ``restarts_avoided``: the first less the second, since
     without coalescing each write is a restart; below zero where failing restarts outnumber the writes.
-    ``oldest_write_waited``: see ``staleness``. ``complete`` is False where more than ``MOST_RESTARTS`` restarts
-    (or ``MOST_FAILURES`` failures) are in scope: then it speaks of the newest ones.
+    ``oldest_write_waited``: see ``staleness``. ``complete`` is False where only the newest ``MOST_RESTARTS`` restarts
+    and ``MOST_FAILURES`` failures were looked at, and there are more.
     """
 
     restarts: int
@@ -40,14 +40,14 @@ class Summary:
 def summary(reader: Reader, scope: Scope) -> Summary:
     """Return the sums. Raises ``NotFound`` for an unknown workspace.
 
-    Of one workspace: an index range over its restarts, twice, and one over its failures.
+    Of one workspace: an index range over its restarts, twice, and one over its failures. Of many: kept sums and what
+    came after them; while those are far behind the log, the newest restarts and failures are looked at.
     """
-    sums = reader.restart_sums(scope, most=MOST_RESTARTS)
+    sums, failed, complete = _from_rows(reader, scope) if scope.workspace is not None else _of_many(reader, scope)
     if not sums:
         check_workspace(reader, scope)
     covered = sum(part.writes for part in sums if part.state is RestartState.SUCCEEDED)
     restarts, started = sum(part.restarts for part in sums), sum(part.started for part in sums)
-    failed = count_failures(reader, scope)
     return Summary(
         restarts=restarts,
         by_state=_by(sums, "state"),
@@ -59,8 +59,24 @@ def summary(reader: Reader, scope: Scope) -> Summary:
         restarts_avoided=covered - started,
         oldest_write_waited=staleness(reader, scope),
         failures=failed,
-        complete=restarts < MOST_RESTARTS and failed.complete,
+        complete=complete,
     )
+
+
+Sums = tuple[Sequence[RestartSum], FailureCounts, bool]
+"""Of restarts, of failures, and whether none was left out."""
+
+
+def _of_many(reader: Reader, scope: Scope) -> Sums:
+    after = reader.sums_position()
+    if after is None:
+        return _from_rows(reader, scope)
+    return reader.kept_restart_sums(scope, after=after), count_kept_failures(reader, scope, after=after), True
+
+
+def _from_rows(reader: Reader, scope: Scope) -> Sums:
+    sums, failed = reader.restart_sums(scope, most=MOST_RESTARTS), count_failures(reader, scope)
+    return sums, failed, sum(part.restarts for part in sums) < MOST_RESTARTS and failed.complete
 
 
 def _by(sums: Sequence[RestartSum], field: str) -> dict[str, int]:

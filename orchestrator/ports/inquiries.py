@@ -39,7 +39,7 @@ class Scope:
     """What a question over many is about: all set fields must hold.
 
     ``since`` and ``until`` (excluded) speak of when a restart was queued, or an event recorded. ``fleet`` is the
-    restart's own when it was queued; for events and files it is the workspace's now.
+    restart's own when it was queued, which holds for its failures too; for files it is the workspace's now.
     """
 
     workspace: str | None = None
@@ -140,7 +140,7 @@ class Inquiries(Protocol):
         ...
 
     def waits(self, scope: Scope, *, most: int) -> Waits:
-        """Return the waits of the newest ``most`` succeeded restarts in scope."""
+        """Return the waits of those of the newest ``most`` restarts in scope that succeeded."""
         ...
 
     def storms(self, scope: Scope, *, limit: int, most: int) -> list[RestartProjection]:

@@ -20,6 +20,7 @@ from orchestrator.ports.keys import KeyReader, KeyUses
 from orchestrator.ports.presence import Presence, PresenceStore
 from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.sealing import Seals, SealStore
+from orchestrator.ports.sums import Sums, SumsToAdd
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import AnswerT, Asked, Tell, Unit
 from orchestrator.ports.verification import Verifications, VerificationStore
@@ -304,7 +305,7 @@ class CoreStore(PresenceStore, Protocol):
         ...
 
 
-class Reader(CoreReader, Inquiries, Verifications, Protocol):
+class Reader(CoreReader, Inquiries, Sums, Verifications, Protocol):
     """All that can be read: with it what auditors ask, and what is counted and sealed."""
 
     @property
@@ -334,6 +335,10 @@ class EventStore(CoreStore, KeyUses, SealStore, VerificationStore, Protocol):
 
     def save_counters(self, counters: Counters, *, expected_position: int) -> bool:
         """Keep the sums if the kept ones still are at ``expected_position``; return whether they were."""
+        ...
+
+    def add_sums(self, new: SumsToAdd) -> bool:
+        """Add to the kept sums if those still are at ``new.after``; return whether they were."""
         ...
 
     def add_file_counts(self, files: Sequence[FileWrites], *, position: int, expected_position: int) -> bool:

@@ -22,13 +22,14 @@ from orchestrator.errors import RolledBack, StorageUnavailable
 from orchestrator.ports.inquiries import FILE_COUNTS, FileWrites
 from orchestrator.ports.sealing import StoredCheckpoint, Tile
 from orchestrator.ports.store import LOG_SUMS, Counters, Reader
+from orchestrator.ports.sums import SUMS, SumsToAdd
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import AnswerT, Asked, Tell, Unit
 from orchestrator.ports.verification import StoredVerification
 from orchestrator.ports.workspaces import Renewed
 from orchestrator.storage.committing import Committing, OneByOne
 from orchestrator.storage.revisions import check_current
-from orchestrator.storage.sql import answers, checkpoints, file_writes, lease_renewal, presence
+from orchestrator.storage.sql import answers, checkpoints, file_writes, kept_sums, lease_renewal, presence
 from orchestrator.storage.sql import keys as access
 from orchestrator.storage.sql.database_time import LAST_RECORDED_AT, DatabaseTime
 from orchestrator.storage.sql.policy_cache import STAMP, PolicyCache, Stamp
@@ -272,6 +273,14 @@ class SqlEventStore(ABC):
             if not _keep(sql, FILE_COUNTS, Counters(position=position, sums={}), expected_position):
                 return False
             file_writes.add_counts(sql, files)
+            return True
+
+    def add_sums(self, new: SumsToAdd) -> bool:
+        """Add to the kept sums if those still are at ``new.after``; return whether they were."""
+        with self._changing() as sql:
+            if not _keep(sql, SUMS, Counters(position=new.position, sums={}), new.after):
+                return False
+            kept_sums.add_sums(sql, new)
             return True
 
     def save_verification(self, found: StoredVerification, *, expected_position: int | None) -> bool:

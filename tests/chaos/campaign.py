@@ -49,7 +49,9 @@ class Campaign:
     def run(self, *, minutes: float) -> None:
         """Play rounds until the time is over, or until one was violated."""
         until = time.monotonic() + 60 * minutes
-        with frequent_chores(self._production.servers.broker.url, "seal", "count_files", "verify", every_s=1.0):
+        with frequent_chores(
+            self._production.servers.broker.url, "seal", "count_files", "keep_sums", "verify", every_s=1.0
+        ):
             while time.monotonic() < until and not self.figures.verdict.problems:
                 self._round()
 

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from tests.fuzz.attack import Attack, attack
+from tests.fuzz.schemathesis_hooks import map_query
 from tests.fuzz.seeds import seed
 from tests.system.deployment import Embedded
 
@@ -44,6 +45,18 @@ ___________ GET /v1/audit/storms ___________
         "GET /v1/audit/storms: ST105 Server error: [500] Internal Server Error:",
     ]
     assert "no connection" in Attack(cases=0, good=False, said="no connection").findings[0]
+
+
+@pytest.mark.parametrize(
+    "wait", [60.5, 61, "61", "4711", "-1", "1e9", "\xb2", "\u0663", "", "null", "1.2.3", True, [1]]
+)
+def test_a_wait_that_is_to_be_refused_is_sent_as_it_is(wait: object) -> None:
+    assert map_query(None, {"wait": wait}) == {"wait": wait}
+
+
+@pytest.mark.parametrize("wait", [0, 1, 0.5, 60, 60.0, "12", "12.25"])
+def test_a_wait_that_is_taken_is_made_brief(wait: object) -> None:
+    assert map_query(None, {"wait": wait, "other": "x"}) == {"wait": "0.1", "other": "x"}
 
 
 @pytest.mark.parametrize("depth", [30, 300, 900, 990, 1_100, 5_000, 100_000])

@@ -18,6 +18,7 @@ from orchestrator.audit.verify.run import Verification
 from orchestrator.history.export import export
 from orchestrator.history.file_counting import count_files
 from orchestrator.history.replay import replay
+from orchestrator.history.sum_keeping import keep_sums
 from orchestrator.ports.inquiries import Scope
 from orchestrator.ports.store import EventStore
 from orchestrator.storage import migrate
@@ -115,10 +116,21 @@ def check_everything(url: str, tmp_path: Path) -> None:
         sealer(store, Kept()).run()
         check_chain(store)
         count_files(store)
+        check_sums(store)
     verification = Verification()
     with file.open("rb") as exported:
         verification.read(read_lines(exported))
     assert verification.report("export").good
+
+
+def check_sums(store: EventStore) -> None:
+    """Sums that are made after it say what the rows say."""
+    keep_sums(store)
+    with store.read() as reader:
+        assert reader.sums_position() == reader.last_position()
+        kept = {(one.state, one.cause): one for one in reader.kept_restart_sums(Scope(), after=reader.last_position())}
+        assert kept == {(one.state, one.cause): one for one in reader.restart_sums(Scope(), most=100_000)}
+        assert kept
 
 
 def counts_of(url: str) -> dict[str, int]:

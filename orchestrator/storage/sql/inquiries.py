@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -11,11 +11,13 @@ from orchestrator.domain.events import Recorded
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.snapshot import Snapshot
 from orchestrator.ports.inquiries import FileWrites, PastEvent, Place, RestartSum, Scope, Waits
-from orchestrator.storage.sql import failure_events, file_writes, restart_sums, rows
+from orchestrator.ports.sums import Activity, Of, SumKind, SumsToAdd
+from orchestrator.storage.sql import failure_events, file_writes, kept_sums, restart_sums, rows
 from orchestrator.storage.sql.database_time import DatabaseTime
 from orchestrator.storage.sql.log_spans import last_by
 from orchestrator.storage.sql.schema import IS_POLICY_CHANGE, NOT_A_WRITE, events, workspace_snapshots, workspaces
 from orchestrator.storage.sql.statements import ONE, Statements
+from orchestrator.storage.sql.sums_to_add import sums_to_add
 
 _PAST = [events.c[name] for name in rows.PAST]
 _registering = events.alias("registering")
@@ -23,7 +25,7 @@ _REGISTERED_BY = _registering.c.data.label(rows.REGISTERED_BY)
 
 
 class SqlInquiries:
-    """``Inquiries`` over ``Statements``."""
+    """``Inquiries`` and ``Sums`` over ``Statements``."""
 
     def __init__(self, sql: Statements, time: DatabaseTime) -> None:
         self._sql = sql
@@ -100,7 +102,7 @@ class SqlInquiries:
         return restart_sums.restart_sums(self._sql, scope, most)
 
     def waits(self, scope: Scope, *, most: int) -> Waits:
-        """Return the waits of the newest ``most`` succeeded restarts in scope."""
+        """Return the waits of those of the newest ``most`` restarts in scope that succeeded."""
         return restart_sums.waits(self._sql, scope, most)
 
     def storms(self, scope: Scope, *, limit: int, most: int) -> list[RestartProjection]:
@@ -114,6 +116,28 @@ class SqlInquiries:
     def failures(self, scope: Scope, *, limit: int) -> list[Recorded]:
         """Return the newest failures in scope, newest first."""
         return failure_events.failures(self._sql, scope, limit)
+
+    def sums_to_add(self, most: int) -> SumsToAdd | None:
+        """Return what the next ``most`` positions add to the kept sums; None: nothing came since."""
+        return sums_to_add(self._sql, most)
+
+    def sums_position(self) -> int | None:
+        """Return the position that the sums are kept for; None: too much came after it for a question to add."""
+        return kept_sums.near_position(self._sql)
+
+    def kept_restart_sums(self, scope: Scope, *, after: int) -> list[RestartSum]:
+        """Return the sums over all restarts in scope, which names no workspace."""
+        return kept_sums.kept_restart_sums(self._sql, scope, after)
+
+    def kept_failure_counts(self, scope: Scope, *, after: int) -> dict[tuple[str, str | None], int]:
+        """Return how often each type of failure came in such a scope, by type and error kind or reason."""
+        return kept_sums.kept_failure_counts(self._sql, scope, after)
+
+    def activity(
+        self, kind: SumKind, since: datetime, *, name: str | None = None
+    ) -> Sequence[tuple[Of, datetime, Activity]]:
+        """Return what is kept of each five minutes that began then or later, in their order."""
+        return kept_sums.activity(self._sql, kind, since, name)
 
     def written(
         self, scope: Scope, *, after: int = 0, to_position: int | None = None, most: int, limit: int | None = None

@@ -7,7 +7,7 @@ Python's lock away for each row of an ``executemany``, and whoever commits waits
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -33,6 +33,8 @@ _POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy 
 Rows = Sequence[Mapping[str, Any]]
 """Rows that all have the same columns."""
 
+OnConflict = Callable[[sa.Table, tuple[str, ...]], str]
+
 
 class ManyRows:
     """Rows for several tables, sent together: one statement on PostgreSQL, one a table on SQLite.
@@ -47,11 +49,15 @@ class ManyRows:
 
     def insert(self, table: sa.Table, rows: Rows) -> None:
         """Insert rows. ``send`` raises ``Conflict`` where a unique value is taken."""
-        self._add(table, rows, replaces=False)
+        self._add(table, rows)
 
     def upsert(self, table: sa.Table, rows: Rows) -> None:
         """Insert rows, or replace those with the same primary key."""
-        self._add(table, rows, replaces=True)
+        self._add(table, rows, on_conflict=_replacing)
+
+    def add(self, table: sa.Table, rows: Rows) -> None:
+        """Insert rows, or add what is no key of them to those with the same primary key."""
+        self._add(table, rows, on_conflict=_adding)
 
     def delete(self, column: sa.Column[str], values: Sequence[str]) -> None:
         """Delete the rows in which a column has one of these values."""
@@ -64,30 +70,30 @@ class ManyRows:
         self._texts.append(f"DELETE FROM {column.table.name} WHERE {column.name} IN ({named})")  # noqa: S608 (our names)
         self._values.append(_encode(values).decode())
 
-    def _add(self, table: sa.Table, rows: Rows, *, replaces: bool) -> None:
+    def _add(self, table: sa.Table, rows: Rows, on_conflict: OnConflict | None = None) -> None:
         if not rows:
             return
         if self._sql.dialect == "sqlite":
-            self._list(table, rows, replaces=replaces)
+            self._list(table, rows, on_conflict)
             return
         names = tuple(rows[0])
         text = _insert_text(table, names)
-        if replaces:
-            text += _replacing(table, names)
+        if on_conflict is not None:
+            text += on_conflict(table, names)
         self._texts.append(text)
         self._values.append(_encode(rows).decode())
 
-    def _list(self, table: sa.Table, rows: Rows, *, replaces: bool) -> None:
+    def _list(self, table: sa.Table, rows: Rows, on_conflict: OnConflict | None) -> None:
         """Run statements of so many rows each that few of them are different, and the driver keeps all prepared."""
         names = tuple(rows[0])
-        instants, replacing = _instants(table, names), _replacing(table, names) if replaces else ""
+        instants, then = _instants(table, names), "" if on_conflict is None else on_conflict(table, names)
         start = 0
         while start < len(rows):
             size = _size_of_next(len(rows) - start, len(names))
             values: list[Any] = []
             for row in rows[start : start + size]:
                 values += row.values() if not instants else _spelled(row, instants)
-            self._sql.run_text(_listing_text(table, names, size) + replacing, values)
+            self._sql.run_text(_listing_text(table, names, size) + then, values)
             start += size
 
     def send(self) -> None:
@@ -154,6 +160,15 @@ def _insert_text(table: sa.Table, names: tuple[str, ...]) -> str:
 
 @cache
 def _replacing(table: sa.Table, names: tuple[str, ...]) -> str:
+    return _on_conflict(table, names, '"{name}" = excluded."{name}"')
+
+
+@cache
+def _adding(table: sa.Table, names: tuple[str, ...]) -> str:
+    return _on_conflict(table, names, '"{name}" = {table}."{name}" + excluded."{name}"')
+
+
+def _on_conflict(table: sa.Table, names: tuple[str, ...], change: str) -> str:
     keys = [column.name for column in table.primary_key]
-    changed = ", ".join(f'"{name}" = excluded."{name}"' for name in names if name not in keys)
+    changed = ", ".join(change.format(name=name, table=table.name) for name in names if name not in keys)
     return f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changed}"

@@ -13,7 +13,6 @@ from orchestrator.domain.events import Recorded, WritesWaived
 from orchestrator.domain.policy import Policies, PolicyLayer
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.serving import Need, SeenWorker, Serving
-from orchestrator.domain.state import Phase
 from orchestrator.ports.keys import StoredKey
 from orchestrator.ports.recomputation import Recomputation
 from orchestrator.ports.store import LOG_SUMS, Backlog, Counters, EventFilter, RestartFilter, Waived
@@ -22,6 +21,7 @@ from orchestrator.ports.workspaces import KeptRow, OpenCycle, Outlook, StoredWor
 from orchestrator.storage.sql import keys as access
 from orchestrator.storage.sql import presence, queue, recomputation, rows
 from orchestrator.storage.sql import shared_reads as lookups
+from orchestrator.storage.sql.backlog import read_backlog
 from orchestrator.storage.sql.checkpoints import SqlSeals
 from orchestrator.storage.sql.database_time import DatabaseTime
 from orchestrator.storage.sql.event_pages import event_page
@@ -229,28 +229,8 @@ class SqlReader(SqlInquiries):
         return queue.read_next_instant(self._sql, self._time)
 
     def backlog(self) -> Backlog:
-        """Return what waits; one pass over the workspaces' rows, and one over the leases."""
-        waits = workspaces.c.pending_count + workspaces.c.pending_requests > 0
-        by_phase = sa.select(
-            workspaces.c.phase,
-            sa.func.count().label("workspaces"),
-            sa.func.sum(workspaces.c.pending_count).label("writes"),
-            sa.func.count().filter(waits).label("waiting"),
-            sa.func.count(workspaces.c.lease_until).label("running"),
-            sa.func.min(workspaces.c.due_at).label("due_at"),
-            sa.func.min(workspaces.c.ready_at).label("ready_at"),
-        ).group_by(workspaces.c.phase)
-        found = self._sql.run(by_phase).all()
-        leased = self._sql.run(sa.select(sa.func.count()).select_from(leases)).scalar_one()
-        due = [at for row in found for at in (row.due_at, row.ready_at) if at is not None]
-        return Backlog(
-            now=self.clock(),
-            pending_writes=sum(int(row.writes) for row in found),
-            pending_workspaces=sum(row.waiting for row in found),
-            oldest_due_at=min(due, default=None),
-            running=leased + sum(row.running for row in found),
-            phases={Phase(row.phase): row.workspaces for row in found},
-        )
+        """Return what waits: from the kept sums, or by a pass over all workspaces where those are far behind."""
+        return read_backlog(self._sql, self._time)
 
     def counters(self, name: str = LOG_SUMS) -> Counters:
         """Return the kept sums of that name; position 0 and none if there are none yet."""

@@ -24,8 +24,13 @@ def restart_sums(sql: Statements, scope: Scope, most: int) -> list[RestartSum]:
     newest = _newest(_in_scope(scope), most).with_only_columns(
         columns.state, columns.cause, columns.writes, columns.attempts, columns.shadow
     )
-    each = newest.subquery().c
-    summed = sa.select(
+    return summed(sql, newest.subquery())
+
+
+def summed(sql: Statements, restarts_of: sa.Subquery) -> list[RestartSum]:
+    """Return the sums over some restarts, given as state, cause, writes, attempts and shadow."""
+    each = restarts_of.c
+    chosen = sa.select(
         each.state,
         each.cause,
         sa.func.count().label("restarts"),
@@ -44,15 +49,19 @@ def restart_sums(sql: Statements, scope: Scope, most: int) -> list[RestartSum]:
             writes=int(row.writes),
             cycles=int(row.cycles),
         )
-        for row in sql.run(summed)
+        for row in sql.run(chosen)
     ]
 
 
 def waits(sql: Statements, scope: Scope, most: int) -> Waits:
-    """Return the waits of the newest ``most`` succeeded restarts in scope; nearest-rank percentiles."""
-    succeeded = _in_scope(scope).where(restarts.c.state == RestartState.SUCCEEDED.value)
+    """Return the waits of those of the newest ``most`` restarts in scope that succeeded; nearest-rank percentiles.
+
+    However few succeeded, no more are looked at.
+    """
     times = (restarts.c.opened_at, restarts.c.started_at, restarts.c.ended_at)
-    newest = _newest(succeeded, most).with_only_columns(*times)
+    looked_at = _newest(_in_scope(scope), most).with_only_columns(restarts.c.state, *times).subquery().c
+    succeeded = looked_at.state == RestartState.SUCCEEDED.value
+    newest = sa.select(looked_at.opened_at, looked_at.started_at, looked_at.ended_at).where(succeeded)
     return _waits_here(sql, newest) if sql.dialect == "sqlite" else _waits_there(sql, newest)
 
 

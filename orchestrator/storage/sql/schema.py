@@ -370,6 +370,67 @@ file_counts = sa.Table(
 )
 """Writes of each file, up to the position that ``counters`` keeps under ``file_counts``."""
 
+
+def _amounts(*names: str) -> list[sa.Column[int]]:
+    return [sa.Column(name, NUMBER, nullable=False) for name in names]
+
+
+def _key(*names: str) -> list[sa.Column[str]]:
+    return [sa.Column(name, ID, primary_key=True) for name in names]
+
+
+summed_workspaces = sa.Table(
+    "summed_workspaces",
+    metadata,
+    *_key("workspace"),
+    sa.Column("fleet", sa.Text, nullable=False),
+    sa.Column("phase", sa.Text, nullable=False),
+    *_amounts("pending_writes", "waiting"),
+)
+"""What each workspace counts for in ``backlog_sums``: its row when it was looked at last."""
+
+backlog_sums = sa.Table(
+    "backlog_sums", metadata, *_key("fleet", "phase"), *_amounts("workspaces", "pending_writes", "waiting")
+)
+"""The sums of ``summed_workspaces``. This and the next three are kept behind the log by a chore, up to the position
+that ``counters`` has under ``sums``; emptied together with that row, they come about anew."""
+
+activity_sums = sa.Table(
+    "activity_sums",
+    metadata,
+    *_key("kind", "name"),
+    sa.Column("since", Instant, primary_key=True),
+    *_amounts("writes", "restarts", "cycles_failed"),
+    sa.Index("ix_activity_sums_kind_since_name", "kind", "since", "name"),
+)
+"""What was recorded in the five minutes from ``since`` on: writes, restarts queued, cycles failed. ``kind``:
+``workspace``, ``fleet`` (of the workspaces that were in it at that event) or ``all``, which has no name."""
+
+restart_sums = sa.Table(
+    "restart_sums",
+    metadata,
+    *_key("kind", "name"),
+    sa.Column("period_s", NUMBER, primary_key=True),
+    sa.Column("since", Instant, primary_key=True),
+    *_key("state", "cause"),
+    *_amounts("restarts", "started", "shadow", "writes", "cycles"),
+)
+"""Settled restarts, which change no more, of a fleet or of all, by when they were queued: in periods of five minutes,
+and once more in days."""
+
+failure_sums = sa.Table(
+    "failure_sums",
+    metadata,
+    *_key("kind", "name"),
+    sa.Column("period_s", NUMBER, primary_key=True),
+    sa.Column("since", Instant, primary_key=True),
+    *_key("type", "error"),
+    *_amounts("failures"),
+)
+"""Failures by when they were recorded, as ``restart_sums``. ``error``: its kind or the reason; empty: it has none."""
+
+KEPT_SUMS = (summed_workspaces, backlog_sums, activity_sums, restart_sums, failure_sums)
+
 verifications = sa.Table(
     "verifications",
     metadata,
