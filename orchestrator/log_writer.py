@@ -45,9 +45,7 @@ class LogWriter:
                 self._characters += len(text)
             if self._thread is None:
                 self._begin_thread()
-            if self._waits:
-                self._waits = False
-                self._more.notify()
+            self._wake()
         return len(text)
 
     def flush(self, within_s: float = 0.0) -> bool:
@@ -65,8 +63,9 @@ class LogWriter:
         lock = threading.Lock()
         self._changed, self._more = threading.Condition(lock), threading.Condition(lock)
         """Told of what was written, and of what is to be."""
-        self._waits = self._has_just_written = False
+        self._waits = False
         """The thread has nothing to do; while it lets lines gather, nobody wakes it for each."""
+        self._has_just_written = False
         self._hurried = 0
         self._lines: deque[str] = deque()
         self._characters = self._lost = 0
@@ -113,6 +112,11 @@ class LogWriter:
                     self._lost += lines
                     self._refused = True
                 self._changed.notify_all()
+
+    def _wake(self) -> None:
+        if self._waits:
+            self._waits = False
+            self._more.notify()
 
     def _await_work(self) -> None:
         """Wait for a line; the first one after a silence is written at once, those that follow gather for a moment."""

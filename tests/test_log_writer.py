@@ -15,6 +15,7 @@ from typing import IO
 
 import pytest
 
+from orchestrator import log_writer
 from orchestrator.log_writer import LogWriter
 
 LONG = "x" * 1_000
@@ -229,3 +230,24 @@ flush_logs(20)
     (line,) = ran.stderr.decode().splitlines()
     assert said in line
     assert "warning" in line
+
+
+def test_lines_after_others_gather_and_are_all_written_without_a_wake_up_each() -> None:
+    with piped() as pipe:
+        writer = pipe.writer()
+        writer.write("first\n")
+        assert pipe.lines(1) == ["first"]
+        for number in range(100):
+            writer.write(f"{number}\n")
+        assert pipe.lines(100) == [str(number) for number in range(100)]
+
+
+def test_a_flush_does_not_wait_for_lines_to_gather(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "_GATHER_S", 3_600)
+    with piped() as pipe:
+        writer = pipe.writer()
+        writer.write("first\n")
+        assert pipe.lines(1) == ["first"]
+        writer.write("second\n")
+        assert writer.flush(10)
+        assert pipe.lines(1) == ["second"]

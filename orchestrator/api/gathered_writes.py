@@ -50,13 +50,35 @@ class GatheringTransport(asyncio.Transport):
         super().__init__()
         self._inner, self._writes = inner, writes
         self._kept: list[bytes] = []
-        self.get_extra_info = inner.get_extra_info
-        self.is_closing = inner.is_closing
-        self.set_protocol = inner.set_protocol
-        self.pause_reading, self.resume_reading = inner.pause_reading, inner.resume_reading
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return what the inner one says."""
+        return self._inner.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        """Return whether it is closed or about to be."""
+        return self._inner.is_closing()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Have another take what comes."""
+        self._inner.set_protocol(protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Return who takes what comes."""
+        return self._inner.get_protocol()
+
+    def pause_reading(self) -> None:
+        """Take nothing more for now."""
+        self._inner.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take what comes again."""
+        self._inner.resume_reading()
+
+    def abort(self) -> None:
+        """Close at once; what is kept is lost, as what the kernel has not taken is."""
+        self._kept.clear()
+        self._inner.abort()
 
     def write(self, data: bytes) -> None:  # type: ignore[override]  # uvicorn gives nothing but bytes
         """Keep what is to be sent."""

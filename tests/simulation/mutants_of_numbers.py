@@ -134,6 +134,7 @@ def ties_go_to_the_last(planting: Planting) -> None:
         moved = [
             Due(at=at if cause is ev.Cause.MANUAL or spaced is None else max(at, spaced), cause=cause)
             for cause, at in due._candidates(state, policy)
+            if at is not None
         ]
         return min(moved, key=lambda item: (item.at, -due._PRECEDENCE[item.cause]), default=None)
 

@@ -90,13 +90,6 @@ class Statements:
 
         Without SQLAlchemy between: it took more of a commit's time than the database did (measured).
         """
-        return self._driven(text, values, lambda cursor: cursor.execute(text, values))
-
-    def run_many(self, text: str, values: Sequence[Sequence[Any]]) -> None:
-        """Execute plain SQL once for each of ``values``. Raises what ``run`` raises."""
-        self._driven(text, values, lambda cursor: cursor.executemany(text, values))
-
-    def _driven(self, text: str, values: Any, execute: Callable[[Any], object]) -> list[Sequence[Any]]:
         for hear in hearers:
             hear(self.connection, text, values)
         dialect = self.connection.dialect
@@ -104,8 +97,8 @@ class Statements:
         try:
             cursor = raw.cursor()
             try:
-                execute(cursor)
-                return list(cursor.fetchall()) if cursor.description else []
+                cursor.execute(text, values)
+                return list(cursor.fetchall()) if _gives_rows(cursor, dialect.name) else []
             finally:
                 cursor.close()
         except dialect.loaded_dbapi.Error as error:
@@ -148,6 +141,11 @@ class Statements:
 def as_json(column: sa.ColumnElement[str], dialect: str) -> sa.ColumnElement[Any]:
     """Return a column of JSON text as something that can be indexed by name."""
     return sa.type_coerce(column, sa.JSON) if dialect == "sqlite" else sa.cast(column, postgresql.JSON)
+
+
+def _gives_rows(cursor: Any, dialect: str) -> bool:
+    """Return whether there is anything to fetch; psycopg makes a ``description`` anew at each use, a value a column."""
+    return cursor.description is not None if dialect == "sqlite" else cursor.rownumber is not None
 
 
 @contextmanager

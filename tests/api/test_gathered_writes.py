@@ -1,0 +1,89 @@
+"""What connections send is kept until all that is ready has run, and is never lost by that."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from orchestrator.api.gathered_writes import GatheringTransport, gathered_writes
+
+
+class _Given(asyncio.Protocol):
+    """Keeps its transport."""
+
+    def __init__(self) -> None:
+        self.made: asyncio.Future[GatheringTransport] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.made.set_result(GatheringTransport(transport, gathered_writes()))
+
+
+async def _connected() -> tuple[GatheringTransport, socket.socket]:
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    _, protocol = await asyncio.get_running_loop().create_connection(_Given, sock=ours)
+    return await protocol.made, theirs
+
+
+def _received(end: socket.socket) -> bytes:
+    try:
+        return end.recv(1 << 16)
+    except BlockingIOError:
+        return b""
+
+
+async def _turn() -> None:
+    """Let everything run that is ready, and what it makes ready."""
+    for _ in range(2):
+        await asyncio.sleep(0)
+
+
+def test_what_is_written_in_one_turn_is_sent_in_its_order_once_the_turn_is_over() -> None:
+    async def go() -> None:
+        first, first_end = await _connected()
+        second, second_end = await _connected()
+        first.write(b"head ")
+        first.write(b"body")
+        second.write(b"other")
+        assert (_received(first_end), _received(second_end)) == (b"", b"")
+        await _turn()
+        assert (_received(first_end), _received(second_end)) == (b"head body", b"other")
+        first.write(b" again")
+        await _turn()
+        assert _received(first_end) == b" again"
+        for transport, end in ((first, first_end), (second, second_end)):
+            transport.close()
+            end.close()
+
+    asyncio.run(go())
+
+
+def test_a_close_sends_what_is_kept_before_it() -> None:
+    async def go() -> None:
+        transport, end = await _connected()
+        transport.write(b"last words")
+        transport.close()
+        assert transport.is_closing()
+        await _turn()
+        assert _received(end) == b"last words"
+        assert _received(end) == b""
+        end.close()
+
+    asyncio.run(go())
+
+
+def test_a_connection_that_ended_meanwhile_keeps_nobody_from_being_answered() -> None:
+    async def go() -> None:
+        gone, gone_end = await _connected()
+        other, other_end = await _connected()
+        gone.write(b"for nobody")
+        other.write(b"for somebody")
+        gone.abort()
+        await _turn()
+        assert (_received(gone_end), _received(other_end)) == (b"", b"for somebody")
+        other.close()
+        gone_end.close()
+        other_end.close()
+
+    asyncio.run(go())
