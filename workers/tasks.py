@@ -34,6 +34,9 @@ before the next comes, late by what the broker and a busy machine take; not by m
 in turn both look meanwhile.
 """
 
+_RESTS_S = 0.005
+"""How long a look that changed nothing is not repeated: what is due may be another transaction's to change."""
+
 
 class Ticker:
     """Carries out ticks. One at a time in a process: the next one relieves it, and goes on until then, or a bound."""
@@ -156,7 +159,8 @@ class Ticker:
 def _until(looked: Looked) -> float | None:
     if looked.next_at is None:
         return None
-    return max(0.005, (looked.next_at - looked.now).total_seconds())
+    least_s = 0.0 if looked.changed else _RESTS_S  # what comes due while there is something to do waits for that only
+    return max(least_s, (looked.next_at - looked.now).total_seconds() - looked.since_s)
 
 
 def register_tasks(app: Celery, ticker: Ticker, drainer: Drainer, chores: Chores | None = None) -> None:

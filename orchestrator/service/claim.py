@@ -100,6 +100,8 @@ class Claimer:
         self._store, self._executors, self._ids, self._serving = store, executors, ids, serving
         self._worker, self._running_most = worker, running_most
         self._lost = Lost()
+        self._finds_enough = False
+        """Whether the last look found as many ready workspaces as were wanted: there may be more."""
 
     def claim_oldest(self, most: int = 1, iterations: Mapping[str, int] = NO_ITERATIONS) -> list[Claim]:
         """Start up to ``most`` cycles, those that have waited longest; pass over full fleets and rows that others hold.
@@ -121,12 +123,13 @@ class Claimer:
     def end_and_start(self, ends: Sequence[CycleEnd], most: int, iterations: Mapping[str, int]) -> EndedAndStarted:
         """Record ends, then start those that have waited longest, up to ``most`` cycles, in one commit.
 
+        Where the last look found too little nobody looks before: who finds nothing looks once more afterwards.
         An end whose row another transaction holds is left out, and one cycle less is started for it. Full fleets that
         these ends make room in are left to ``claim_oldest``, as is what these ends fold: what may start is read before.
         Raises whatever any part raises; then nothing is stored, or with ``StorageUnavailable`` nobody knows.
         """
         search = _Search(refused=self._lost.slow.resting(), iterations=iterations)
-        ready = self._ready(search, most)[:most]
+        ready = self._ready(search, most)[:most] if self._finds_enough else []
 
         def step(tx: Transaction) -> EndedAndStarted:
             return self._end_and_start_held(tx, ends, ready, most, iterations)
@@ -191,7 +194,9 @@ class Claimer:
                 serving=self._serving,
                 running_most=self._running_most,
             )
-        return [name for name in found if name not in search.refused]
+        ready = [name for name in found if name not in search.refused]
+        self._finds_enough = len(ready) >= wanted
+        return ready
 
     def _note(self, search: _Search, workspace: str, found: Claimed) -> None:
         if isinstance(found, Claim):

@@ -45,8 +45,9 @@ _PAGES_A_LOOK = 4
 class Looked:
     """What one look found: workspaces in which something was recorded, failed ones, and bells rung.
 
-    ``next_at`` is the next instant at which there is something to do. ``waits``: a restart is ready, even if nothing
-    may start it; ``away``: the log says that something is served by nobody.
+    ``next_at`` is the next instant at which there is something to do, as it was known at ``now``, which was ``since_s``
+    before the look's end. ``waits``: a restart is ready, even if nothing may start it; ``away``: the log says that
+    something is served by nobody.
     """
 
     changed: int
@@ -54,6 +55,7 @@ class Looked:
     rung: int
     next_at: datetime | None
     now: datetime
+    since_s: float
     waits: bool
     away: bool
 
@@ -94,7 +96,7 @@ def look(
     more = True
     while True:
         resting = lost.slow.resting()
-        outlook = _look_out(store, bells, seen, resting)
+        outlook, looked_s = _look_out(store, bells, seen, resting), time.monotonic()
         at_once.is_behind = at_once.is_behind or bool(outlook.ready)
         found = [name for name in outlook.due if name not in seen and name not in resting][:PAGE]
         if not (found and more):
@@ -102,8 +104,11 @@ def look(
         more = len(found) == PAGE
         for start in range(0, len(found), _TOGETHER):
             seen |= _look_at_some(store, ids, found[start : start + _TOGETHER], lost, at_once)
+        if not more and outlook.next_at is not None and _all_started(found, seen, at_once):
+            found = []
+            break
     if _wait_for_busy(store, ids, seen, lost):
-        outlook = _look_out(store, bells, seen, resting)
+        outlook, looked_s = _look_out(store, bells, seen, resting), time.monotonic()
     if outlook.last_tick_at is None or outlook.now - outlook.last_tick_at >= _MARKED_EVERY:
         store.ticked()
     results = list(seen.values())
@@ -114,9 +119,18 @@ def look(
         rung=len(bells.rung),
         next_at=outlook.now if found or is_behind else outlook.next_at,
         now=outlook.now,
+        since_s=time.monotonic() - looked_s,
         waits=outlook.waits,
         away=outlook.away,
     )
+
+
+def _all_started(found: Sequence[str], seen: Mapping[str, Seen], at_once: StartAtOnce) -> bool:
+    """Return whether all that was due is folded and started: there is nobody to ring for, and what comes next is known.
+
+    A window that a write has moved meanwhile is due at an instant that only another statement tells.
+    """
+    return not at_once.is_behind and all(seen[name] is Seen.CHANGED for name in found)
 
 
 def _look_out(store: CoreStore, bells: _Bells, seen: Mapping[str, Seen], resting: Collection[str]) -> Outlook:

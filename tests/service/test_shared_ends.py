@@ -179,6 +179,7 @@ def test_bounds_hold_for_what_starts_in_the_commit_of_ends(
     assert len(running) == 2
     waiting = [name for name in names if name not in {claim.state.workspace for claim in running}]
     monkeypatch.setattr(Claimer, "_ready", lambda claimer, search, wanted: waiting)
+    monkeypatch.setattr(claimer, "_finds_enough", True)
     done = claimer.end_and_start([ended(running[0])], 6, {})
     assert (done.recorded, len(done.claims)) == ([True], 1)
     done = claimer.end_and_start([ended(running[1]), ended(done.claims[0])], 6, {})

@@ -43,7 +43,6 @@ replace = msgspec.structs.replace
 _ready, _start, _started, _act = claim.Claimer._ready, claim.Claimer._start, decide._started, execute._act
 _carry_out, _look_out, _unique_keys = append.carry_out, tick._look_out, memory_log._unique_keys
 _is_by = Matching.is_by
-_record = drain.Drainer._record
 _committed, _recompute_unit = MemoryTransaction.committed, recompute._unit
 _ready_workspaces, _has_room = MemoryReader.ready_workspaces, MemoryReader._has_room
 
@@ -302,11 +301,9 @@ def leases_not_renewed(planting: Planting) -> None:
 
 def end_recorded_once(planting: Planting) -> None:
     def record(drainer: drain.Drainer, end: CycleEnd, failed: BaseException | None = None) -> None:
-        if failed is not None:
-            _record(drainer, end, failed)
-            return
         try:
-            drainer._finish(end)
+            if failed is None or not drainer._is_recorded(end):
+                drainer._finish(end)
         except Unavailable:
             return
 
