@@ -150,6 +150,11 @@ def as_json(column: sa.ColumnElement[str], dialect: str) -> sa.ColumnElement[Any
     return sa.type_coerce(column, sa.JSON) if dialect == "sqlite" else sa.cast(column, postgresql.JSON)
 
 
+def is_refused(error: exc.DBAPIError) -> bool:
+    """Return whether the database refused what the login may not do."""
+    return getattr(error.orig, "sqlstate", None) in _REFUSED
+
+
 @contextmanager
 def own_errors() -> Iterator[None]:
     """Turn what the database raises inside, at connecting and at COMMIT too, into the product's own errors."""
