@@ -18,7 +18,7 @@ from orchestrator.storage.engines import migration_engine
 from orchestrator.storage.privileges import NO_ROLES, Roles, check_roles, grant
 from orchestrator.storage.revisions import FOREIGN, current_revision, newest_revision, revisions_ahead, too_new
 from orchestrator.storage.sql.schema import events, workspaces
-from orchestrator.storage.sql.statements import own_errors
+from orchestrator.storage.sql.statements import is_refused, own_errors
 from orchestrator.storage.urls import POSTGRESQL, database_url
 
 _ONE_AT_A_TIME = 0x726F_6D69_6772
@@ -110,6 +110,8 @@ def _bring_to_newest(connection: sa.Connection) -> None:
     try:
         _alembic("upgrade", connection, "head")
     except exc.ProgrammingError as error:
+        if is_refused(error):
+            raise
         said = str(error.orig).strip().splitlines()[0]
         raise BeyondMigration(f"the database has not what its revision promises ({said}): {FOREIGN}") from error
 

@@ -51,6 +51,18 @@ def test_migrating_without_being_the_owner_is_one_line(run: Run, app_url: str, m
     assert "cannot migrate: this login may not do that: " in ran.err
 
 
+def test_migrating_an_empty_database_of_somebody_else_is_said_as_that(
+    run: Run, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that the database is damaged, or another product's."""
+    name = postgres_server.create_database()
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", as_login(postgres_server.url(name), APP))
+    ran = run("migrate")
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert "cannot migrate: this login may not do that: permission denied for schema public" in ran.err
+    postgres_server.drop_database(name)
+
+
 def test_roles_on_sqlite_are_one_line(run: Run, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", sqlite_url)
     monkeypatch.setenv("ORCHESTRATOR_READER_ROLE", READER_ROLE)

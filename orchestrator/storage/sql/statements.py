@@ -148,6 +148,11 @@ def _gives_rows(cursor: Any, dialect: str) -> bool:
     return cursor.description is not None if dialect == "sqlite" else cursor.rownumber is not None
 
 
+def is_refused(error: exc.DBAPIError) -> bool:
+    """Return whether the database refused what the login may not do."""
+    return getattr(error.orig, "sqlstate", None) in _REFUSED
+
+
 @contextmanager
 def own_errors() -> Iterator[None]:
     """Turn what the database raises inside, at connecting and at COMMIT too, into the product's own errors."""
