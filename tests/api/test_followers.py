@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import islice
 from typing import Any
 
@@ -22,6 +22,7 @@ from orchestrator.api import tail as tail_module
 from orchestrator.api.fate_looks import FateLooks
 from orchestrator.api.recent import Recent
 from orchestrator.api.tail import LogTail
+from orchestrator.errors import Unavailable
 from orchestrator.history.fate import Fate
 from orchestrator.service.access import Permit
 from orchestrator.storage.urls import database_url
@@ -202,7 +203,8 @@ def _owner(url: str) -> str:
 
 
 def _restarted(api: Api) -> bool:
-    api.restart_all()
+    with suppress(Unavailable):  # a connection that was used just now is not asked whether it was cut meanwhile
+        api.restart_all()
     return bool(api.get("/v1/restarts", state="succeeded")["items"])
 
 

@@ -103,9 +103,9 @@ def test_storms_are_those_with_the_most_writes(audited_store: EventStore) -> Non
         assert found(fleet="none") == []
 
 
-def failed(kind: ev.ErrorKind) -> ev.CycleFailed:
+def failed(kind: ev.ErrorKind, restart: str = "r") -> ev.CycleFailed:
     return ev.CycleFailed(
-        restart="r", cycle="c", fence=1, duration_ms=1, error_kind=kind, message="broken", retry_at=None
+        restart=restart, cycle="c", fence=1, duration_ms=1, error_kind=kind, message="broken", retry_at=None
     )
 
 
@@ -118,7 +118,9 @@ def test_failures_are_counted_by_kind_and_listed(audited_store: EventStore) -> N
         audited_store, *(event(data, "ws", version) for version, data in enumerate([*kinds, abandoned, gave_up], 1))
     )
     log(audited_store, file_written(), requested(version=9))
-    other = log(audited_store, event(failed(ev.ErrorKind.PERMANENT), "other", 1))
+    other = log(audited_store, event(failed(ev.ErrorKind.PERMANENT, "of-other"), "other", 1))
+    with audited_store.write() as transaction:
+        transaction.save_restarts([record(1, id="r", fleet="blue"), record(2, id="of-other", fleet="green")])
     of_ws = {
         ("CycleFailed", "timeout"): 2,
         ("CycleFailed", "transient"): 1,

@@ -78,7 +78,7 @@ def sums_to_add(sql: Statements, most: int) -> SumsToAdd | None:
         workspaces=now,
         backlog=_backlog(before, now),
         activity=activity,
-        restarts=_restarts(records[name] for name in settled),
+        restarts=_restarts(record for name, record in records.items() if name in settled),
         failures=_failures(failed, records),
     )
 
@@ -161,7 +161,8 @@ def _restarts(settled: Iterable[Any]) -> dict[tuple[Period, str, str], Amounts]:
 def _failures(failed: Iterable[Row], records: Mapping[str, Any]) -> dict[tuple[Period, str, str], Amounts]:
     found: dict[tuple[Period, str, str], Amounts] = {}
     for row in failed:
-        for period in _periods(records[row["subject"]].fleet, row["recorded_at"]):
+        record = records.get(row["subject"])  # None: somebody has deleted it, which is for the verifier to say
+        for period in _periods("" if record is None else record.fleet, row["recorded_at"]):
             _add(found, (period, row["type"], row["error"] or ""), (1,))
     return found
 
