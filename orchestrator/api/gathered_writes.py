@@ -67,6 +67,10 @@ class GatheringTransport(asyncio.Transport):
         """Return who takes what comes."""
         return self._inner.get_protocol()
 
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes wait for the other end."""
+        return self._inner.get_write_buffer_size() + sum(map(len, self._kept))
+
     def pause_reading(self) -> None:
         """Take nothing more for now."""
         self._inner.pause_reading()

@@ -37,8 +37,11 @@ class StoredKey:
 class KeyReader(Protocol):
     """What a reader knows of keys."""
 
-    def access_keys(self) -> list[StoredKey]:
-        """Return all keys, by name and age, those that are over too."""
+    def access_keys(self, *, digests: bool = False) -> list[StoredKey]:
+        """Return all keys, by name and age, those that are over too; with ``digests`` those, else they are empty.
+
+        An auditor's login may not read digests.
+        """
         ...
 
 

@@ -74,7 +74,7 @@ class KeyBook:
                 return
             looked_s = self._monotonic()
             with self._store.read() as reader:
-                keys, now = reader.access_keys(), reader.clock()
+                keys, now = reader.access_keys(digests=True), reader.clock()
             self._page = _page(keys, now, looked_s)
             self._note_uses()
 

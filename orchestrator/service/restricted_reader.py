@@ -25,7 +25,22 @@ from orchestrator.ports.workspaces import StoredWorkspace, WorkspaceFilter
 
 _AT_ONCE = 500
 _PLAIN = re.compile(r"[^*?]*")
-_OF_A_SCOPE = frozenset({"restart_sums", "waits", "storms", "failure_counts", "failures", "written", "kept_files"})
+_OF_A_SCOPE = frozenset(
+    "restart_sums waits storms failure_counts failures written kept_files kept_restart_sums kept_failure_counts".split()
+)
+    {
+        "restart_sums",
+        "waits",
+        "storms",
+        "failure_counts",
+        "failures",
+        "written",
+        "kept_files",
+        "kept_restart_sums",
+        "kept_failure_counts",
+        "activity",
+    }
+)
 """Questions about a workspace or fleet that their first argument names."""
 
 _LISTED = frozenset({"storms", "failures", "written", "kept_files"})
@@ -65,6 +80,10 @@ class RestrictedReader:
     def policies(self) -> Policies:
         """Return the stored policy layers: a workspace's own numbers come from several."""
         return self._reader.policies()
+
+    def sums_position(self) -> int | None:
+        """Return up to where sums are kept."""
+        return self._reader.sums_position()
 
     def place_of(self, at: datetime) -> Place:
         """Return where an instant lies in the log."""

@@ -94,17 +94,17 @@ def test_a_damaged_row_is_one_line(
 def of_nobody(recorded: Recorded, tmp_path: Path) -> str:
     """The database, with one more event at its end: of no workspace, and of a type that this version does not know."""
     columns = "id, type, schema, data, actor, recorded_at"
-    values = "SELECT 'evt_newer', 'KeyCreated', 7, '{\"key\":\"k1\",\"share\":1.5}', 'me', max(recorded_at) FROM events"
+    values = "SELECT 'evt_newer', 'MoonRisen', 7, '{\"key\":\"k1\",\"share\":1.5}', 'me', max(recorded_at) FROM events"
     return copied(recorded, tmp_path, f"INSERT INTO events ({columns}) {values}")
 
 
 def test_an_unknown_event_of_no_workspace_is_shown_as_it_is_stored(run: Run, of_nobody: str) -> None:
     last = run("tail", "--database-url", of_nobody).out.splitlines()[-1]
-    assert "-  KeyCreated  key=k1 share=1.5  (me)" in last
+    assert "-  MoonRisen  key=k1 share=1.5  (me)" in last
     told = json.loads(run("tail", "--json", "--database-url", of_nobody).out.splitlines()[-1])
     exported = json.loads(run("audit", "export", "--database-url", of_nobody).out.splitlines()[-1])
     assert told == exported
-    assert (told["type"], told["schema"], told["data"]) == ("KeyCreated", 7, {"key": "k1", "share": 1.5})
+    assert (told["type"], told["schema"], told["data"]) == ("MoonRisen", 7, {"key": "k1", "share": 1.5})
 
 
 def test_every_reading_command_passes_over_an_unknown_event_of_no_workspace(
@@ -127,5 +127,5 @@ def test_every_reading_command_passes_over_an_unknown_event_of_no_workspace(
     assert json.loads(said[0].out)["differences"] == json.loads(said[1].out)["differences"]
     ran = run("audit", "verify", str(log))
     assert ran.code == 0
-    assert "passed over, of types that a newer version added: 1 KeyCreated\n" in ran.out
-    assert json.loads(run("audit", "verify", str(log), "--json").out)["passed_over"] == {"KeyCreated": 1}
+    assert "passed over, of types that a newer version added: 1 MoonRisen\n" in ran.out
+    assert json.loads(run("audit", "verify", str(log), "--json").out)["passed_over"] == {"MoonRisen": 1}

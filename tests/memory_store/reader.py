@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import datetime
@@ -105,9 +106,10 @@ class MemoryReader:
         """Return what the rows of a workspace must be."""
         return spelled_workspace(stored, like)
 
-    def access_keys(self) -> list[StoredKey]:
+    def access_keys(self, *, digests: bool = False) -> list[StoredKey]:
         """Return all keys, by name and age."""
-        return with_changes((), self._content.keys)
+        keys = with_changes((), self._content.keys)
+        return keys if digests else [dataclasses.replace(key, digest="") for key in keys]
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""

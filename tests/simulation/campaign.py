@@ -98,7 +98,7 @@ class Figures:
         return {
             "seeds": self.seeds,
             "virtual_hours": round(self.hours, 1),
-            "processor_s": round(self.processor_s, 1),
+            "processor_s": round(self.processor_s, 3),
             "virtual_hours_a_second": round(self.hours_a_second, 1),
             "shortest_run_minutes": round(self.least / SECOND / 60, 1),
             "events": self.events,

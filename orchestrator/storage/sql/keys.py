@@ -18,9 +18,10 @@ _KEPT = [access_keys.c[name] for name in StoredKey.__dataclass_fields__]
 _scopes = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
-def read_keys(sql: Statements) -> list[StoredKey]:
-    """Return all keys, by name and age."""
-    listed = sa.select(*_KEPT).order_by(access_keys.c.name, access_keys.c.created_at, access_keys.c.id)
+def read_keys(sql: Statements, *, digests: bool) -> list[StoredKey]:
+    """Return all keys, by name and age; without ``digests`` those are empty."""
+    kept = [column for column in _KEPT if digests or column is not access_keys.c.digest]
+    listed = sa.select(*kept).order_by(access_keys.c.name, access_keys.c.created_at, access_keys.c.id)
     return [_key_of(row) for row in sql.run(listed).mappings()]
 
 
@@ -58,4 +59,4 @@ def with_changes(keys: Sequence[StoredKey], changed: Mapping[str, StoredKey]) ->
 
 
 def _key_of(row: sa.RowMapping) -> StoredKey:
-    return StoredKey(**{**row, "scopes": _scopes(row["scopes"])})
+    return StoredKey(**{"digest": "", **row, "scopes": _scopes(row["scopes"])})

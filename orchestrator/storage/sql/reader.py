@@ -135,9 +135,9 @@ class SqlReader(SqlInquiries):
         later = sa.select(*_UNDECODED).where(events.c.workspace == workspace, events.c.version >= from_version)
         return rows.stored_events_of(self._sql.fetch(later.order_by(events.c.version).limit(limit)))
 
-    def access_keys(self) -> list[StoredKey]:
+    def access_keys(self, *, digests: bool = False) -> list[StoredKey]:
         """Return all keys, by name and age, those that are over too."""
-        return access.read_keys(self._sql)
+        return access.read_keys(self._sql, digests=digests)
 
     def last_position(self) -> int:
         """Return the newest position; 0 for an empty log."""

@@ -276,7 +276,7 @@ class SqlTransaction:
 
     def access_keys(self) -> list[StoredKey]:
         """Return all keys, as they are at this instant."""
-        return access.with_changes(access.read_keys(self._sql), {**self._done.keys, **self._at_hand.keys})
+        return access.with_changes(access.read_keys(self._sql, digests=True), {**self._done.keys, **self._at_hand.keys})
 
     def save_key(self, key: StoredKey) -> None:
         """Insert a key, or replace what is kept of it."""

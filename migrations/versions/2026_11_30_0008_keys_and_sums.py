@@ -1,6 +1,6 @@
-"""Sums over the log by periods, and of what waits, for summaries, metrics and the page: kept behind it by a chore.
+"""The keys of callers. And sums over the log by periods, and of what waits, kept behind it by a chore.
 
-They begin empty. The chore of a worker of this version fills them, in pieces, from the log's beginning.
+The sums begin empty. The chore of a worker of this version fills them, in pieces, from the log's beginning.
 """
 
 from __future__ import annotations
@@ -58,8 +58,31 @@ $$
 """Whoever counts files keeps these sums too, also where this upgrade is not told the app's role."""
 
 
+_GRANT_KEYS = """
+DO $$
+DECLARE
+    named text;
+BEGIN
+    FOR named IN
+        SELECT DISTINCT grantee FROM information_schema.role_table_grants
+        WHERE table_schema = current_schema() AND table_name = 'file_counts' AND privilege_type = 'INSERT'
+            AND grantee NOT IN (current_user, 'PUBLIC')
+    LOOP
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE ON access_keys TO %I', named);
+    END LOOP;
+END
+$$
+"""
+"""The app admits callers by their keys, also where this upgrade is not told its role."""
+
+
 def upgrade() -> None:
     """Nothing that is there is touched."""
+    _create_sums()
+    _create_keys()
+
+
+def _create_sums() -> None:
     for table, keys in KEYS.items():
         columns = {**keys, **REST[table]}
         op.create_table(
@@ -73,8 +96,33 @@ def upgrade() -> None:
     create_index("ix_activity_sums_kind_since_name", "activity_sums", ["kind", "since", "name"])
 
 
+def _create_keys() -> None:
+    op.create_table(
+        "access_keys",
+        sa.Column("id", ID, nullable=False),
+        sa.Column("name", ID, nullable=False),
+        sa.Column("digest", ID, nullable=False),
+        sa.Column("role", sa.Text, nullable=False),
+        sa.Column("scopes", sa.Text, nullable=False),
+        sa.Column("created_at", INSTANT, nullable=False),
+        sa.Column("created_by", sa.Text, nullable=False),
+        sa.Column("expires_at", INSTANT),
+        sa.Column("revoked_at", INSTANT),
+        sa.Column("last_used_at", INSTANT),
+        sa.Column("writes_per_minute", NUMBER),
+        sa.Column("reads_per_minute", NUMBER),
+        sa.Column("writes_used_until", INSTANT),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_access_keys")),
+        sa.UniqueConstraint("digest", name=op.f("uq_access_keys_digest")),
+        if_not_exists=True,
+    )
+    if op.get_context().dialect.name == "postgresql":
+        op.execute(_GRANT_KEYS)
+
+
 def downgrade() -> None:
-    """The position goes with the sums: a later upgrade begins anew."""
+    """Keys open nothing any more. The position goes with the sums: a later upgrade begins anew."""
+    op.drop_table("access_keys")
     op.execute("DELETE FROM counters WHERE name = 'sums'")
     for table in KEYS:
         op.drop_table(table)
