@@ -16,7 +16,7 @@ from urllib.parse import quote
 import httpx2
 import uuid_utils
 
-from orchestrator.cli.key_at_hand import key_for
+from orchestrator.cli.key_at_hand import found_key, named_key
 from orchestrator.errors import InvalidInput, NotFound, OrchestratorError, PreconditionFailed, Unavailable
 
 _TIMEOUT_S = 30.0
@@ -25,6 +25,7 @@ _PAUSES_S = (0.2, 0.5, 1.0)
 """Between the tries of one request. Every request is safe to repeat: it carries a key, or ids, or is a PUT."""
 
 _BUSY = frozenset({429, 503})
+_NO_KEY_OF_MINE = 401
 
 _REGISTER_FIRST = re.compile(r"PUT /v1/workspaces/(\S+) first")
 
@@ -51,9 +52,11 @@ class Client:
         timeout = httpx2.Timeout(_TIMEOUT_S, connect=_CONNECT_S)
         # The default loads all certificates of the system, which takes 60 ms (measured) and is of no use without TLS.
         verify: bool | ssl.SSLContext = True if parsed.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        key = key_for(parsed.host, parsed.port)
+        named = named_key()
+        key = found_key(parsed.host, parsed.port) if named is None else named
         headers = {"Accept": "application/json", **({} if key is None else {"Authorization": f"Bearer {key}"})}
         self._http = httpx2.Client(base_url=parsed, timeout=timeout, headers=headers, verify=verify)
+        self._key_may_be_old = named is None and key is not None
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +96,12 @@ class Client:
                 if pause_s is None or isinstance(error, httpx2.ConnectError):
                     raise Unavailable(self._unreachable(error)) from None
             else:
+                if answer.status_code == _NO_KEY_OF_MINE and self._key_may_be_old:
+                    del self._http.headers[
+                        "Authorization"
+                    ]  # nobody named it: asked for without, as by whoever has none
+                    self._key_may_be_old = False
+                    answer = self._once(method, path, body, headers)
                 if answer.status_code not in _BUSY or pause_s is None:
                     return _checked(answer, self._url)
             time.sleep(pause_s)

@@ -45,16 +45,24 @@ def note_where(data: Path, url: str) -> None:
         _log.info("key.not_found_by_port", why=str(error), remedy=f"ORCHESTRATOR_DATA={data} for the commands")
 
 
-def key_for(host: str, port: int | None) -> str | None:
-    """Return the key to be sent to a server, None for none. Raises ``InvalidInput`` for one that cannot be used."""
-    settings, own = load_settings(), _own_key(os.environ)
+def named_key() -> str | None:
+    """Return the key that the settings name, None for none. Raises ``InvalidInput`` for one that cannot be used."""
+    own = _own_key(os.environ)
     if own is not None:
         return own
-    if settings.owner_key is not None:
-        return read_owner_key(settings.owner_key)
+    file = load_settings().owner_key
+    return None if file is None else read_owner_key(file)
+
+
+def found_key(host: str, port: int | None) -> str | None:
+    """Return the key of the ``up`` that noted to listen there, None for none.
+
+    It may have ended, and another API of the same user listen there by now, which knows nothing of that key. Raises
+    ``InvalidInput`` for one that cannot be used.
+    """
     if port is None or not _is_loopback(host):
         return None
-    for data in (settings.data, *_noted_by(port)):
+    for data in (load_settings().data, *_noted_by(port)):
         key = _key_of(data, port)
         if key is not None:
             return key

@@ -26,9 +26,7 @@ from orchestrator.ports.workspaces import StoredWorkspace, WorkspaceFilter
 _AT_ONCE = 500
 _PLAIN = re.compile(r"[^*?]*")
 _OF_A_SCOPE = frozenset(
-    "restart_sums waits storms failure_counts failures written kept_files kept_restart_sums kept_failure_counts".split()
-)
-    {
+    [
         "restart_sums",
         "waits",
         "storms",
@@ -38,8 +36,7 @@ _OF_A_SCOPE = frozenset(
         "kept_files",
         "kept_restart_sums",
         "kept_failure_counts",
-        "activity",
-    }
+    ]
 )
 """Questions about a workspace or fleet that their first argument names."""
 

@@ -50,7 +50,7 @@ class PostgresEventStore(SqlEventStore):
     def _reading(self) -> Iterator[Statements]:
         """Read, and commit: at a ROLLBACK psycopg forgets every statement that the session has prepared.
 
-        Without that each transaction planned its statements anew (measured: an idle look 2.8 ms instead of 0.9).
+        Without that each transaction planned its statements anew (measured: an idle look 1.8 ms instead of 0.7).
         """
         with own_errors(), self._snapshots.begin() as connection:
             yield Statements(connection)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from orchestrator.cli import key_at_hand
-from orchestrator.cli.key_at_hand import key_for
+from orchestrator.cli.key_at_hand import found_key
 from tests.cli.conftest import Run, Server, act, read, register, running
 from tests.servers.process import free_port
 from tests.system.fork_server import ForkServer
@@ -74,11 +74,27 @@ def test_what_names_code_is_registered_with_the_key_of_that_up(
 def test_the_key_goes_to_nobody_else(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_DATA", str(server.data))
     port = urlsplit(server.url).port
-    assert key_for("127.0.0.1", port) == key_for("localhost", port) == (server.data / "owner.key").read_text().strip()
-    assert key_for("10.0.0.5", port) is None
-    assert key_for("127.0.0.1", free_port()) is None
+    assert (
+        found_key("127.0.0.1", port) == found_key("localhost", port) == (server.data / "owner.key").read_text().strip()
+    )
+    assert found_key("10.0.0.5", port) is None
+    assert found_key("127.0.0.1", free_port()) is None
     monkeypatch.setattr(key_at_hand, "_listeners", lambda port: {4711})  # somebody else has the port by now
-    assert key_for("127.0.0.1", port) is None
+    assert found_key("127.0.0.1", port) is None
+
+
+def test_the_key_of_an_up_that_listened_there_before_is_no_hindrance(
+    run: Run, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who has tried `up` and then starts an API on the same port has its key at hand, which that API does not know."""
+    assert run("keys", "owner", str(tmp_path / "owner.key")).code == 0
+    (tmp_path / "url").write_text(f"{server.url}\n")
+    monkeypatch.setenv("ORCHESTRATOR_DATA", str(tmp_path))
+
+    assert run("write", "tried-before", "a", "--url", server.url).code == 0
+    words = ("register", "code", "--executor", "command", "--target", '{"argv": ["true"]}', "--url", server.url)
+    refused = run(*words)
+    assert (refused.code, "ORCHESTRATOR_OWNER_KEY names its file" in refused.err) == (2, True)
 
 
 @pytest.mark.parametrize("name", [".", "..", ""])

@@ -45,14 +45,14 @@ def test_wait_ends_with_1_when_the_restart_is_given_up(run: Run, server: Server)
 
 
 def test_wait_ends_with_1_when_it_is_waived(run: Run, server: Server) -> None:
-    register(run, server, "gone")
-    [held] = act(run, server, "write", "gone", "x")["results"]
-    told = run("remove", "gone", "--reason", "no longer needed", "--url", server.url)
-    assert (told.code, told.out) == (0, "gone is removed; 1 pending write waived\n")
+    register(run, server, "waived")
+    [held] = act(run, server, "write", "waived", "x")["results"]
+    told = run("remove", "waived", "--reason", "no longer needed", "--url", server.url)
+    assert (told.code, told.out) == (0, "waived is removed; 1 pending write waived\n")
     assert act(run, server, "why", held["id"])["status"] == "waived"
-    again = run("remove", "gone", "--url", server.url)
+    again = run("remove", "waived", "--url", server.url)
     assert (again.code, again.err.count("\n")) == (2, 1)
-    refused = run("write", "gone", "x", "--url", server.url)
+    refused = run("write", "waived", "x", "--url", server.url)
     assert refused.code == 2
     assert "was removed" in refused.err
 
