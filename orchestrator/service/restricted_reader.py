@@ -26,7 +26,7 @@ from orchestrator.ports.workspaces import StoredWorkspace, WorkspaceFilter
 _AT_ONCE = 500
 _PLAIN = re.compile(r"[^*?]*")
 _OF_A_SCOPE = frozenset(
-    [
+    {
         "restart_sums",
         "waits",
         "storms",
@@ -36,8 +36,9 @@ _OF_A_SCOPE = frozenset(
         "kept_files",
         "kept_restart_sums",
         "kept_failure_counts",
-    ]
+    }
 )
+
 """Questions about a workspace or fleet that their first argument names."""
 
 _LISTED = frozenset({"storms", "failures", "written", "kept_files"})

@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 from orchestrator.bootstrap import user_name
-from orchestrator.cli.key_at_hand import key_for
+from orchestrator.cli.key_at_hand import named_key
 from orchestrator.domain.access_events import DataExported, KeyCreated, KeyRevoked
 from orchestrator.domain.key_words import is_key
 from orchestrator.domain.scopes import ROLES, Role, grants_of
@@ -213,12 +213,12 @@ def test_the_callers_own_key_wins_and_goes_where_it_calls(tmp_path: Path, monkey
     mine = make_owner_key(tmp_path / "mine.key")
     monkeypatch.setenv("ORCHESTRATOR_OWNER_KEY", str(tmp_path / "owner.key"))
     monkeypatch.setenv("ORCHESTRATOR_KEY_FILE", str(tmp_path / "mine.key"))
-    assert key_for("restarts.example.com", 443) == mine
+    assert named_key() == mine
     monkeypatch.setenv("ORCHESTRATOR_KEY", new_key())
     with pytest.raises(Exception, match="unset one of them"):
-        key_for("127.0.0.1", 1)
+        named_key()
     monkeypatch.delenv("ORCHESTRATOR_KEY_FILE")
-    assert key_for("127.0.0.1", 1) == os.environ["ORCHESTRATOR_KEY"]
+    assert named_key() == os.environ["ORCHESTRATOR_KEY"]
 
 
 @pytest.mark.parametrize("spelled", ["", "hunter2", "ro_hunter2", "ro_" + "x" * 32 + "!"])
