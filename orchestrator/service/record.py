@@ -23,7 +23,8 @@ from orchestrator.domain.policy import DEFAULT_FLEET, Action, Policy, PolicyPatc
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.scopes import EVERYWHERE, Reach, Scope
 from orchestrator.domain.state import WorkspaceState
-from orchestrator.errors import KeyReused, NotFound, OrchestratorError, StorageUnavailable
+from orchestrator.domain.write_decision import decision_at_once
+from orchestrator.errors import KeyReused, NotFound, OrchestratorError
 from orchestrator.ports.executor import Target
 from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.ports.transaction import Transaction
@@ -31,7 +32,7 @@ from orchestrator.ports.unit import Asked, Unit
 from orchestrator.service.announce import announce, announce_writes
 from orchestrator.service.append import append_all, check_reach, expected_at, save
 from orchestrator.service.idempotency import RequestKey, keys_of, once
-from orchestrator.service.rule_matching import TRIES, Matching, Rules, RulesMoved
+from orchestrator.service.rule_matching import TRIES, Matching, Rules, RulesMoved, rules_keep_changing
 from orchestrator.service.write_budget import WriteBudget, charge
 
 _SCOPE = Scope.WRITES.value
@@ -113,7 +114,7 @@ class _Workspace:
 
     def decision(self, action: Action) -> WriteDecision:
         """Return what becomes of its next write at once; the second one is folded into the first one's window."""
-        decision = _decision(self.state, action)
+        decision = decision_at_once(self.state, action)
         if decision is not WriteDecision.OPENED_WINDOW:
             return decision
         if self.opened:
@@ -305,12 +306,9 @@ def record_writes(
     reach: Reach = EVERYWHERE,
     budget: WriteBudget | None = None,
 ) -> tuple[RecordedBatch, bool]:
-    """Store the good ones of ``writes`` in one transaction; return what became of each.
+    """Store the good ones of ``writes`` in one transaction; return what became of each, and whether that was said before.
 
-    The second value says whether the whole request had been answered before.
-
-    Raises ``StorageUnavailable`` (nothing may be assumed), ``KeyReused`` for the request's key, ``RateExceeded`` for
-    its budget.
+    Raises ``StorageUnavailable`` (nothing may be assumed), ``KeyReused``, ``RateExceeded``.
     """
     matching = matching_of(writes)
     matching.match_by_last()
@@ -328,11 +326,6 @@ def record_writes(
 def matching_of(writes: Iterable[Write]) -> Matching:
     """Return who matches the paths of some writes; it has not begun yet."""
     return Matching((write.workspace, write.path) for write in writes)
-
-
-def rules_keep_changing() -> StorageUnavailable:
-    """Return the error for writes whose rules were others at every try."""
-    return StorageUnavailable("the path rules changed again and again meanwhile; nothing was stored, try again")
 
 
 class Recording(msgspec.Struct, frozen=True):
@@ -454,13 +447,3 @@ def _check_same(known: NewEvent, write: Write) -> None:
     )
     if not same:
         raise KeyReused(f"id {write.source_id!r} was used before for another write; use a new id")
-
-
-def _decision(before: WorkspaceState, action: Action) -> WriteDecision:
-    if action is Action.RECORD:
-        return WriteDecision.RECORDED
-    if before.hold is not None:
-        return WriteDecision.HELD
-    waits = before.restart is not None and before.restart.cycle is None
-    joined = waits or before.window.is_open
-    return WriteDecision.FOLDED if joined else WriteDecision.OPENED_WINDOW

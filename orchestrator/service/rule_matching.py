@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from orchestrator.domain.paths import check_path, escape_path
 from orchestrator.domain.policy import Rule, path_rules
-from orchestrator.errors import InvalidInput
+from orchestrator.errors import InvalidInput, StorageUnavailable
 
 Rules = tuple[Rule, ...]
 TRIES = 5
@@ -106,3 +106,8 @@ def _is_legal(path: str) -> bool:
     except InvalidInput:
         return False
     return True
+
+
+def rules_keep_changing() -> StorageUnavailable:
+    """Return the error for writes whose rules were others at every try."""
+    return StorageUnavailable("the path rules changed again and again meanwhile; nothing was stored, try again")

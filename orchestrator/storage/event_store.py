@@ -31,19 +31,13 @@ from orchestrator.storage.committing import Committing, OneByOne
 from orchestrator.storage.revisions import check_current
 from orchestrator.storage.sql import answers, checkpoints, file_writes, kept_sums, lease_renewal, presence
 from orchestrator.storage.sql import keys as access
+from orchestrator.storage.sql.column_types import Instant
 from orchestrator.storage.sql.database_time import LAST_RECORDED_AT, DatabaseTime
 from orchestrator.storage.sql.policy_cache import STAMP, PolicyCache, Stamp
 from orchestrator.storage.sql.prepared import Prepared
 from orchestrator.storage.sql.queue import TICK
 from orchestrator.storage.sql.reader import SqlReader
-from orchestrator.storage.sql.schema import (
-    NOT_A_WRITE,
-    Instant,
-    counters,
-    events,
-    heartbeats,
-    workspaces,
-)
+from orchestrator.storage.sql.schema import NOT_A_WRITE, counters, events, heartbeats, workspaces
 from orchestrator.storage.sql.statements import Statements
 from orchestrator.storage.sql.told import tell
 from orchestrator.storage.sql.transaction import Instants, SqlTransaction

@@ -34,7 +34,7 @@ from orchestrator.storage.engines import migration_engine
 from orchestrator.storage.migrate import downgrade, upgrade
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.privileges import Roles
-from orchestrator.storage.sql import schema
+from orchestrator.storage.sql import column_types, schema
 from orchestrator.storage.urls import database_url
 from tests.history import AuditedHistory, TestClock
 from tests.servers.postgres import APP, APP_ROLE, READER_ROLE, as_login
@@ -55,7 +55,7 @@ AFTERWARDS = datetime(2026, 11, 23, 16, tzinfo=UTC)
 
 def columns(table: sa.Table, row: dict[str, Any]) -> dict[str, Any]:
     """Return a row with its instants as such; the file has them, as SQLite does, as text."""
-    is_instant = {column.name for column in table.c if isinstance(column.type, schema.Instant)}
+    is_instant = {column.name for column in table.c if isinstance(column.type, column_types.Instant)}
     return {name: parse_instant(value) if name in is_instant and value else value for name, value in row.items()}
 
 

@@ -94,7 +94,7 @@ def test_the_key_of_an_up_that_listened_there_before_is_no_hindrance(
     assert run("write", "tried-before", "a", "--url", server.url).code == 0
     words = ("register", "code", "--executor", "command", "--target", '{"argv": ["true"]}', "--url", server.url)
     refused = run(*words)
-    assert (refused.code, "ORCHESTRATOR_OWNER_KEY names its file" in refused.err) == (2, True)
+    assert (refused.code, "ORCHESTRATOR_OWNER_KEY=FILE names it" in refused.err) == (2, True)
 
 
 @pytest.mark.parametrize("name", [".", "..", ""])

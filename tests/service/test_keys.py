@@ -62,7 +62,7 @@ def write(
 def test_a_key_is_nowhere_but_its_digest(history: History) -> None:
     one = made(history)
     with history.store.read() as reader:
-        (kept,) = reader.access_keys()
+        (kept,) = reader.access_keys(digests=True)
         logged = repr(reader.events(EventFilter()))
     assert kept == one.stored
     assert kept.digest == digest_of(one.key)

@@ -11,7 +11,7 @@ import msgspec
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain import evolve as evolving
-from orchestrator.domain import restart_projection
+from orchestrator.domain import restart_projection, write_decision
 from orchestrator.domain.policy import Action, Policies, Policy
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.domain.state import WorkspaceState
@@ -38,7 +38,7 @@ _renew_leases, _running, _count_paths = (
 _leases, _due_workspaces = MemoryTransaction.leases, MemoryReader.due_workspaces
 _answer, _remember = MemoryTransaction.answer, MemoryTransaction.remember
 _record_writes, _evolve, _save, _execute = record.record_writes, evolving.evolve, append.save, drain.Drainer._execute
-_replayed, _decision = record._Batch._replayed, record._decision
+_replayed, _decision = record._Batch._replayed, write_decision.decision_at_once
 
 
 class _Early:
@@ -170,7 +170,7 @@ def decision_told_wrong(planting: Planting) -> None:
             return _decision(before, action)
         return ev.WriteDecision.FOLDED if before.pending else ev.WriteDecision.OPENED_WINDOW
 
-    planting.name(record, "_decision", decision)
+    planting.name(record, "decision_at_once", decision)
 
 
 def history_keeps_given_up_open(planting: Planting) -> None:

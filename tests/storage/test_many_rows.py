@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
+from orchestrator.storage.sql.column_types import Instant
 from orchestrator.storage.sql.many_rows import ManyRows
-from orchestrator.storage.sql.schema import Instant
 from orchestrator.storage.sql.statements import Statements
 from tests.sent_statements import statements
 

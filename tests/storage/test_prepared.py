@@ -13,8 +13,9 @@ from bench.statements import change
 from orchestrator.errors import Conflict, MigrationsPending, StorageUnavailable
 from orchestrator.storage.event_store import SqlEventStore
 from orchestrator.storage.opening import open_store
+from orchestrator.storage.sql.column_types import Instant
 from orchestrator.storage.sql.prepared import Prepared, one_of
-from orchestrator.storage.sql.schema import Instant, heartbeats
+from orchestrator.storage.sql.schema import heartbeats
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 NAMED = Prepared(

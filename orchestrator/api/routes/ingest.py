@@ -43,10 +43,9 @@ from orchestrator.service.record import (
     RecordedBatch,
     Write,
     matching_of,
-    rules_keep_changing,
     told,
 )
-from orchestrator.service.rule_matching import TRIES, RulesMoved
+from orchestrator.service.rule_matching import TRIES, RulesMoved, rules_keep_changing
 
 _LARGE_BODY_BYTES = 64 * 1024
 """A body from here on is decoded, and its answer made, beside the event loop: 1 MiB takes tens of milliseconds."""

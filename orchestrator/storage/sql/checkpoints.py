@@ -12,9 +12,10 @@ from sqlalchemy import RowMapping
 
 from orchestrator.domain.encoding import canonical_json
 from orchestrator.ports.sealing import COUNTED_MOST, SealState, StoredCheckpoint, Tile
+from orchestrator.storage.sql.column_types import Instant
 from orchestrator.storage.sql.many_rows import upsert_many
 from orchestrator.storage.sql.rows import Row
-from orchestrator.storage.sql.schema import Instant, checkpoints, counters, events, merkle_tiles
+from orchestrator.storage.sql.schema import checkpoints, counters, events, merkle_tiles
 from orchestrator.storage.sql.statements import Statements
 
 _FAILURES = "seal_failures"

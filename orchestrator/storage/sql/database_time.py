@@ -12,7 +12,8 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from orchestrator.ports.store import Clock
-from orchestrator.storage.sql.schema import Instant, events
+from orchestrator.storage.sql.column_types import Instant
+from orchestrator.storage.sql.schema import events
 
 _LAST_POSITION = sa.select(sa.func.max(events.c.position)).scalar_subquery()
 LAST_RECORDED_AT = sa.select(events.c.recorded_at).where(events.c.position == _LAST_POSITION).scalar_subquery()

@@ -13,8 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.ports.workspaces import Renewed
+from orchestrator.storage.sql.column_types import ID, NUMBER, Instant
 from orchestrator.storage.sql.database_time import DatabaseTime
-from orchestrator.storage.sql.schema import ID, NUMBER, Instant, leases, workspaces
+from orchestrator.storage.sql.schema import leases, workspaces
 from orchestrator.storage.sql.statements import Statements
 
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from orchestrator.domain.encoding import format_instant
-from orchestrator.storage.sql.schema import Instant
+from orchestrator.storage.sql.column_types import Instant
 from orchestrator.storage.sql.statements import Statements
 
 _ROWS_AT_ONCE = 64

@@ -14,7 +14,8 @@ from sqlalchemy.dialects import postgresql
 
 from orchestrator.domain.encoding import format_instant
 from orchestrator.domain.policy import Action
-from orchestrator.storage.sql.schema import IS_WRITE, NUMBER, Instant, events
+from orchestrator.storage.sql.column_types import NUMBER, Instant
+from orchestrator.storage.sql.schema import IS_WRITE, events
 from orchestrator.storage.sql.statements import ONE, Statements, as_json
 
 _TIMESTAMP = sa.TIMESTAMP(timezone=True)

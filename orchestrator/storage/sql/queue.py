@@ -20,19 +20,12 @@ import sqlalchemy as sa
 from orchestrator.domain.serving import Serving
 from orchestrator.ports.workspaces import Outlook
 from orchestrator.storage.sql.capacity import has_room
+from orchestrator.storage.sql.column_types import Instant
 from orchestrator.storage.sql.database_time import DatabaseTime
 from orchestrator.storage.sql.index_ranges import limit_of, rounded, wrapped
 from orchestrator.storage.sql.prepared import Prepared, one_of
 from orchestrator.storage.sql.recomputation import IS_BEHIND
-from orchestrator.storage.sql.schema import (
-    Instant,
-    executors_away,
-    heartbeats,
-    leases,
-    policies,
-    registrations,
-    workspaces,
-)
+from orchestrator.storage.sql.schema import executors_away, heartbeats, leases, policies, registrations, workspaces
 from orchestrator.storage.sql.statements import ONE, Statements
 
 TICK = "tick"

@@ -23,6 +23,7 @@ from orchestrator.storage.sql import presence, queue, recomputation, rows
 from orchestrator.storage.sql import shared_reads as lookups
 from orchestrator.storage.sql.backlog import read_backlog
 from orchestrator.storage.sql.checkpoints import SqlSeals
+from orchestrator.storage.sql.column_types import Instant, InstantText
 from orchestrator.storage.sql.database_time import DatabaseTime
 from orchestrator.storage.sql.event_pages import event_page
 from orchestrator.storage.sql.inquiries import SqlInquiries
@@ -30,16 +31,7 @@ from orchestrator.storage.sql.policy_cache import PolicyCache, stored_layers
 from orchestrator.storage.sql.restart_pages import restart_page
 from orchestrator.storage.sql.restart_writes import restart_writes
 from orchestrator.storage.sql.restarts_of_path import restarts_of_path
-from orchestrator.storage.sql.schema import (
-    IS_WAIVER,
-    Instant,
-    InstantText,
-    counters,
-    events,
-    leases,
-    restarts,
-    workspaces,
-)
+from orchestrator.storage.sql.schema import IS_WAIVER, counters, events, leases, restarts, workspaces
 from orchestrator.storage.sql.statements import ONE, Statements
 from orchestrator.storage.sql.verification import read_verification, read_verified
 from orchestrator.storage.sql.workspace_pages import workspace_page

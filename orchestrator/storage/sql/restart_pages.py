@@ -16,8 +16,9 @@ from orchestrator.domain.events import Cause
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.ports.store import RestartFilter
 from orchestrator.storage.sql import shared_reads as lookups
+from orchestrator.storage.sql.column_types import Instant
 from orchestrator.storage.sql.index_ranges import limit_of, merged, rounded
-from orchestrator.storage.sql.schema import PREFIX_CHARACTERS, Instant, restarts
+from orchestrator.storage.sql.schema import PREFIX_CHARACTERS, restarts
 from orchestrator.storage.sql.statements import ONE, Statements
 
 Page = sa.Select[*tuple[Any, ...]]

@@ -7,8 +7,9 @@ import sqlalchemy as sa
 from orchestrator.domain.events import Recorded
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.storage.sql import rows
+from orchestrator.storage.sql.column_types import Instant
 from orchestrator.storage.sql.path_counts import counted, last_before
-from orchestrator.storage.sql.schema import Instant, events
+from orchestrator.storage.sql.schema import events
 from orchestrator.storage.sql.statements import Statements
 
 

@@ -20,6 +20,7 @@ from orchestrator.domain.encoding import canonical_json
 from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.ports.store import RestartFilter
 from orchestrator.storage.sql import shared_reads as lookups
+from orchestrator.storage.sql.column_types import Instant
 from orchestrator.storage.sql.index_ranges import limit_of, rounded
 from orchestrator.storage.sql.restart_pages import (
     Page,
@@ -31,7 +32,7 @@ from orchestrator.storage.sql.restart_pages import (
     shape_of,
     values_of,
 )
-from orchestrator.storage.sql.schema import IS_WRITE, PREFIX_CHARACTERS, Instant, events, path_prefix, restarts
+from orchestrator.storage.sql.schema import IS_WRITE, PREFIX_CHARACTERS, events, path_prefix, restarts
 from orchestrator.storage.sql.statements import ONE, Statements
 
 FEW_WORKSPACES = 50

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.storage.sql import rows
+from orchestrator.storage.sql.column_types import Instant
 from orchestrator.storage.sql.prepared import Prepared, one_of
-from orchestrator.storage.sql.schema import Instant, events, restarts
+from orchestrator.storage.sql.schema import events, restarts
 from orchestrator.storage.sql.statements import ONE, Statements
 
 HOLDING = (RestartState.SUCCEEDED, RestartState.QUEUED, RestartState.RUNNING, RestartState.RETRYING)

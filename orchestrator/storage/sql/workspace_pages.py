@@ -15,10 +15,11 @@ import sqlalchemy as sa
 
 from orchestrator.domain.state import Phase
 from orchestrator.ports.workspaces import StoredWorkspace, WorkspaceFilter
+from orchestrator.storage.sql.column_types import ID
 from orchestrator.storage.sql.index_ranges import limit_of, merged, rounded
 from orchestrator.storage.sql.prepared import Prepared, one_of
 from orchestrator.storage.sql.presence import IS_AWAY
-from orchestrator.storage.sql.schema import ID, executors_away, registrations, workspace_labels, workspaces
+from orchestrator.storage.sql.schema import executors_away, registrations, workspace_labels, workspaces
 from orchestrator.storage.sql.statements import ONE, Statements
 from orchestrator.storage.sql.workspace_rows import to_read, workspace_of
 
