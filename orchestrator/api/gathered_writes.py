@@ -11,6 +11,8 @@ import asyncio
 from typing import Any
 from weakref import WeakKeyDictionary
 
+_KEPT_MOST_BYTES = 64 * 1024
+
 
 class GatheredWrites:
     """What the connections of one event loop have to send once all that is ready now has run."""
@@ -50,6 +52,7 @@ class GatheringTransport(asyncio.Transport):
         super().__init__()
         self._inner, self._writes = inner, writes
         self._kept: list[bytes] = []
+        self._kept_bytes = 0
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what the inner one says."""
@@ -69,7 +72,7 @@ class GatheringTransport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Return how many bytes wait for the other end."""
-        return self._inner.get_write_buffer_size() + sum(map(len, self._kept))
+        return self._inner.get_write_buffer_size() + self._kept_bytes
 
     def pause_reading(self) -> None:
         """Take nothing more for now."""
@@ -81,20 +84,23 @@ class GatheringTransport(asyncio.Transport):
 
     def abort(self) -> None:
         """Close at once; what is kept is lost, as what the kernel has not taken is."""
-        self._kept.clear()
+        self._kept, self._kept_bytes = [], 0
         self._inner.abort()
 
     def write(self, data: bytes) -> None:  # type: ignore[override]  # uvicorn gives nothing but bytes
-        """Keep what is to be sent."""
+        """Keep what is to be sent; not more than a little, so that who writes much is told to pause as ever."""
         if not self._kept:
             self._writes.add(self)
         self._kept.append(data)
+        self._kept_bytes += len(data)
+        if self._kept_bytes >= _KEPT_MOST_BYTES:
+            self.flush()
 
     def flush(self) -> None:
         """Send what is kept; nothing where the other end has gone."""
         if not self._kept:
             return
-        kept, self._kept = self._kept, []
+        kept, self._kept, self._kept_bytes = self._kept, [], 0
         if not self._inner.is_closing():
             self._inner.write(b"".join(kept))
 

@@ -306,7 +306,7 @@ def record_writes(
     reach: Reach = EVERYWHERE,
     budget: WriteBudget | None = None,
 ) -> tuple[RecordedBatch, bool]:
-    """Store the good ones of ``writes`` in one transaction; return what became of each, and whether that was said before.
+    """Store the good ones of ``writes`` in one transaction; return what became of each, and if it was said before.
 
     Raises ``StorageUnavailable`` (nothing may be assumed), ``KeyReused``, ``RateExceeded``.
     """

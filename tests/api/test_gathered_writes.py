@@ -13,10 +13,14 @@ class _Given(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.made: asyncio.Future[GatheringTransport] = asyncio.get_running_loop().create_future()
+        self.paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.made.set_result(GatheringTransport(transport, gathered_writes()))
+
+    def pause_writing(self) -> None:
+        self.paused = True
 
 
 async def _connected() -> tuple[GatheringTransport, socket.socket]:
@@ -55,6 +59,21 @@ def test_what_is_written_in_one_turn_is_sent_in_its_order_once_the_turn_is_over(
         for transport, end in ((first, first_end), (second, second_end)):
             transport.close()
             end.close()
+
+    asyncio.run(go())
+
+
+def test_who_writes_much_is_sent_at_once_and_told_to_pause() -> None:
+    async def go() -> None:
+        transport, end = await _connected()
+        for _ in range(64):
+            transport.write(b"x" * 65_536)
+        protocol = transport.get_protocol()
+        assert isinstance(protocol, _Given)
+        assert protocol.paused
+        assert _received(end)
+        transport.abort()
+        end.close()
 
     asyncio.run(go())
 
