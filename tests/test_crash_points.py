@@ -83,6 +83,7 @@ CHANGES: dict[str, Callable[[EventStore], object]] = {
     "submit": lambda store: store.submit(WRITES, lambda outcome: None),
     "renew_leases": lambda store: store.renew_leases({"ws": (1, 1000)}),
     "ticked": lambda store: store.ticked(),
+    "note_key_uses": lambda store: store.note_key_uses({"key_1": datetime(2026, 1, 1, tzinfo=UTC)}),
     "note_worker": lambda store: store.note_worker("w", "host", Serving(executors=frozenset({"command"})), 4),
     "save_counters": lambda store: store.save_counters(Counters(position=1, sums={}), expected_position=0),
     "add_file_counts": lambda store: store.add_file_counts([], position=1, expected_position=0),
