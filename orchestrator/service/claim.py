@@ -120,16 +120,19 @@ class Claimer:
             _log.warning("claim.cut_short", claimed=len(search.claims), wanted=most, error=str(error))
         return search.claims
 
-    def end_and_start(self, ends: Sequence[CycleEnd], most: int, iterations: Mapping[str, int]) -> EndedAndStarted:
+    def end_and_start(
+        self, ends: Sequence[CycleEnd], most: int, iterations: Mapping[str, int], *, others_look: bool = False
+    ) -> EndedAndStarted:
         """Record ends, then start those that have waited longest, up to ``most`` cycles, in one commit.
 
-        Where the last look found too little nobody looks before: who finds nothing looks once more afterwards.
+        Where the last look found too little nobody looks before, unless ``others_look``: slots beside those that end,
+        which would wait for this commit and look then. Who finds nothing looks once more afterwards.
         An end whose row another transaction holds is left out, and one cycle less is started for it. Full fleets that
         these ends make room in are left to ``claim_oldest``, as is what these ends fold: what may start is read before.
         Raises whatever any part raises; then nothing is stored, or with ``StorageUnavailable`` nobody knows.
         """
         search = _Search(refused=self._lost.slow.resting(), iterations=iterations)
-        ready = self._ready(search, most)[:most] if self._finds_enough else []
+        ready = self._ready(search, most)[:most] if self._finds_enough or others_look else []
 
         def step(tx: Transaction) -> EndedAndStarted:
             return self._end_and_start_held(tx, ends, ready, most, iterations)

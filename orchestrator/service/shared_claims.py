@@ -26,7 +26,9 @@ class Claiming(Protocol):
         """Start up to ``most`` cycles, those that have waited longest."""
         ...
 
-    def end_and_start(self, ends: Sequence[CycleEnd], most: int, iterations: Mapping[str, int]) -> EndedAndStarted:
+    def end_and_start(
+        self, ends: Sequence[CycleEnd], most: int, iterations: Mapping[str, int], *, others_look: bool = False
+    ) -> EndedAndStarted:
         """Record ends, then start up to ``most`` cycles less the ends that could not be recorded, in one commit."""
         ...
 
@@ -121,8 +123,10 @@ class SharedClaims:
     def _end_and_start(self, asks: Sequence[_Ask]) -> None:
         """Answer every end; who only looks for work and finds none here goes on waiting, for a search."""
         ending = [ask for ask in asks if ask.end is not None]
+        ends = [ask.end for ask in ending if ask.end is not None]
+        others_look = len(ending) < len(asks)
         try:
-            done = self._claimer.end_and_start([ask.end for ask in ending if ask.end], len(asks), _iterations(asks))
+            done = self._claimer.end_and_start(ends, len(asks), _iterations(asks), others_look=others_look)
         except BaseException as error:
             for ask in asks if _is_everybodys(error) else ending:
                 ask.fail(error)
@@ -134,7 +138,7 @@ class SharedClaims:
             if is_recorded and ask.end is not None:
                 self._let_go(ask.end)
         free = [ask for ask in asks if ask.end is None or ask.is_recorded]
-        for ask, claim in zip(free, done.claims, strict=False):
+        for ask, claim in zip(sorted(free, key=_has_end), done.claims, strict=False):  # who ends looks again by itself
             ask.claim = claim
         for ask in asks:
             ask.is_answered = ask.end is not None or ask.claim is not None
@@ -150,6 +154,10 @@ class SharedClaims:
             return
         for ask, claim in zip(asks, [*claims, *[None] * (len(asks) - len(claims))], strict=True):
             ask.claim, ask.is_answered = claim, True
+
+
+def _has_end(ask: _Ask) -> bool:
+    return ask.end is not None
 
 
 def _iterations(asks: Sequence[_Ask]) -> dict[str, int]:

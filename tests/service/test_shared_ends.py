@@ -85,10 +85,11 @@ class Noting:
 
 @dataclass
 class Gated:
-    """A claimer whose first search waits for leave; it notes how many ends each of its commits was given."""
+    """A claimer whose first search waits for leave, and may then find nothing; it notes how many ends each of its commits was given."""
 
     claimer: Claimer
     leave: threading.Event = field(default_factory=threading.Event)
+    finds_first: bool = True
     searches: int = 0
     ends: list[int] = field(default_factory=list)
 
@@ -96,11 +97,15 @@ class Gated:
         self.searches += 1
         if self.searches == 1:
             assert self.leave.wait(10)
+            if not self.finds_first:
+                return []
         return self.claimer.claim_oldest(most, iterations)
 
-    def end_and_start(self, ends: Sequence[CycleEnd], most: int, iterations: Mapping[str, int]) -> EndedAndStarted:
+    def end_and_start(
+        self, ends: Sequence[CycleEnd], most: int, iterations: Mapping[str, int], *, others_look: bool = False
+    ) -> EndedAndStarted:
         self.ends.append(len(ends))
-        return self.claimer.end_and_start(ends, most, iterations)
+        return self.claimer.end_and_start(ends, most, iterations, others_look=others_look)
 
 
 def hand_over_while_one_searches(
@@ -149,6 +154,29 @@ def test_an_end_does_not_wait_for_a_search_that_takes_long(
         gate.leave.set()
         assert searching.result(10) is not None
     assert gate.ends == []
+
+
+def test_who_looks_for_work_beside_ends_is_served_in_their_commit(
+    shared_store: CoreStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last look found nothing, so that ends alone would not look; who comes with them must not wait for a search."""
+    monkeypatch.setattr(shared_claims, "_END_WAITS_S", 10.0)
+    queue(shared_store, "ws-0")
+    claimer = claimer_of(drainer(shared_store, Scripted(), slots=8))
+    [running] = claimer.claim_oldest(8)
+    queue(shared_store, "ws-1")
+    gate = Gated(claimer, finds_first=False)
+    shared = SharedClaims(gate)
+    with ThreadPoolExecutor(8) as pool:
+        searching, [handed] = hand_over_while_one_searches(pool, gate, shared, [running])
+        looking = pool.submit(shared.next)
+        wait_until(lambda: len(shared._asks) == 2, what="an end and one who looks wait together")
+        gate.leave.set()
+        found = looking.result(10)
+        assert found is not None
+        assert (searching.result(10), handed.result(10).claim) == (None, None)
+    assert found.state.workspace == "ws-1"
+    assert (gate.searches, gate.ends) == (1, [1])
 
 
 def test_who_looks_for_work_and_finds_none_beside_ends_searches(shared_store: CoreStore) -> None:
