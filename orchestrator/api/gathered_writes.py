@@ -74,6 +74,18 @@ class GatheringTransport(asyncio.Transport):
         """Return how many bytes wait for the other end."""
         return self._inner.get_write_buffer_size() + self._kept_bytes
 
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Return from how many waiting bytes on who writes goes on, and is told to pause."""
+        return self._inner.get_write_buffer_limits()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set how many bytes may wait before who writes is told to pause. Raises ``ValueError`` for a low above it."""
+        self._inner.set_write_buffer_limits(high, low)
+
+    def is_reading(self) -> bool:
+        """Return whether it takes what comes."""
+        return self._inner.is_reading()
+
     def pause_reading(self) -> None:
         """Take nothing more for now."""
         self._inner.pause_reading()
@@ -95,6 +107,15 @@ class GatheringTransport(asyncio.Transport):
         self._kept_bytes += len(data)
         if self._kept_bytes >= _KEPT_MOST_BYTES:
             self.flush()
+
+    def can_write_eof(self) -> bool:
+        """Return whether the other end can be told that nothing more comes while it may go on sending."""
+        return self._inner.can_write_eof()
+
+    def write_eof(self) -> None:
+        """Send what is kept, and tell the other end that nothing more comes."""
+        self.flush()
+        self._inner.write_eof()
 
     def flush(self) -> None:
         """Send what is kept; nothing where the other end has gone."""

@@ -106,3 +106,40 @@ def test_a_connection_that_ended_meanwhile_keeps_nobody_from_being_answered() ->
         other_end.close()
 
     asyncio.run(go())
+
+
+def test_the_other_end_gets_all_before_it_is_told_that_nothing_more_comes() -> None:
+    async def go() -> None:
+        transport, end = await _connected()
+        transport.writelines([b"last ", b"words"])
+        assert transport.can_write_eof()
+        transport.write_eof()
+        await _turn()
+        assert (_received(end), _received(end)) == (b"last words", b"")
+        transport.close()
+        end.close()
+
+    asyncio.run(go())
+
+
+def test_what_is_asked_of_a_transport_is_asked_of_the_inner_one() -> None:
+    async def go() -> None:
+        transport, end = await _connected()
+        transport.set_write_buffer_limits(high=1_000, low=10)
+        assert transport.get_write_buffer_limits() == (10, 1_000)
+        transport.pause_reading()
+        assert not transport.is_reading()
+        transport.resume_reading()
+        assert transport.is_reading()
+        transport.write(b"kept")
+        assert transport.get_write_buffer_size() == 4
+        transport.close()
+        end.close()
+
+    asyncio.run(go())
+
+
+def test_nothing_that_a_transport_can_is_left_to_its_base() -> None:
+    """The base raises for each of them; ``writelines`` is made of ``write``."""
+    asked = {name for name in dir(asyncio.Transport) if not name.startswith("_")}
+    assert asked - set(vars(GatheringTransport)) == {"writelines"}
