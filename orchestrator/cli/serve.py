@@ -18,8 +18,8 @@ from orchestrator.cli.http_server import HttpServer, allow_many_connections
 from orchestrator.cli.lifecycle import RUNNING_CYCLES_S, Lifecycle
 from orchestrator.cli.worker_parent import Assignment, follow_pipe, require_broker, require_shared_database
 from orchestrator.errors import BeyondMigration, InvalidInput, Unavailable
-from orchestrator.history.file_counting import FileCounting
-from orchestrator.history.sum_keeping import SumKeeping
+from orchestrator.history.file_counting import file_counting
+from orchestrator.history.sum_keeping import sum_keeping
 from orchestrator.logs import configure_logs
 from orchestrator.private_files import lock_folder
 from orchestrator.service.change_policy import note_floor
@@ -59,8 +59,8 @@ class WorkerParts:
         self._ticker = Ticker(services.store, services.doorbell, services.ids, self.drainer, tick_s=tick_s)
         self._renewer = LeaseRenewer(services.store, self.drainer.leases)
         self._presence = Presence(services.store, self.drainer, every_s=tick_s)
-        self._counting = FileCounting(services.store)
-        self._summing = SumKeeping(services.store)
+        self._counting = file_counting(services.store)
+        self._summing = sum_keeping(services.store)
         self._verifier = PeriodicVerification(services.store)
         self._sealer = build_sealer(services.store, services.settings)
         if services.settings.sealing_declined:

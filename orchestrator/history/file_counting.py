@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
+from functools import partial
 
-import structlog
-
-from orchestrator.errors import Unavailable
+from orchestrator.history.kept_behind import POSITIONS, KeptBehind
 from orchestrator.ports.inquiries import FILE_COUNTS, Scope
 from orchestrator.ports.store import EventStore
 
-_POSITIONS = 5_000
-"""Positions a transaction: on SQLite it keeps other writers waiting, for some 20 ms."""
 
-_RUNS_FOR_S = 2.0
-"""A count of a long log gives its thread back after that; the next one goes on."""
-
-_log = structlog.get_logger("orchestrator")
-
-
-class FileCounting:
-    """Counts from time to time what was written since the last time, until it is stopped."""
-
-    def __init__(self, store: EventStore) -> None:
-        self._store = store
-        self._stopping = threading.Event()
-
-    def run(self) -> None:
-        """Count on, for a bounded time. A database that is away is a line in the log: the next run goes on."""
-        until_s = time.monotonic() + _RUNS_FOR_S
-        try:
-            count_files(self._store, lambda: self._stopping.is_set() or time.monotonic() > until_s)
-        except Unavailable as error:
-            _log.warning("count.skipped", error=str(error))
-
-    def stop(self) -> None:
-        """End a run after the step it is at."""
-        self._stopping.set()
+def file_counting(store: EventStore) -> KeptBehind:
+    """Return the chore that counts from time to time what was written since the last time."""
+    return KeptBehind("file counts", partial(count_files, store))
 
 
 def count_files(store: EventStore, enough: Callable[[], bool] = lambda: False) -> int:
@@ -49,9 +23,9 @@ def count_files(store: EventStore, enough: Callable[[], bool] = lambda: False) -
     while True:
         with store.read() as reader:
             kept, last = reader.counters(FILE_COUNTS).position, reader.last_position()
-            to_position = min(kept + _POSITIONS, last)
+            to_position = min(kept + POSITIONS, last)
             span = to_position - kept
-            files = reader.written(Scope(), after=kept, to_position=to_position, most=_POSITIONS) if span else []
+            files = reader.written(Scope(), after=kept, to_position=to_position, most=POSITIONS) if span else []
         if span == 0:
             return kept
         store.add_file_counts(files, position=to_position, expected_position=kept)

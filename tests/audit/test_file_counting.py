@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.history.file_counting import FileCounting
+from orchestrator.history.file_counting import file_counting
 from orchestrator.ports.inquiries import FILE_COUNTS, Scope
 from orchestrator.storage.opening import open_store
 from tests.history import AuditedHistory
@@ -13,7 +13,7 @@ from tests.history import AuditedHistory
 def test_the_counts_of_files_follow_the_log(history: AuditedHistory) -> None:
     history.register()
     history.write("a", "b", "a")
-    counting = FileCounting(history.store)
+    counting = file_counting(history.store)
     counting.run()
     history.write("a")
     counting.run()
@@ -24,10 +24,10 @@ def test_the_counts_of_files_follow_the_log(history: AuditedHistory) -> None:
 
 
 def test_a_stop_ends_a_count_between_two_of_its_steps(history: AuditedHistory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.history.file_counting._POSITIONS", 2)
+    monkeypatch.setattr("orchestrator.history.file_counting.POSITIONS", 2)
     history.register()
     history.write(*[f"p{number}" for number in range(10)])
-    counting = FileCounting(history.store)
+    counting = file_counting(history.store)
     counting.stop()
     counting.run()
     with history.store.read() as reader:
@@ -36,7 +36,7 @@ def test_a_stop_ends_a_count_between_two_of_its_steps(history: AuditedHistory, m
 
 def test_a_database_that_is_away_is_one_line(sqlite_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     store = open_store(sqlite_url.replace("orchestrator.db", "nowhere/orchestrator.db"))
-    FileCounting(store).run()
+    file_counting(store).run()
     [said] = capsys.readouterr().out.strip().splitlines()
-    assert "count.skipped" in said
+    assert "kept.skipped" in said
     store.close()

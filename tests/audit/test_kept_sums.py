@@ -16,7 +16,7 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.state import Phase
 from orchestrator.history.staleness import staleness
-from orchestrator.history.sum_keeping import SumKeeping, keep_sums
+from orchestrator.history.sum_keeping import keep_sums, sum_keeping
 from orchestrator.history.summary import Summary, summary
 from orchestrator.ports.inquiries import Scope
 from orchestrator.ports.store import Backlog, EventFilter, Reader
@@ -44,7 +44,7 @@ def lived(request: pytest.FixtureRequest) -> Iterator[AuditedHistory]:
 def test_kept_sums_say_what_the_rows_say_after_every_step(
     lived: AuditedHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.history.sum_keeping._POSITIONS", 5)
+    monkeypatch.setattr("orchestrator.history.sum_keeping.POSITIONS", 5)
     chance = random.Random(11)
     for name in WORKSPACES:
         register(lived, name, FLEETS[0])
@@ -193,10 +193,10 @@ def test_who_comes_second_adds_nothing(lived: AuditedHistory) -> None:
 
 
 def test_a_stop_ends_a_run_after_the_piece_it_is_at(lived: AuditedHistory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.history.sum_keeping._POSITIONS", 2)
+    monkeypatch.setattr("orchestrator.history.sum_keeping.POSITIONS", 2)
     register(lived, "ws", "blue")
     lived.write(*[f"p{number}" for number in range(10)])
-    keeping = SumKeeping(lived.store)
+    keeping = sum_keeping(lived.store)
     keeping.stop()
     keeping.run()
     with lived.store.read() as reader:
@@ -223,9 +223,9 @@ def test_sums_that_are_far_behind_or_kept_by_nobody_are_not_asked(
 
 def test_a_database_that_is_away_is_one_line(sqlite_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     store = open_store(sqlite_url.replace("orchestrator.db", "nowhere/orchestrator.db"))
-    SumKeeping(store).run()
+    sum_keeping(store).run()
     [said] = capsys.readouterr().out.strip().splitlines()
-    assert "sums.skipped" in said
+    assert "kept.skipped" in said
     store.close()
 
 

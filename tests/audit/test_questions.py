@@ -104,7 +104,7 @@ def named(found: hot_files_module.HotFiles) -> list[tuple[str, str, int]]:
 def test_hot_files_are_exact_before_during_and_after_counting(
     lived: AuditedHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.history.file_counting._POSITIONS", 7)
+    monkeypatch.setattr("orchestrator.history.file_counting.POSITIONS", 7)
     chance = random.Random(3)
     for _ in range(30):
         lived.write(*(chance.choice("abcdefghij") for _ in range(chance.randrange(1, 6))))

@@ -85,7 +85,10 @@ class Noting:
 
 @dataclass
 class Gated:
-    """A claimer whose first search waits for leave, and may then find nothing; it notes how many ends each of its commits was given."""
+    """A claimer whose first search waits for leave, and may then find nothing.
+
+    It notes how many ends each of its commits was given.
+    """
 
     claimer: Claimer
     leave: threading.Event = field(default_factory=threading.Event)
@@ -159,7 +162,7 @@ def test_an_end_does_not_wait_for_a_search_that_takes_long(
 def test_who_looks_for_work_beside_ends_is_served_in_their_commit(
     shared_store: CoreStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last look found nothing, so that ends alone would not look; who comes with them must not wait for a search."""
+    """The last look found nothing, so that ends alone would not look; who comes with them need not search."""
     monkeypatch.setattr(shared_claims, "_END_WAITS_S", 10.0)
     queue(shared_store, "ws-0")
     claimer = claimer_of(drainer(shared_store, Scripted(), slots=8))
