@@ -42,7 +42,9 @@ class Gated:
             raise self.error
         return self._claimer.claim_oldest(most, iterations)
 
-    def end_and_start(self, ends: Sequence[CycleEnd], most: int, iterations: Mapping[str, int]) -> EndedAndStarted:
+    def end_and_start(
+        self, ends: Sequence[CycleEnd], most: int, iterations: Mapping[str, int], *, others_look: bool = False
+    ) -> EndedAndStarted:
         raise AssertionError("nothing ends here")
 
 
