@@ -94,13 +94,15 @@ class VirtualFleet:
             self._plan_tick(workspace, wakes_at)
 
     def written(self, workspace: str, *, ruled: bool) -> None:
-        """Plan what comes of a write. Only a window's first, its ``max_count``-th, and one with a rule's own numbers
-        can bring a look forward.
+        """Plan what comes of a write. Only a window's first, its ``max_count``-th, one with a rule's own numbers, and
+        one after a give-up, whose newer writes are judged alone, can bring a look forward.
         """
-        window = self.log.state(workspace).window
+        state = self.log.state(workspace)
+        window = state.window
         writes = window.writes.all.count if window.writes else 0
         most = self.log.policy(workspace).max_count
-        if ruled or workspace not in self._ticks or writes <= 1 or writes >= most:
+        is_first = workspace not in self._ticks or state.next_try is not None
+        if ruled or is_first or writes <= 1 or writes >= most:
             self.follow(workspace)
 
     def policy_changed(self) -> None:

@@ -37,16 +37,17 @@ class TolerantChannel(redis.Channel):
     """Drops, with one line in the log, what cannot be read. It has left the queue by then. Bounds the queue."""
 
     Message = _Message
+    most_waiting = MOST_WAITING
     reading = False
     """Whether an error comes from reading an envelope, or from whoever was handed the message."""
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
-        """Put a message into the queue, and drop the oldest ones that are more than ``MOST_WAITING``."""
+        """Put a message into the queue, and drop the oldest ones that are more than ``most_waiting``."""
         bound: Any = self  # the stubs leave out what follows
         key = bound._q_for_pri(queue, bound._get_message_priority(message, reverse=False))
         with bound.conn_or_acquire() as client, client.pipeline() as together:
             together.lpush(key, dumps(message))
-            together.ltrim(key, 0, MOST_WAITING - 1)
+            together.ltrim(key, 0, self.most_waiting - 1)
             together.execute()
 
     def _brpop_read(self, **options: Any) -> Any:

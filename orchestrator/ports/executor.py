@@ -13,6 +13,15 @@ Target = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
+class EarlierCycle:
+    """A cycle of the same restart that was started before. ``to_position``: the last write that it answered."""
+
+    cycle: str
+    fence: int
+    to_position: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Order:
     """One cycle, as an executor is told to carry it out.
 
@@ -21,6 +30,9 @@ class Order:
     ``time.monotonic()``; past it the cycle has failed (policy ``cycle_timeout``).
     ``stop`` is set when the worker shuts down or has lost its lease: every wait
     inside an executor must end soon after it with ``ExecutionCancelled``.
+
+    A retry acts again, with one exception: where the target itself carries the tag of one of ``earlier`` that answers
+    up to the same ``to_position``, that act is known to have happened, and only the look whether it is ready is left.
     """
 
     workspace: str
@@ -33,6 +45,10 @@ class Order:
     stop: threading.Event
     kind: str = "restart"
     """``restart``, or ``reload`` where all that waits asks for no more: what runs takes its files up and goes on."""
+    to_position: int = 0
+    """The last write that this cycle answers."""
+    earlier: tuple[EarlierCycle, ...] = ()
+    """The cycles of the same restart so far, oldest first; none where they could not be read."""
 
 
 @dataclass(frozen=True, kw_only=True)

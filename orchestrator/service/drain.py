@@ -22,6 +22,7 @@ from orchestrator.ports.unit import DECIDES, Unit
 from orchestrator.service.announce import announce
 from orchestrator.service.claim import Claim, Claimer
 from orchestrator.service.cycle_end import CycleEnd, Result, end_held
+from orchestrator.service.earlier_cycles import earlier_cycles
 from orchestrator.service.execute import Cancelled, execute
 from orchestrator.service.lease import HeldLease, LeaseBook
 from orchestrator.service.shared_claims import SharedClaims
@@ -253,6 +254,8 @@ class Drainer:
             deadline_s=lease.renew_until_s - _HUNG_AFTER_S,
             stop=lease.stop,
             kind=claim.started.kind.value,
+            to_position=claim.started.to_position,
+            earlier=earlier_cycles(self._store, claim),
         )
         return execute(executor, order, self._jitter)
 

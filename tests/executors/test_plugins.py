@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import InvalidInput
-from workers.executors import available
+from workers.executors import available, extras
 from workers.supervision.supervisor import ProcessSupervisor
 
 GOOD = """
@@ -64,3 +65,15 @@ def test_a_broken_plugin_is_named(install: Install, source: str, entry_point: st
     with pytest.raises(InvalidInput, match=why) as refusal:
         available(None)
     assert refusal.value.field == entry_point.split()[0]
+
+
+def test_who_lacks_an_extra_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(extras.MODULES, "docker", "no_such_module")
+    assert not extras.is_installed("docker")
+    assert "pip install 'restart-orchestrator[docker]'" in str(extras.how_to_get("docker"))
+    assert extras.how_to_get("command") is None
+
+
+def test_each_extra_is_one_of_the_distribution() -> None:
+    assert set(extras.MODULES) <= set(metadata("restart-orchestrator").get_all("Provides-Extra") or [])
+    assert all(extras.is_installed(name) for name in extras.MODULES)

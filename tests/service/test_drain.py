@@ -15,7 +15,7 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.policy import PolicyPatch
 from orchestrator.errors import InvalidTarget, PermanentError, StorageUnavailable, TransientError, UnknownOutcome
-from orchestrator.ports.executor import Order, Readiness, Receipt
+from orchestrator.ports.executor import EarlierCycle, Order, Readiness, Receipt
 from orchestrator.ports.store import CoreStore
 from orchestrator.ports.unit import AnswerT, Unit
 from orchestrator.service import execute
@@ -148,10 +148,24 @@ def test_a_retry_takes_along_what_came_meanwhile(history: History) -> None:
     assert drainer(history.store, Scripted(act=act)).drain() == 1
     history.write("b.py")
     history.clock.at += timedelta(microseconds=1)  # jitter 0: the retry may start at once
-    assert drainer(history.store, Scripted(act=act)).drain() == 1
+    retrying = Scripted(act=act)
+    assert drainer(history.store, retrying).drain() == 1
     first, second = started(history)
     assert (first.restart, second.attempt, second.writes, second.files) == (second.restart, 2, 2, 2)
     assert history.state().phase == "idle"
+    [order] = retrying.orders
+    told = EarlierCycle(cycle=first.cycle, fence=first.fence, to_position=first.to_position)
+    assert (order.to_position, order.earlier) == (second.to_position, (told,))
+    assert first.to_position < second.to_position
+
+
+def test_a_first_cycle_is_told_of_none_before_it(history: History) -> None:
+    queue(history, "ws")
+    executor = Scripted()
+    assert drainer(history.store, executor).drain() == 1
+    [order] = executor.orders
+    [only] = started(history)
+    assert (order.to_position, order.earlier) == (only.to_position, ())
 
 
 def test_shadow_executes_nothing(history: History) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 
 from orchestrator.errors import InvalidInput
 from orchestrator.ports.executor import Executor
 from workers.executors.bounded_run import RecordedUnder
 from workers.executors.command import CommandExecutor
+from workers.executors.extras import is_installed
 from workers.executors.process import ProcessExecutor
 from workers.executors.simulated import SimulatedExecutor
 from workers.supervision.supervisor import ProcessSupervisor
@@ -30,11 +32,20 @@ def available(supervisor: ProcessSupervisor | None, under: RecordedUnder | None 
         built_in.append(ProcessExecutor(supervisor, under))
     for executor in built_in:
         executors[executor.name] = executor
+    for name, factory in _WITH_EXTRAS.items():
+        if is_installed(name):
+            executors[name] = factory()
     for entry_point in entry_points(group=PLUGIN_GROUP):
-        if entry_point.name in executors or entry_point.name == ProcessExecutor.name:
+        if entry_point.name in (executors.keys() | _BUILT_IN):
             raise _broken(entry_point, "its name is taken")
         executors[entry_point.name] = _loaded(entry_point)
     return executors
+
+
+_WITH_EXTRAS: Mapping[str, Callable[[], Executor]] = {}
+"""Those whose library is an extra. Each factory imports it: a process without such targets never does."""
+_BUILT_IN = frozenset({ProcessExecutor.name, *_WITH_EXTRAS})
+"""Names that are taken in processes too that have not such an executor."""
 
 
 def _loaded(entry_point: EntryPoint) -> Executor:

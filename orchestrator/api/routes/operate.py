@@ -33,6 +33,7 @@ from orchestrator.ports.executor import Executor, names_code
 from orchestrator.ports.store import EventFilter
 from orchestrator.service.access import Permit
 from orchestrator.service.operate import Done, refuse_secrets
+from workers.executors.extras import how_to_get
 
 _WORKSPACE = "/v1/workspaces/{workspace}"
 
@@ -118,11 +119,7 @@ def registration_of(desk: Desk, workspace: str, body: WorkspaceBody, permit: Per
     """
     executor = desk.executors.get(body.executor)
     if executor is None:
-        installed = ", ".join(sorted(desk.executors))
-        hint = f"; {SUPERVISED} works only inside `orchestrator up --watch`" if body.executor == SUPERVISED else ""
-        raise UnknownExecutor(
-            f"executor {body.executor[:100]!r} is not installed here; use one of {installed}{hint}", field="executor"
-        )
+        raise _unknown(body.executor, desk)
     given = dict(body.target)
     named_pool = given.pop("pool", None)
     if names_code(executor, {}):  # whatever the target is: nobody else learns even whether there is such a program
@@ -148,6 +145,16 @@ def registration_of(desk: Desk, workspace: str, body: WorkspaceBody, permit: Per
         executor=body.executor,
         target=target if pool is None else {**target, "pool": pool},
         policy=policy,
+    )
+
+
+def _unknown(executor: str, desk: Desk) -> UnknownExecutor:
+    if (lacks := how_to_get(executor)) is not None:
+        return UnknownExecutor(lacks, field="executor")
+    installed = ", ".join(sorted(desk.executors))
+    hint = f"; {SUPERVISED} works only inside `orchestrator up --watch`" if executor == SUPERVISED else ""
+    return UnknownExecutor(
+        f"executor {executor[:100]!r} is not installed here; use one of {installed}{hint}", field="executor"
     )
 
 
