@@ -63,7 +63,7 @@ class Owner:
 class Permit:
     """What one request may do: what every way to the store asks for. Only ``permit`` makes one.
 
-    ``reach`` says over which workspaces it holds; ``also``: whether what names code may be registered.
+    ``reach`` says over which workspaces it holds.
     """
 
     principal: Principal
@@ -82,12 +82,20 @@ class Permit:
             budget=self.principal.budget,
         )
 
-    def with_code(self, why: str) -> None:
-        """Return if what names a program, a path or an address may be registered over the same reach.
+    def with_code(self, why: str, workspace: str, fleet: str) -> Permit:
+        """Return what the caller may do of ``register-code`` if a workspace of a fleet may name what is run or called.
 
-        Raises ``Unauthenticated``, ``Forbidden``; ``why`` says what of the request needs the scope.
+        Raises ``Unauthenticated``, ``Forbidden``; ``why`` says what of the request needs the scope. Where the
+        workspace is now, the service asks: see ``Operator.register``.
         """
-        permit(self.principal, Scope.REGISTER_CODE, why)
+        code = permit(self.principal, Scope.REGISTER_CODE, why, traceparent=self.traceparent)
+        if not code.reach.holds(workspace, fleet):
+            raise Forbidden(
+                f"{why}, which needs the scope {code.scope} for workspace {workspace!r} of fleet {fleet!r}; "
+                f"{self.principal.actor} has it for {code.reach}",
+                needs=code.scope,
+            )
+        return code
 
 
 def permit(principal: Principal, scope: Scope, why: str, *, traceparent: str | None = None) -> Permit:

@@ -75,21 +75,31 @@ class Operator:
         self._on_removed.insert(0, on_removed)
 
     def register(
-        self, workspace: str, registration: Registration, author: Author, *, create_only: bool = False
+        self,
+        workspace: str,
+        registration: Registration,
+        author: Author,
+        *,
+        code: Author | None = None,
+        create_only: bool = False,
     ) -> tuple[StoredWorkspace, bool]:
         """Register or change a workspace; return its row, and whether it is new.
 
+        ``code``: the same author with the reach of ``register-code``, where the target names what is run or called.
+        Either scope must reach the workspace where it goes and, unless it is new, where it is, else ``Forbidden``.
         Raises ``Conflict`` with ``create_only`` if it exists already.
         """
-        command = cmd.Register(registration=registration)
+        command, by = cmd.Register(registration=registration), (author,) if code is None else (author, code)
         if not create_only:
-            unchanged = self._unchanged_by(workspace, command, author)
+            unchanged = self._unchanged_by(workspace, command, *by)
             if unchanged is not None:
                 return StoredWorkspace(state=unchanged.state, due_at=unchanged.due_at), False
 
         def step(tx: Transaction) -> tuple[StoredWorkspace | None, bool, list[ev.Recorded]]:
-            state = _state_of(tx, workspace, author)
-            check_reach(author.reach, author.scope, WorkspaceState(workspace=workspace, registration=registration))
+            stored = tx.workspace(workspace)
+            state = stored.state if stored else WorkspaceState(workspace=workspace)
+            for each in by:
+                _check_move(each, state, registration)
             if create_only and state.registered:
                 raise Conflict(f"workspace {workspace!r} is registered already")
             charge(tx, author.budget, 1)
@@ -176,7 +186,7 @@ class Operator:
 
         announce(self._store.commit(Unit(name="exit", workspaces=(workspace,), step=step)))
 
-    def _unchanged_by(self, workspace: str, command: cmd.Command, author: Author) -> StoredWorkspace | None:
+    def _unchanged_by(self, workspace: str, command: cmd.Command, *by: Author) -> StoredWorkspace | None:
         """Return a workspace's row where a command records nothing, as things stand; None where it may.
 
         What records nothing need not wait for the lock that every write waits for. Raises what the command does.
@@ -185,7 +195,8 @@ class Operator:
             stored = reader.workspace(workspace)
             if stored is None:
                 return None
-            check_reach(author.reach, author.scope, stored.state)
+            for author in by:
+                check_reach(author.reach, author.scope, stored.state)
             policy = policy_in_force(stored.state, reader.policies())
             return None if decide(stored.state, command, policy, reader.clock()) else stored
 
@@ -230,6 +241,13 @@ def refuse_secrets(target: Mapping[str, Any]) -> None:
             + ("" if found[0].startswith("env.") else ", as a variable of `env` that the program reads"),
             field=found[0],
         )
+
+
+def _check_move(author: Author, state: WorkspaceState, to: Registration) -> None:
+    """Raise ``Forbidden`` where somebody reaches a workspace not where it is, or not where it goes."""
+    if state.registration is not None:  # what was never registered is nobody's
+        check_reach(author.reach, author.scope, state)
+    check_reach(author.reach, author.scope, WorkspaceState(workspace=state.workspace, registration=to))
 
 
 def _state_of(tx: Transaction, workspace: str, author: Author) -> WorkspaceState:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
 from orchestrator.domain import access_events as acc
 from orchestrator.domain import commands as cmd
@@ -140,6 +142,18 @@ def test_commands_stop_at_the_reach(history: History) -> None:
         history.operator.register("w2", WEB, beyond)
     with pytest.raises(Forbidden):
         history.operator.change("unheard-of", cmd.Hold(reason="x"), beyond)
+
+
+def test_code_goes_where_both_scopes_reach(history: History) -> None:
+    history.operator.register("w1", structs.replace(WEB, fleet="db"), Author())
+    code = Author(actor="key:ci", reach=Reach(fleets=("web",)), scope="register-code")
+    with pytest.raises(Forbidden, match=r"'w1' is beyond .* register-code is for fleet=web"):
+        history.operator.register("w1", WEB, Author(), code=code)
+    with pytest.raises(Forbidden, match="register-code"):
+        history.operator.register("w2", structs.replace(WEB, fleet="db"), Author(), code=code)
+    with pytest.raises(Forbidden, match="register-code"):  # what changes nothing says nothing either
+        history.operator.register("w1", structs.replace(WEB, fleet="db"), Author(), code=code)
+    assert history.operator.register("new", WEB, Author(), code=replace(code, reach=Reach(workspaces=("new",))))[1]
 
 
 def test_writes_are_counted_to_the_last(history: History) -> None:
