@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from orchestrator.domain.key_words import digest_of, is_key
-from orchestrator.domain.scopes import Grants, Reach, Scope, grants_of
+from orchestrator.domain.scopes import EVERYTHING, Grants, Reach, Scope, grants_of
 from orchestrator.errors import Forbidden, Unauthenticated
 from orchestrator.service.append import Author
 from orchestrator.service.key_book import KeyBook
@@ -117,7 +117,7 @@ class Access:
     def __init__(self, owner: Owner | None, book: KeyBook, *, closed: bool, checked_in_front: bool = False) -> None:
         """``closed``: nobody without a key is admitted. ``checked_in_front``: what passes requests on knows callers."""
         self._owner_digest = "" if owner is None else owner.digest
-        self._owner = None if owner is None else Principal(actor=f"user:{owner.name}", grants=grants_of(Scope))
+        self._owner = None if owner is None else Principal(actor=f"user:{owner.name}", grants=EVERYTHING)
         self.book = book
         self._closed, self._checked_in_front = closed, checked_in_front
 

@@ -169,6 +169,26 @@ def test_who_registers_for_a_fleet_adds_to_it(ring: Keyring) -> None:
     assert beyond.status_code == 403, "the default fleet is not theirs"
 
 
+def test_a_key_makes_no_key_that_may_do_more(ring: Keyring) -> None:
+    maker, http = ring.header("maker", "writer", "writes@fleet=w*", "keys"), ring.api.http
+
+    def create(name: str, role: str, *scopes: str) -> tuple[int, str]:
+        body = {"name": name, "role": role, "scopes": scopes}
+        answer = http.post("/v1/keys", json=body, headers=maker)
+        return answer.status_code, answer.text
+
+    for role, *scopes in (["admin"], ["writer"], ["writer", "writes@fleet=*"], ["writer", "writes@fleet=web", "audit"]):
+        status, text = create("more", role, *scopes)
+        assert (status, "of its own" in text) == (403, True), text
+    ring.made("boss", "admin")
+    assert http.post("/v1/keys/boss/rotate", headers=maker).status_code == 403
+    assert {one["name"] for one in http.get("/v1/keys", headers=ring.owner).json()["items"]} == {"maker", "boss"}
+    assert create("less", "writer", "writes@fleet=web")[0] == 201
+    assert http.post("/v1/keys/less/rotate", headers=maker).status_code == 201
+    assert http.post("/v1/keys/maker/rotate", headers=maker).status_code == 201
+    assert http.delete("/v1/keys/boss", headers=maker).status_code == 200
+
+
 def test_a_batch_is_judged_write_by_write(ring: Keyring) -> None:
     header = ring.header("w", "writer", "writes@fleet=web")
     batch = [{"workspace": name, "path": f"{number}"} for number, name in enumerate(("mine", "theirs", "new", "mine"))]

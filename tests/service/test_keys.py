@@ -13,7 +13,7 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.key_words import digest_of
 from orchestrator.domain.policy import PolicyPatch
-from orchestrator.domain.scopes import Reach, Role
+from orchestrator.domain.scopes import EVERYTHING, Reach, Role, granted
 from orchestrator.domain.state import Registration
 from orchestrator.errors import Conflict, Forbidden, InvalidInput, NotFound, RateExceeded
 from orchestrator.owner_key import new_key
@@ -43,7 +43,8 @@ def live(history: History, name: str) -> list[str]:
 
 
 def made(history: History, name: str = "ci", **wanted: int | timedelta) -> MadeKey:
-    return keeper(history).create(WantedKey(name=name, role=Role.WRITER, **wanted), actor="me")  # type: ignore[arg-type]
+    key = WantedKey(name=name, role=Role.WRITER, **wanted)  # type: ignore[arg-type]
+    return keeper(history).create(key, actor="me", within=EVERYTHING)
 
 
 def write(
@@ -87,22 +88,46 @@ def test_names_of_live_keys_are_one_persons(history: History) -> None:
 
 def test_a_bad_scope_makes_no_key(history: History) -> None:
     with pytest.raises(InvalidInput, match="there is no scope 'wirtes'"):
-        keeper(history).create(WantedKey(name="ci", role=Role.WRITER, scopes=["wirtes"]), actor="me")
+        keeper(history).create(WantedKey(name="ci", role=Role.WRITER, scopes=["wirtes"]), actor="me", within=EVERYTHING)
     assert told(history) == []
 
 
 def test_two_are_live_while_one_takes_the_others_place(history: History) -> None:
     old = made(history, writes_per_minute=7)
-    new = keeper(history).rotate("ci", actor="you")
+    new = keeper(history).rotate("ci", actor="you", within=EVERYTHING)
     assert live(history, "ci") == [old.stored.id, new.stored.id]
     assert (new.stored.scopes, new.stored.writes_per_minute) == (old.stored.scopes, 7)
     with pytest.raises(Conflict, match="two keys"):
-        keeper(history).rotate("ci", actor="you")
+        keeper(history).rotate("ci", actor="you", within=EVERYTHING)
     history.at(24 * 3600 + 1)
     assert live(history, "ci") == [new.stored.id]
-    keeper(history).rotate("ci", actor="you")
+    keeper(history).rotate("ci", actor="you", within=EVERYTHING)
     with pytest.raises(NotFound, match="keys list"):
-        keeper(history).rotate("nobody", actor="you")
+        keeper(history).rotate("nobody", actor="you", within=EVERYTHING)
+
+
+def test_nobody_hands_on_more_than_he_has(history: History) -> None:
+    own = granted(Role.WRITER, ["writes@fleet=web-*", "keys"])
+    wanted = WantedKey(name="more", role=Role.ADMIN)
+    with pytest.raises(Forbidden, match=r"audit, cancel, .* writes: beyond") as raised:
+        keeper(history).create(wanted, actor="key:ci", within=own)
+    assert raised.value.needs == "audit"
+    assert "keys" not in str(raised.value).partition(":")[0].split(", ")
+    assert told(history) == []
+    less = WantedKey(name="less", role=Role.WRITER, scopes=["writes@fleet=web-1"])
+    assert keeper(history).create(less, actor="key:ci", within=own).stored.scopes == ("read", "writes@fleet=web-1")
+
+
+def test_nobody_takes_the_place_of_a_key_that_may_do_more(history: History) -> None:
+    old = made(history)
+    narrow = granted(Role.WRITER, ["writes@fleet=web-*", "keys"])
+    with pytest.raises(Forbidden, match=r"writes: beyond .*read, writes@fleet=web-\*"):
+        keeper(history).rotate("ci", actor="key:other", within=narrow)
+    assert live(history, "ci") == [old.stored.id]
+    with history.store.read() as reader:
+        assert reader.access_keys()[0].expires_at is None, "nor is it made to end"
+    keeper(history).rotate("ci", actor="key:other", within=granted(Role.WRITER, ["keys"]))
+    assert len(keeper(history).revoke("ci", actor="key:other", reason="lost")) == 2, "ending needs no scope of its own"
 
 
 def test_a_key_expires_by_the_clock_of_the_database(history: History) -> None:
