@@ -82,6 +82,13 @@ class Permit:
             budget=self.principal.budget,
         )
 
+    def need(self, *scopes: Scope) -> None:
+        """Return if the permit is of one of these scopes. Raises ``Forbidden``: some route asked for the wrong one."""
+        if self.scope not in scopes:
+            raise Forbidden(
+                f"this is done with the scope {' or '.join(scopes)}, not {self.scope}", needs=scopes[0].value
+            )
+
     def with_code(self, why: str, workspace: str, fleet: str) -> Permit:
         """Return what the caller may do of ``register-code`` if a workspace of a fleet may name what is run or called.
 

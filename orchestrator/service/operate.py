@@ -13,9 +13,10 @@ from orchestrator.domain.decide import decide
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import SETTLED, RestartProjection
+from orchestrator.domain.scopes import Scope
 from orchestrator.domain.secret_values import HOW_TO_WRITE, secrets_in
 from orchestrator.domain.state import Hold, Registration, WorkspaceState
-from orchestrator.errors import Conflict, InvalidTarget, NotFound
+from orchestrator.errors import Conflict, Forbidden, InvalidTarget, NotFound
 from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import Asked, Unit
@@ -24,6 +25,17 @@ from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, Author, append, carry_out, check_reach, expected_at
 from orchestrator.service.idempotency import AnswerT, RequestKey, keys_of, once
 from orchestrator.service.write_budget import charge
+
+SCOPES_OF_COMMANDS: Mapping[type[cmd.Command], Scope] = {
+    cmd.Register: Scope.REGISTER,
+    cmd.Remove: Scope.REGISTER,
+    cmd.RequestRestart: Scope.RESTARTS,
+    cmd.ReportProbe: Scope.PROBES,
+    cmd.Hold: Scope.HOLDS,
+    cmd.Release: Scope.HOLDS,
+    cmd.Cancel: Scope.CANCEL,
+}
+"""With what scope each command is carried out that somebody asks for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +102,9 @@ class Operator:
         Raises ``Conflict`` with ``create_only`` if it exists already.
         """
         command, by = cmd.Register(registration=registration), (author,) if code is None else (author, code)
+        _need(author, SCOPES_OF_COMMANDS[cmd.Register])
+        if code is not None:
+            _need(code, Scope.REGISTER_CODE)
         if not create_only:
             unchanged = self._unchanged_by(workspace, command, *by)
             if unchanged is not None:
@@ -128,6 +143,7 @@ class Operator:
         self, workspace: str, command: cmd.ReportProbe, author: Author, request: RequestKey | None = None
     ) -> tuple[ProbeAnswer, bool]:
         """Record what a probe leads to. Raises ``NotFound``."""
+        _need(author, SCOPES_OF_COMMANDS[cmd.ReportProbe])
         if command.healthy and request is None and self._unchanged_by(workspace, command, author) is not None:
             return ProbeAnswer(decision="ignored"), False
 
@@ -209,6 +225,7 @@ class Operator:
         kind: type[AnswerT],
         answer: Callable[[_CarriedOut], AnswerT],
     ) -> tuple[AnswerT, bool]:
+        _need(author, SCOPES_OF_COMMANDS[type(command)])
 
         def step(tx: Transaction) -> tuple[tuple[AnswerT, bool], list[ev.Recorded]]:
             events: list[ev.Recorded] = []
@@ -241,6 +258,12 @@ def refuse_secrets(target: Mapping[str, Any]) -> None:
             + ("" if found[0].startswith("env.") else ", as a variable of `env` that the program reads"),
             field=found[0],
         )
+
+
+def _need(author: Author, scope: Scope) -> None:
+    """Raise ``Forbidden`` for somebody who was let in for something else; what no request asked for has no scope."""
+    if author.scope not in ("", scope):
+        raise Forbidden(f"this is carried out with the scope {scope}, not {author.scope}", needs=scope)
 
 
 def _check_move(author: Author, state: WorkspaceState, to: Registration) -> None:

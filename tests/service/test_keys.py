@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,7 +14,7 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.key_words import digest_of
 from orchestrator.domain.policy import PolicyPatch
-from orchestrator.domain.scopes import EVERYTHING, Reach, Role, granted
+from orchestrator.domain.scopes import EVERYTHING, Reach, Role, Scope, granted
 from orchestrator.domain.state import Registration
 from orchestrator.errors import Conflict, Forbidden, InvalidInput, NotFound, RateExceeded
 from orchestrator.owner_key import new_key
@@ -25,6 +26,8 @@ from orchestrator.service.write_budget import WriteBudget
 from tests.history import History
 
 WEB = Registration(fleet="web", labels={}, executor="simulated", target={}, policy=PolicyPatch())
+
+ASKED = cmd.RequestRestart(trigger=ev.Trigger.MANUAL, reason="x")
 
 
 def keeper(history: History) -> KeyKeeper:
@@ -161,12 +164,51 @@ def test_commands_stop_at_the_reach(history: History) -> None:
     beyond = Author(actor="key:ci", reach=Reach(fleets=("api",)), scope="holds")
     with pytest.raises(Forbidden, match="holds is for fleet=api"):
         history.operator.change("w1", cmd.Hold(reason="x"), beyond)
-    with pytest.raises(Forbidden):
-        history.operator.register("w1", WEB, beyond)
-    with pytest.raises(Forbidden):  # into somebody else's fleet
-        history.operator.register("w2", WEB, beyond)
+    with pytest.raises(Forbidden, match="register is for fleet=api"):
+        history.operator.register("w1", WEB, replace(beyond, scope="register"))
+    with pytest.raises(Forbidden, match="register is for fleet=api"):  # into somebody else's fleet
+        history.operator.register("w2", WEB, replace(beyond, scope="register"))
     with pytest.raises(Forbidden):
         history.operator.change("unheard-of", cmd.Hold(reason="x"), beyond)
+
+
+def test_a_command_is_carried_out_with_its_own_scope_alone(history: History) -> None:
+    history.operator.register("w1", WEB, Author())
+    history.write("a", workspace="w1")
+    history.operator.request_restart("w1", ASKED, Author())
+    queued = history.queued("w1")
+    with history.store.read() as reader:
+        record = reader.restart(queued)
+    assert record is not None
+    acts: dict[Scope, list[Callable[[Author], object]]] = {
+        Scope.REGISTER: [
+            lambda by: history.operator.register("w1", structs.replace(WEB, labels={"a": by.scope}), by),
+            lambda by: history.operator.change("w1", cmd.Remove(reason="x"), by),
+        ],
+        Scope.RESTARTS: [lambda by: history.operator.request_restart("w1", ASKED, by)],
+        Scope.PROBES: [
+            lambda by: history.operator.report_probe("w1", cmd.ReportProbe(healthy=False, detail=""), by),
+            lambda by: history.operator.report_probe("w1", cmd.ReportProbe(healthy=True, detail=""), by),
+        ],
+        Scope.HOLDS: [
+            lambda by: history.operator.change("w1", cmd.Hold(reason="x"), by),
+            lambda by: history.operator.change("w1", cmd.Release(reason="x"), by),
+        ],
+        Scope.CANCEL: [lambda by: history.operator.cancel(record, "x", by)],
+    }
+    before = history.state("w1")
+    for right, each in acts.items():
+        for scope in set(Scope) - {right}:
+            for act in each:
+                with pytest.raises(Forbidden, match=f"scope {right}, not {scope}$") as raised:
+                    act(Author(actor="key:ci", scope=scope))
+                assert raised.value.needs == right
+    assert history.state("w1") == before
+    for right in (Scope.PROBES, Scope.HOLDS, Scope.CANCEL, Scope.RESTARTS, Scope.REGISTER):
+        for act in acts[right]:
+            act(Author(actor="key:ci", scope=right))
+    with pytest.raises(Forbidden, match=r"scope register-code, not register$"):
+        history.operator.register("w1", WEB, Author(scope="register"), code=Author(scope="register"))
 
 
 def test_code_goes_where_both_scopes_reach(history: History) -> None:
