@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 
 from orchestrator.api.protocol.request_context import PROBES
 from orchestrator.api.services import Needs
-from orchestrator.domain.scopes import ROLES, Grants, Role, Scope, grants_of
+from orchestrator.domain.scopes import EVERYTHING, ROLES, Grants, Role, Scope, grants_of
 from orchestrator.service.access import UNAUTHENTICATED
 
 OPEN = frozenset({"/livez", "/readyz", "/", "/openapi.json", "/v1/whoami"})
@@ -30,7 +30,7 @@ CALLERS: Mapping[str, Grants | None] = {
     NO_KEY_CLOSED: None,
     NO_KEY: UNAUTHENTICATED.grants,
     **{role.value: grants_of(ROLES[role]) for role in Role},
-    OWNER: grants_of(Scope),
+    OWNER: EVERYTHING,
 }
 """Every kind of caller by its name, with what it may; None: it is not admitted."""
 

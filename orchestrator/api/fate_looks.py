@@ -10,6 +10,7 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
 from orchestrator.api.services import Desk
+from orchestrator.domain.scopes import Scope
 from orchestrator.errors import Unavailable
 from orchestrator.history.fate import Fate, fate_of, fates_of, unknown_write
 from orchestrator.ports.store import CoreStore
@@ -31,10 +32,12 @@ class FateLooks:
         self._thread = CapacityLimiter(1)
 
     async def look(self, write: str, permit: Permit) -> Seen:
-        """Return what has become of a write or request. Raises ``NotFound``, ``Unreadable``, ``Unavailable``.
+        """Return what has become of a write or request.
 
-        Whoever may see a part only has a look of their own: nobody else's answer is theirs.
+        Raises ``NotFound``, ``Forbidden``, ``Unreadable``, ``Unavailable``. Whoever may see a part only has
+        a look of their own: nobody else's answer is theirs.
         """
+        permit.need(Scope.READ)
         if not permit.reach.everywhere:
             return await run_sync(self._look_for_one, write, permit)
         answer: asyncio.Future[Seen] = asyncio.get_running_loop().create_future()

@@ -26,11 +26,13 @@ from orchestrator.service.access_record import AccessRecord
 from orchestrator.service.change_policy import change_policy
 from orchestrator.service.idempotency import RequestKey
 from orchestrator.service.keys import KeyKeeper
-from orchestrator.service.operate import Operator
+from orchestrator.service.operate import SCOPES_OF_COMMANDS, Operator
 from orchestrator.service.record import Recording, Write, record_unit
 from orchestrator.service.restricted_reader import RestrictedReader, restricted
 from orchestrator.service.rule_matching import Matching
 
+_READERS = (Scope.READ, Scope.AUDIT, Scope.KEYS, Scope.REGISTER, Scope.HOLDS, Scope.CANCEL, Scope.POLICIES)
+"""Who reads, and who acts and is answered with what that led to."""
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -43,11 +45,13 @@ class Desk:
         self.serving, self.up_pool = services.serving, services.up_pool
 
     def read(self, permit: Permit) -> AbstractContextManager[Reader]:
-        """Open a reading transaction that shows what the caller may see."""
+        """Open a reading transaction of what the caller may see. Raises ``Forbidden`` for a permit to write, say."""
+        permit.need(*_READERS)
         return _Showing(self._services, permit)
 
     def exported(self, permit: Permit, wanted: Export) -> Iterator[tuple[bytes, int]]:
         """Yield an export, as ``history.export`` does. Raises ``Forbidden`` for one of more than the permit reaches."""
+        permit.need(Scope.EXPORT)
         if not permit.reach.everywhere:
             with self._services.store.read() as reader:
                 RestrictedReader(reader, permit.reach).need_scope(wanted.scope)
@@ -61,19 +65,23 @@ class Desk:
         return self._services.store if permit.reach.everywhere else cast(EventStore, _Shown(self._services, permit))
 
     def note_export(self, permit: Permit, what: str, chosen: Mapping[str, str]) -> None:
-        """Record that the caller is given data, before they are. Raises ``Unavailable``."""
+        """Record that the caller is given data, before they are. Raises ``Unavailable``, ``Forbidden``."""
+        permit.need(Scope.EXPORT, Scope.AUDIT, Scope.KEYS)
         self._record.exported(permit.principal.actor, what, chosen)
 
     def counted(self, permit: Permit) -> EventStore:
         """Return the store for the metrics, which are sums over everything. Raises ``Forbidden``."""
-        if permit.scope is not Scope.METRICS:
-            raise Forbidden(f"metrics are not read with the scope {permit.scope}", needs=Scope.METRICS)
+        permit.need(Scope.METRICS)
         return self._services.store
 
     def record_unit(
         self, permit: Permit, writes: Sequence[Write], matching: Matching, request: RequestKey | None
     ) -> Unit[Recording]:
-        """Return the unit that stores writes; those beyond the permit's reach are refused in it, each alone."""
+        """Return the unit that stores writes; those beyond the permit's reach are refused in it, each alone.
+
+        Raises ``Forbidden`` for a permit of another scope.
+        """
+        permit.need(Scope.WRITES)
         return record_unit(
             writes,
             actor=permit.principal.actor,
@@ -86,13 +94,18 @@ class Desk:
         )
 
     def operator(self, permit: Permit) -> Operator:
-        """Return what carries commands out: each takes the permit's ``author``, and refuses beyond its reach."""
+        """Return what carries commands out: each takes the permit's ``author``, and refuses beyond its scope and reach.
+
+        Raises ``Forbidden`` for a permit of a scope that carries out none.
+        """
+        permit.need(*SCOPES_OF_COMMANDS.values())
         return self._services.operator
 
     def change_policy(
         self, permit: Permit, *, scope: str, fleet: str | None, patch: PolicyPatch, expected_version: int | None
     ) -> PolicyLayer:
         """Replace a layer. Raises ``Forbidden`` where the permit does not reach all that the layer holds for."""
+        permit.need(Scope.POLICIES)
         need_fleet(permit, fleet)
         return change_policy(
             self._services.store,
@@ -105,8 +118,7 @@ class Desk:
 
     def keys(self, permit: Permit) -> KeyKeeper:
         """Return what changes keys. Raises ``Forbidden`` for any other scope than theirs."""
-        if permit.scope is not Scope.KEYS:
-            raise Forbidden(f"keys are not changed with the scope {permit.scope}", needs=Scope.KEYS)
+        permit.need(Scope.KEYS)
         return self._keeper
 
 

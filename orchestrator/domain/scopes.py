@@ -75,6 +75,16 @@ class Reach:
         """Return whether it reaches a workspace whatever its fleet."""
         return self.everywhere or any(_matches(glob, workspace) for glob in self.workspaces)
 
+    def is_within(self, other: Reach) -> bool:
+        """Return whether the other surely reaches all that this one does: False also where that is not proven.
+
+        A fleet is within no globs of workspaces, nor the other way round: a whole fleet is more than its workspaces.
+        """
+        if self.everywhere or other.everywhere:
+            return other.everywhere
+        pairs = ((self.fleets, other.fleets), (self.workspaces, other.workspaces))
+        return all(any(_covers(wide, glob) for wide in theirs) for own, theirs in pairs for glob in own)
+
     @property
     def is_empty(self) -> bool:
         """True if it reaches nothing."""
@@ -111,10 +121,18 @@ class Grants:
             words += [f"{scope.value}@workspace={glob}" for glob in reach.workspaces]
         return sorted(words)
 
+    def beyond(self, other: Grants) -> list[str]:
+        """Return the scopes, as they are written, that somebody with the other grants cannot be sure to have."""
+        return [word for word in self.spelled() if not _is_within(word, other)]
+
 
 def grants_of(scopes: Iterable[Scope]) -> Grants:
     """Return these scopes, each over everything."""
     return Grants(dict.fromkeys(scopes, EVERYWHERE))
+
+
+EVERYTHING = grants_of(Scope)
+"""What the owner may do, and whoever may write to the database."""
 
 
 def parse_grants(words: Sequence[str]) -> Grants:
@@ -166,12 +184,26 @@ def _both(one: Reach, other: Reach) -> Reach:
     )
 
 
+def _is_within(word: str, grants: Grants) -> bool:
+    scope, reach = _parsed(word)
+    return reach.is_within(grants.reach(scope))
+
+
 def _matches(glob: str, name: str) -> bool:
     return _pattern(glob).fullmatch(name) is not None
 
 
+def _covers(wide: str, narrow: str) -> bool:
+    """Return whether a glob matches whatever another does, as far as that shows letter by letter.
+
+    It does if it matches the other one read as a name, in which ``?`` is a letter like others, and ``*``, which may
+    stand for none or many, is matched by ``*`` alone.
+    """
+    return _matches(wide, narrow)
+
+
 @lru_cache(maxsize=10_000)
 def _pattern(glob: str) -> re.Pattern[str]:
-    """Return a glob as a pattern: runs of ``*`` are one, so that no name makes it slow."""
-    parts = {"*": ".*", "?": "."}
+    """Return a glob as a pattern: runs of ``*`` are one, so that no name makes it slow. No name holds a ``*``."""
+    parts = {"*": ".*", "?": "[^*]"}
     return re.compile("".join(parts.get(letter, re.escape(letter)) for letter in re.sub(r"\*+", "*", glob)))

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from orchestrator.domain.key_words import digest_of, is_key
-from orchestrator.domain.scopes import Grants, Reach, Scope, grants_of
+from orchestrator.domain.scopes import EVERYTHING, Grants, Reach, Scope, grants_of
 from orchestrator.errors import Forbidden, Unauthenticated
+from orchestrator.ports.keys import StoredKey
 from orchestrator.service.append import Author
-from orchestrator.service.key_book import KeyBook
+from orchestrator.service.key_book import KeyBook, KnownKey
 from orchestrator.service.write_budget import WriteBudget
 
 _HOW = (
@@ -63,7 +64,7 @@ class Owner:
 class Permit:
     """What one request may do: what every way to the store asks for. Only ``permit`` makes one.
 
-    ``reach`` says over which workspaces it holds; ``also``: whether what names code may be registered.
+    ``reach`` says over which workspaces it holds.
     """
 
     principal: Principal
@@ -82,12 +83,27 @@ class Permit:
             budget=self.principal.budget,
         )
 
-    def with_code(self, why: str) -> None:
-        """Return if what names a program, a path or an address may be registered over the same reach.
+    def need(self, *scopes: Scope) -> None:
+        """Return if the permit is of one of these scopes. Raises ``Forbidden``: some route asked for the wrong one."""
+        if self.scope not in scopes:
+            raise Forbidden(
+                f"this is done with the scope {' or '.join(scopes)}, not {self.scope}", needs=scopes[0].value
+            )
 
-        Raises ``Unauthenticated``, ``Forbidden``; ``why`` says what of the request needs the scope.
+    def with_code(self, why: str, workspace: str, fleet: str) -> Permit:
+        """Return what the caller may do of ``register-code`` if a workspace of a fleet may name what is run or called.
+
+        Raises ``Unauthenticated``, ``Forbidden``; ``why`` says what of the request needs the scope. Where the
+        workspace is now, the service asks: see ``Operator.register``.
         """
-        permit(self.principal, Scope.REGISTER_CODE, why)
+        code = permit(self.principal, Scope.REGISTER_CODE, why, traceparent=self.traceparent)
+        if not code.reach.holds(workspace, fleet):
+            raise Forbidden(
+                f"{why}, which needs the scope {code.scope} for workspace {workspace!r} of fleet {fleet!r}; "
+                f"{self.principal.actor} has it for {code.reach}",
+                needs=code.scope,
+            )
+        return code
 
 
 def permit(principal: Principal, scope: Scope, why: str, *, traceparent: str | None = None) -> Permit:
@@ -103,14 +119,36 @@ def permit(principal: Principal, scope: Scope, why: str, *, traceparent: str | N
     return Permit(principal=principal, scope=scope, reach=reach, traceparent=traceparent)
 
 
+def _principal(found: KnownKey) -> Principal:
+    key = found.key
+    limit = key.writes_per_minute
+    return Principal(
+        actor=f"key:{key.name}",
+        grants=found.grants,
+        key=key.id,
+        budget=None if limit is None else WriteBudget(key=key.id, per_minute=limit),
+        reads_per_minute=key.reads_per_minute,
+    )
+
+
+def _over(key: StoredKey) -> Unauthenticated:
+    """Return the refusal of a key that is known and opens nothing any more."""
+    if key.revoked_at is not None:
+        why, reason = "was revoked", Refusal.REVOKED
+    else:
+        why, reason = "has expired", Refusal.EXPIRED
+    return Unauthenticated(f"the key {key.name} {why}; {_HOW}", reason=reason, caller=f"key:{key.name}")
+
+
 class Access:
     """Admits callers of one process."""
 
     def __init__(self, owner: Owner | None, book: KeyBook, *, closed: bool, checked_in_front: bool = False) -> None:
         """``closed``: nobody without a key is admitted. ``checked_in_front``: what passes requests on knows callers."""
         self._owner_digest = "" if owner is None else owner.digest
-        self._owner = None if owner is None else Principal(actor=f"user:{owner.name}", grants=grants_of(Scope))
+        self._owner = None if owner is None else Principal(actor=f"user:{owner.name}", grants=EVERYTHING)
         self.book = book
+        self._admitted: tuple[int, dict[str, tuple[StoredKey, Principal]]] = (book.edition, {})
         self._closed, self._checked_in_front = closed, checked_in_front
 
     def needs_look(self, authorization: str | None) -> bool:
@@ -140,36 +178,34 @@ class Access:
         scheme, _, given = authorization.partition(" ")
         key = given.strip()
         digest = digest_of(key)
-        found = self.book.find(digest)
         is_bearer = scheme.lower() == "bearer"
         if is_bearer and self._owner is not None and hmac.compare_digest(digest, self._owner_digest):
             return self._owner
-        if not is_bearer or not is_key(key):
+        found, caller = self._known(digest)
+        if not is_bearer or not (found or is_key(key)):
             raise Unauthenticated(
                 "Authorization must be `Bearer KEY`, and a key is ro_ and 33 letters and digits of which the last six "
                 f"check the others: this is none, copy it again; {_HOW}",
                 reason=Refusal.MALFORMED,
             )
-        if found is None:
+        if found is None or caller is None:
             raise Unauthenticated(f"no key of this API is the one that was sent; {_HOW}", reason=Refusal.UNKNOWN)
-        if not found.key.is_live(self.book.now()):
-            revoked = found.key.revoked_at is not None
-            raise Unauthenticated(
-                f"the key {found.key.name} was revoked; {_HOW}"
-                if revoked
-                else f"the key {found.key.name} has expired; {_HOW}",
-                reason=Refusal.REVOKED if revoked else Refusal.EXPIRED,
-                caller=f"key:{found.key.name}",
-            )
-        self.book.used(found.key.id)
-        limit = found.key.writes_per_minute
-        return Principal(
-            actor=f"key:{found.key.name}",
-            grants=found.grants,
-            key=found.key.id,
-            budget=None if limit is None else WriteBudget(key=found.key.id, per_minute=limit),
-            reads_per_minute=found.key.reads_per_minute,
-        )
+        if not found.is_live(self.book.now()):
+            raise _over(found)
+        self.book.used(found.id)
+        return caller
+
+    def _known(self, digest: str) -> tuple[StoredKey, Principal] | tuple[None, None]:
+        """Return a key and whom it speaks for, worked out once for each look at the keys. It may be over."""
+        edition, admitted = self._admitted
+        if edition != self.book.edition:  # read before the key is: kept too short, never too long
+            edition, admitted = self._admitted = self.book.edition, {}
+        if digest not in admitted:
+            found = self.book.find(digest)
+            if found is None:
+                return None, None
+            admitted[digest] = found.key, _principal(found)
+        return admitted[digest]
 
     def is_live(self, principal: Principal) -> bool:
         """Return whether somebody who was admitted would still be, as far as the book knows."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import structlog
 
@@ -18,7 +19,8 @@ from orchestrator.ports.store import EventStore
 LOOK_AGAIN_S = 0.5
 """A key that was revoked elsewhere opens nothing from so long after on."""
 
-_LOOK_FOR_NEW_S = 0.1
+_LOOKS_AT_ONCE, _LOOKS_PER_S = 10, 10.0
+"""How often keys that nobody knows lead to looks: whoever guesses costs the database no more."""
 
 _log = structlog.get_logger("orchestrator")
 
@@ -40,6 +42,9 @@ class _Page:
     now: datetime
     """The database's clock at the look."""
     looked_s: float
+    edition: int = 0
+    changes: object = None
+    """The last change here that was over when the look began."""
 
 
 _EMPTY = _Page(by_digest={}, by_id={}, now=datetime.min.replace(tzinfo=UTC), looked_s=float("-inf"))
@@ -51,17 +56,34 @@ class KeyBook:
     def __init__(self, store: EventStore, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store, self._monotonic = store, monotonic
         self._page, self._looking = _EMPTY, threading.Lock()
+        self._changes: object = None
         self._used: dict[str, datetime] = {}
+        self._using = threading.Lock()
+        self._looks_until_s = float("-inf")
 
     @property
     def is_old(self) -> bool:
         """True if nobody may be admitted by it before the next look."""
-        return self._monotonic() - self._page.looked_s >= LOOK_AGAIN_S
+        page = self._page
+        return page.changes is not self._changes or self._monotonic() - page.looked_s >= LOOK_AGAIN_S
 
     @property
-    def may_look_again(self) -> bool:
-        """True if a key that is not known may have been made since the last look: asked often, looked rarely."""
-        return self._monotonic() - self._page.looked_s >= _LOOK_FOR_NEW_S
+    def edition(self) -> int:
+        """Another number after each look: what was found before may be found otherwise since."""
+        return self._page.edition
+
+    def take_look(self) -> bool:
+        """Return whether a key that is not known may lead to another look at once, and count that look.
+
+        It may have been made since the last one, by another process.
+        """
+        now = self._monotonic()
+        with self._using:
+            until = max(self._looks_until_s, now) + 1 / _LOOKS_PER_S
+            if until - now > _LOOKS_AT_ONCE / _LOOKS_PER_S + 1e-9:
+                return False
+            self._looks_until_s = until
+            return True
 
     def look(self, *, again: bool = False) -> None:
         """Read the keys, unless somebody just did; ``again``: whoever did. Raises ``Unavailable``.
@@ -72,15 +94,19 @@ class KeyBook:
         with self._looking:
             if not self.is_old and (not again or self._page.looked_s > asked_s):
                 return
-            looked_s = self._monotonic()
+            looked_s, changes = self._monotonic(), self._changes
             with self._store.read() as reader:
                 keys, now = reader.access_keys(digests=True), reader.clock()
-            self._page = _page(keys, now, looked_s)
+            found = _page(keys, now, looked_s)
+            self._page = replace(found, edition=self._page.edition + 1, changes=changes)
             self._note_uses()
 
     def forget(self) -> None:
-        """Look again before the next caller is admitted: keys were changed here."""
-        self._page = _EMPTY
+        """Look again before the next caller is admitted: keys were changed here.
+
+        Until then what was known is: who holds an answer is not cut off for a change of somebody else's key.
+        """
+        self._changes = object()  # not a number: of two threads that add to one, one may be lost
 
     def find(self, digest: str) -> KnownKey | None:
         """Return the key of that digest, live or not."""
@@ -98,10 +124,13 @@ class KeyBook:
 
     def used(self, key: str) -> None:
         """Remember that a key was used now."""
-        self._used[key] = self.now()
+        at = self.now()
+        with self._using:
+            self._used[key] = at
 
     def _note_uses(self) -> None:
-        used, self._used = self._used, {}
+        with self._using:
+            used, self._used = self._used, {}
         minutes = {key: at.replace(second=0, microsecond=0) for key, at in used.items()}
         kept = {key: found.last_used_at for key, found in self._page.by_id.items()}
         newer = {key: at for key, at in minutes.items() if key in kept and (kept[key] is None or kept[key] < at)}  # type: ignore[operator]
@@ -111,14 +140,22 @@ class KeyBook:
             self._store.note_key_uses(newer)
         except Unavailable as error:
             _log.warning("keys.uses_not_noted", error=str(error))
+            with self._using:
+                self._used = newer | self._used
 
 
 def _page(keys: list[StoredKey], now: datetime, looked_s: float) -> _Page:
     known = {}
     for key in keys:
         try:
-            known[key.digest] = KnownKey(key, parse_grants(key.scopes))
+            known[key.digest] = KnownKey(key, _grants(key.scopes))
         except InvalidInput as error:  # of a newer version: it opens nothing here
             _log.error("keys.not_understood", key=key.name, error=str(error))
     by_id = {key.id: key for key in keys if key.digest in known}
     return _Page(by_digest=known, by_id=by_id, now=now, looked_s=looked_s)
+
+
+@lru_cache(maxsize=1_000)
+def _grants(scopes: tuple[str, ...]) -> Grants:
+    """Return what scopes say: many keys have the same, and all are read twice a second."""
+    return parse_grants(scopes)

@@ -11,8 +11,8 @@ from orchestrator.domain.access_events import KeyCreated, KeyRevoked
 from orchestrator.domain.durations import parse_duration
 from orchestrator.domain.events import NewEvent, Recorded
 from orchestrator.domain.key_words import digest_of
-from orchestrator.domain.scopes import Role, granted
-from orchestrator.errors import Conflict, InvalidInput, NotFound
+from orchestrator.domain.scopes import Grants, Role, granted, parse_grants
+from orchestrator.errors import Conflict, Forbidden, InvalidInput, NotFound
 from orchestrator.ports.keys import StoredKey
 from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.ports.transaction import Transaction
@@ -54,10 +54,14 @@ class KeyKeeper:
     ) -> None:
         self._store, self._ids, self._new_key, self._on_change = store, ids, new_key, on_change
 
-    def create(self, wanted: WantedKey, *, actor: str) -> MadeKey:
-        """Make a key. Raises ``InvalidInput`` for its scopes, ``Conflict`` where a live one has that name."""
-        scopes = granted(wanted.role, wanted.scopes).spelled()
-        key = self._new_key()
+    def create(self, wanted: WantedKey, *, actor: str, within: Grants) -> MadeKey:
+        """Make a key that may do no more than ``within``, which is what whoever makes it may do.
+
+        Raises ``InvalidInput`` for its scopes, ``Forbidden``, and ``Conflict`` where a live one has that name.
+        """
+        grants = granted(wanted.role, wanted.scopes)
+        _need_within(grants, within, actor)
+        scopes, key = grants.spelled(), self._new_key()
 
         def step(tx: Transaction) -> tuple[StoredKey, list[Recorded]]:
             live = [one for one in tx.access_keys() if one.is_live(tx.now)]
@@ -72,10 +76,11 @@ class KeyKeeper:
 
         return self._committed(step, "key", key)
 
-    def rotate(self, name: str, *, actor: str, both_live: timedelta = _BOTH_LIVE) -> MadeKey:
+    def rotate(self, name: str, *, actor: str, within: Grants, both_live: timedelta = _BOTH_LIVE) -> MadeKey:
         """Make the key that takes the place of a live one, which goes on for ``both_live``, or until it expires.
 
-        Raises ``NotFound``, and ``Conflict`` where two of that name are live already.
+        Raises ``NotFound``, ``Conflict`` where two of that name are live already, and ``Forbidden`` where it may do
+        more than ``within``: whoever is shown it could.
         """
         key = self._new_key()
 
@@ -86,6 +91,7 @@ class KeyKeeper:
             if len(live) > 1:
                 raise Conflict(f"two keys named {name!r} are live already: revoke the older one first ({live[0].id})")
             (old,) = live
+            _need_within(parse_grants(old.scopes), within, actor)
             until = tx.now + both_live
             ends = until if old.expires_at is None else min(until, old.expires_at)
             tx.save_key(dataclasses.replace(old, expires_at=ends))
@@ -159,6 +165,16 @@ class KeyKeeper:
 
     def _event(self, data: KeyCreated | KeyRevoked, actor: str) -> NewEvent:
         return NewEvent(id=self._ids.new("evt"), workspace=None, version=None, data=data, actor=actor)
+
+
+def _need_within(grants: Grants, within: Grants, actor: str) -> None:
+    beyond = grants.beyond(within)
+    if beyond:
+        raise Forbidden(
+            f"{', '.join(beyond)}: beyond the scopes that {actor} has of its own, which are "
+            f"{', '.join(within.spelled())}; whoever makes a key hands on no more than that",
+            needs=beyond[0],
+        )
 
 
 def list_keys(store: CoreStore) -> tuple[list[StoredKey], datetime]:

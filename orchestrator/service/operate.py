@@ -13,9 +13,10 @@ from orchestrator.domain.decide import decide
 from orchestrator.domain.policy import Policies
 from orchestrator.domain.policy_in_force import policy_in_force
 from orchestrator.domain.restart_projection import SETTLED, RestartProjection
+from orchestrator.domain.scopes import Scope
 from orchestrator.domain.secret_values import HOW_TO_WRITE, secrets_in
 from orchestrator.domain.state import Hold, Registration, WorkspaceState
-from orchestrator.errors import Conflict, InvalidTarget, NotFound
+from orchestrator.errors import Conflict, Forbidden, InvalidTarget, NotFound
 from orchestrator.ports.store import CoreStore, Ids
 from orchestrator.ports.transaction import Transaction
 from orchestrator.ports.unit import Asked, Unit
@@ -24,6 +25,17 @@ from orchestrator.service.announce import announce
 from orchestrator.service.append import BY_ITSELF, Author, append, carry_out, check_reach, expected_at
 from orchestrator.service.idempotency import AnswerT, RequestKey, keys_of, once
 from orchestrator.service.write_budget import charge
+
+SCOPES_OF_COMMANDS: Mapping[type[cmd.Command], Scope] = {
+    cmd.Register: Scope.REGISTER,
+    cmd.Remove: Scope.REGISTER,
+    cmd.RequestRestart: Scope.RESTARTS,
+    cmd.ReportProbe: Scope.PROBES,
+    cmd.Hold: Scope.HOLDS,
+    cmd.Release: Scope.HOLDS,
+    cmd.Cancel: Scope.CANCEL,
+}
+"""With what scope each command is carried out that somebody asks for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,21 +87,34 @@ class Operator:
         self._on_removed.insert(0, on_removed)
 
     def register(
-        self, workspace: str, registration: Registration, author: Author, *, create_only: bool = False
+        self,
+        workspace: str,
+        registration: Registration,
+        author: Author,
+        *,
+        code: Author | None = None,
+        create_only: bool = False,
     ) -> tuple[StoredWorkspace, bool]:
         """Register or change a workspace; return its row, and whether it is new.
 
+        ``code``: the same author with the reach of ``register-code``, where the target names what is run or called.
+        Either scope must reach the workspace where it goes and, unless it is new, where it is, else ``Forbidden``.
         Raises ``Conflict`` with ``create_only`` if it exists already.
         """
-        command = cmd.Register(registration=registration)
+        command, by = cmd.Register(registration=registration), (author,) if code is None else (author, code)
+        _need(author, SCOPES_OF_COMMANDS[cmd.Register])
+        if code is not None:
+            _need(code, Scope.REGISTER_CODE)
         if not create_only:
-            unchanged = self._unchanged_by(workspace, command, author)
+            unchanged = self._unchanged_by(workspace, command, *by)
             if unchanged is not None:
                 return StoredWorkspace(state=unchanged.state, due_at=unchanged.due_at), False
 
         def step(tx: Transaction) -> tuple[StoredWorkspace | None, bool, list[ev.Recorded]]:
-            state = _state_of(tx, workspace, author)
-            check_reach(author.reach, author.scope, WorkspaceState(workspace=workspace, registration=registration))
+            stored = tx.workspace(workspace)
+            state = stored.state if stored else WorkspaceState(workspace=workspace)
+            for each in by:
+                _check_move(each, state, registration)
             if create_only and state.registered:
                 raise Conflict(f"workspace {workspace!r} is registered already")
             charge(tx, author.budget, 1)
@@ -118,6 +143,7 @@ class Operator:
         self, workspace: str, command: cmd.ReportProbe, author: Author, request: RequestKey | None = None
     ) -> tuple[ProbeAnswer, bool]:
         """Record what a probe leads to. Raises ``NotFound``."""
+        _need(author, SCOPES_OF_COMMANDS[cmd.ReportProbe])
         if command.healthy and request is None and self._unchanged_by(workspace, command, author) is not None:
             return ProbeAnswer(decision="ignored"), False
 
@@ -176,7 +202,7 @@ class Operator:
 
         announce(self._store.commit(Unit(name="exit", workspaces=(workspace,), step=step)))
 
-    def _unchanged_by(self, workspace: str, command: cmd.Command, author: Author) -> StoredWorkspace | None:
+    def _unchanged_by(self, workspace: str, command: cmd.Command, *by: Author) -> StoredWorkspace | None:
         """Return a workspace's row where a command records nothing, as things stand; None where it may.
 
         What records nothing need not wait for the lock that every write waits for. Raises what the command does.
@@ -185,7 +211,8 @@ class Operator:
             stored = reader.workspace(workspace)
             if stored is None:
                 return None
-            check_reach(author.reach, author.scope, stored.state)
+            for author in by:
+                check_reach(author.reach, author.scope, stored.state)
             policy = policy_in_force(stored.state, reader.policies())
             return None if decide(stored.state, command, policy, reader.clock()) else stored
 
@@ -198,6 +225,7 @@ class Operator:
         kind: type[AnswerT],
         answer: Callable[[_CarriedOut], AnswerT],
     ) -> tuple[AnswerT, bool]:
+        _need(author, SCOPES_OF_COMMANDS[type(command)])
 
         def step(tx: Transaction) -> tuple[tuple[AnswerT, bool], list[ev.Recorded]]:
             events: list[ev.Recorded] = []
@@ -230,6 +258,19 @@ def refuse_secrets(target: Mapping[str, Any]) -> None:
             + ("" if found[0].startswith("env.") else ", as a variable of `env` that the program reads"),
             field=found[0],
         )
+
+
+def _need(author: Author, scope: Scope) -> None:
+    """Raise ``Forbidden`` for somebody who was let in for something else; what no request asked for has no scope."""
+    if author.scope not in ("", scope):
+        raise Forbidden(f"this is carried out with the scope {scope}, not {author.scope}", needs=scope)
+
+
+def _check_move(author: Author, state: WorkspaceState, to: Registration) -> None:
+    """Raise ``Forbidden`` where somebody reaches a workspace not where it is, or not where it goes."""
+    if state.registration is not None:  # what was never registered is nobody's
+        check_reach(author.reach, author.scope, state)
+    check_reach(author.reach, author.scope, WorkspaceState(workspace=state.workspace, registration=to))
 
 
 def _state_of(tx: Transaction, workspace: str, author: Author) -> WorkspaceState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from orchestrator.ports.store import EventFilter
 from orchestrator.service import key_book
 from tests.api.access_page import listed
 from tests.api.keyring import Header, Keyring, bearer, keyed
+from tests.sent_statements import statements
 
 CANARY = new_key()
 WRONG_CHECK = CANARY[:-1] + ("A" if CANARY[-1] != "A" else "B")
@@ -141,6 +143,25 @@ def test_globs_that_match_nothing_give_nothing(ring: Keyring) -> None:
     assert http.get("/v1/workspaces/ws", headers=header).status_code == 404
     assert http.post("/v1/workspaces/ws/writes", json={"path": "a"}, headers=header).status_code == 403
     assert http.get("/v1/events", headers=header).status_code == 403
+
+
+def test_a_key_of_another_process_opens_at_once(ring: Keyring, sqlite_url: str, tmp_path: Path) -> None:
+    known = ring.header("known")
+    with keyed(sqlite_url, tmp_path) as other:
+        for number in range(8):
+            made = other.header(f"new-{number}")
+            assert ring.api.http.get("/v1/whoami", headers=known).status_code == 200, "it has just looked, maybe"
+            assert ring.api.http.get("/v1/whoami", headers=made).status_code == 200
+
+
+def test_guesses_cost_the_database_a_bounded_number_of_looks(ring: Keyring) -> None:
+    with statements() as sent:
+        begun_s = time.monotonic()
+        for _ in range(100):
+            assert ring.api.http.get("/v1/whoami", headers=bearer(new_key())).status_code == 401
+        took_s = time.monotonic() - begun_s
+    looks = sum("access_keys" in statement for statement in sent)
+    assert 5 <= looks <= 10 + 10 * took_s + 2 * took_s + 2, (looks, took_s)
 
 
 def test_the_open_routes_are_named(ring: Keyring) -> None:

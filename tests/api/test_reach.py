@@ -128,6 +128,67 @@ def test_acts_on_what_is_not_theirs_are_403_and_change_nothing(ring: Keyring, bo
     assert removed.status_code == 200, removed.text
 
 
+CODE = {"executor": "command", "target": {"argv": ["true"]}}
+
+
+@pytest.mark.parametrize("bound", ["fleet=web", "fleet=w*", "workspace=mine", "workspace=m?ne"])
+def test_code_is_registered_as_far_as_that_scope_reaches(ring: Keyring, bound: str) -> None:
+    """Whatever may be registered otherwise: where a workspace is, and where it goes."""
+    header, by_fleet = ring.header("coder", "operator", f"register-code@{bound}"), bound.startswith("fleet")
+    before = ring.api.stored()
+
+    def put(workspace: str, body: Any, fleet: str) -> tuple[int, str]:
+        answer = ring.api.http.put(f"/v1/workspaces/{workspace}", json={**body, "fleet": fleet}, headers=header)
+        return answer.status_code, answer.text
+
+    beyond = [("theirs", "db"), ("new", "db"), ("theirs", "web"), *([("mine", "db")] if by_fleet else [("new", "web")])]
+    for workspace, fleet in beyond:
+        status, text = put(workspace, CODE, fleet)
+        assert (status, "register-code" in text, bound in text) == (403, True, True), (workspace, fleet, text)
+    assert put("new", {"executor": "command", "target": {"no": 1}}, "db")[0] == 403, "nothing is said of a program"
+    assert ring.api.stored() == before
+    assert put("mine", CODE, "web")[0] == 200
+    if by_fleet:
+        assert put("new", CODE, "web")[0] == 201, "where it is new, where it goes alone counts"
+    assert put("mine", CODE, "db")[0] == (403 if by_fleet else 200)
+    assert put("theirs", {"executor": "simulated"}, "web")[0] == 200, "what names no code asks for register alone"
+    ring.api.put_workspace("mine", fleet="db")
+    assert put("mine", CODE, "web")[0] == (403 if by_fleet else 200), "out of a fleet that is not theirs"
+
+
+def test_who_registers_for_a_fleet_adds_to_it(ring: Keyring) -> None:
+    header, body = ring.header("web", "operator", "register@fleet=web"), {"executor": "simulated", "fleet": "web"}
+    for _ in range(2):  # a removed one is judged by the fleet that it was in
+        answer = ring.api.http.put("/v1/workspaces/new", json=body, headers=header)
+        assert answer.status_code == 201, answer.text
+        assert answer.json()["fleet"] == "web"
+        assert ring.api.http.delete("/v1/workspaces/new", headers=header).status_code == 200
+    ring.api.http.delete("/v1/workspaces/theirs", headers=ring.owner)
+    assert ring.api.http.put("/v1/workspaces/theirs", json=body, headers=header).status_code == 403
+    beyond = ring.api.http.put("/v1/workspaces/other", json={"executor": "simulated"}, headers=header)
+    assert beyond.status_code == 403, "the default fleet is not theirs"
+
+
+def test_a_key_makes_no_key_that_may_do_more(ring: Keyring) -> None:
+    maker, http = ring.header("maker", "writer", "writes@fleet=w*", "keys"), ring.api.http
+
+    def create(name: str, role: str, *scopes: str) -> tuple[int, str]:
+        body = {"name": name, "role": role, "scopes": scopes}
+        answer = http.post("/v1/keys", json=body, headers=maker)
+        return answer.status_code, answer.text
+
+    for role, *scopes in (["admin"], ["writer"], ["writer", "writes@fleet=*"], ["writer", "writes@fleet=web", "audit"]):
+        status, text = create("more", role, *scopes)
+        assert (status, "of its own" in text) == (403, True), text
+    ring.made("boss", "admin")
+    assert http.post("/v1/keys/boss/rotate", headers=maker).status_code == 403
+    assert {one["name"] for one in http.get("/v1/keys", headers=ring.owner).json()["items"]} == {"maker", "boss"}
+    assert create("less", "writer", "writes@fleet=web")[0] == 201
+    assert http.post("/v1/keys/less/rotate", headers=maker).status_code == 201
+    assert http.post("/v1/keys/maker/rotate", headers=maker).status_code == 201
+    assert http.delete("/v1/keys/boss", headers=maker).status_code == 200
+
+
 def test_a_batch_is_judged_write_by_write(ring: Keyring) -> None:
     header = ring.header("w", "writer", "writes@fleet=web")
     batch = [{"workspace": name, "path": f"{number}"} for number, name in enumerate(("mine", "theirs", "new", "mine"))]

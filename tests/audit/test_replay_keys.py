@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.domain.scopes import Role
+from orchestrator.domain.scopes import EVERYTHING, Role
 from orchestrator.history.replay import replay
 from orchestrator.owner_key import new_key
 from orchestrator.service.keys import KeyKeeper, WantedKey
@@ -38,9 +38,9 @@ def test_a_live_key_that_no_event_made_is_found(
     for name in ("kept", "gone", "replaced"):
         lasts = timedelta(days=9)
         wanted = WantedKey(name=name, role=Role.WRITER, expires_after=lasts, writes_per_minute=60)
-        keeper.create(wanted, actor="me")
+        keeper.create(wanted, actor="me", within=EVERYTHING)
     keeper.revoke("gone", actor="me", reason="over")
-    keeper.rotate("replaced", actor="me")
+    keeper.rotate("replaced", actor="me", within=EVERYTHING)
     assert replay(store).differences == ()
     engine = sa.create_engine(url)
     with engine.begin() as connection:

@@ -13,7 +13,7 @@ from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.event_types import EVENT_TYPES
 from orchestrator.domain.policy import PolicyPatch
-from orchestrator.domain.scopes import Role
+from orchestrator.domain.scopes import EVERYTHING, Role
 from orchestrator.domain.state import Registration
 from orchestrator.errors import NotFound, PermanentError, UnknownOutcome
 from orchestrator.owner_key import new_key
@@ -89,7 +89,7 @@ def a_day(history: History) -> None:
     history.at(100)
     operator.change("ws", cmd.Remove(reason="gone"), ME)
     keeper = KeyKeeper(store, history.ids, new_key=new_key)
-    keeper.create(WantedKey(name="ci", role=Role.WRITER), actor="me")
+    keeper.create(WantedKey(name="ci", role=Role.WRITER), actor="me", within=EVERYTHING)
     keeper.revoke("ci", actor="me", reason="over")
     access = AccessRecord(store, history.ids)
     access.denied("key:ci", "revoked", "GET /v1/events", None, history.clock.now())

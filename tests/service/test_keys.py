@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
 from orchestrator.domain import access_events as acc
 from orchestrator.domain import commands as cmd
 from orchestrator.domain import events as ev
 from orchestrator.domain.key_words import digest_of
 from orchestrator.domain.policy import PolicyPatch
-from orchestrator.domain.scopes import Reach, Role
+from orchestrator.domain.scopes import EVERYTHING, Reach, Role, Scope, granted
 from orchestrator.domain.state import Registration
 from orchestrator.errors import Conflict, Forbidden, InvalidInput, NotFound, RateExceeded
 from orchestrator.owner_key import new_key
@@ -23,6 +26,8 @@ from orchestrator.service.write_budget import WriteBudget
 from tests.history import History
 
 WEB = Registration(fleet="web", labels={}, executor="simulated", target={}, policy=PolicyPatch())
+
+ASKED = cmd.RequestRestart(trigger=ev.Trigger.MANUAL, reason="x")
 
 
 def keeper(history: History) -> KeyKeeper:
@@ -41,7 +46,8 @@ def live(history: History, name: str) -> list[str]:
 
 
 def made(history: History, name: str = "ci", **wanted: int | timedelta) -> MadeKey:
-    return keeper(history).create(WantedKey(name=name, role=Role.WRITER, **wanted), actor="me")  # type: ignore[arg-type]
+    key = WantedKey(name=name, role=Role.WRITER, **wanted)  # type: ignore[arg-type]
+    return keeper(history).create(key, actor="me", within=EVERYTHING)
 
 
 def write(
@@ -85,22 +91,46 @@ def test_names_of_live_keys_are_one_persons(history: History) -> None:
 
 def test_a_bad_scope_makes_no_key(history: History) -> None:
     with pytest.raises(InvalidInput, match="there is no scope 'wirtes'"):
-        keeper(history).create(WantedKey(name="ci", role=Role.WRITER, scopes=["wirtes"]), actor="me")
+        keeper(history).create(WantedKey(name="ci", role=Role.WRITER, scopes=["wirtes"]), actor="me", within=EVERYTHING)
     assert told(history) == []
 
 
 def test_two_are_live_while_one_takes_the_others_place(history: History) -> None:
     old = made(history, writes_per_minute=7)
-    new = keeper(history).rotate("ci", actor="you")
+    new = keeper(history).rotate("ci", actor="you", within=EVERYTHING)
     assert live(history, "ci") == [old.stored.id, new.stored.id]
     assert (new.stored.scopes, new.stored.writes_per_minute) == (old.stored.scopes, 7)
     with pytest.raises(Conflict, match="two keys"):
-        keeper(history).rotate("ci", actor="you")
+        keeper(history).rotate("ci", actor="you", within=EVERYTHING)
     history.at(24 * 3600 + 1)
     assert live(history, "ci") == [new.stored.id]
-    keeper(history).rotate("ci", actor="you")
+    keeper(history).rotate("ci", actor="you", within=EVERYTHING)
     with pytest.raises(NotFound, match="keys list"):
-        keeper(history).rotate("nobody", actor="you")
+        keeper(history).rotate("nobody", actor="you", within=EVERYTHING)
+
+
+def test_nobody_hands_on_more_than_he_has(history: History) -> None:
+    own = granted(Role.WRITER, ["writes@fleet=web-*", "keys"])
+    wanted = WantedKey(name="more", role=Role.ADMIN)
+    with pytest.raises(Forbidden, match=r"audit, cancel, .* writes: beyond") as raised:
+        keeper(history).create(wanted, actor="key:ci", within=own)
+    assert raised.value.needs == "audit"
+    assert "keys" not in str(raised.value).partition(":")[0].split(", ")
+    assert told(history) == []
+    less = WantedKey(name="less", role=Role.WRITER, scopes=["writes@fleet=web-1"])
+    assert keeper(history).create(less, actor="key:ci", within=own).stored.scopes == ("read", "writes@fleet=web-1")
+
+
+def test_nobody_takes_the_place_of_a_key_that_may_do_more(history: History) -> None:
+    old = made(history)
+    narrow = granted(Role.WRITER, ["writes@fleet=web-*", "keys"])
+    with pytest.raises(Forbidden, match=r"writes: beyond .*read, writes@fleet=web-\*"):
+        keeper(history).rotate("ci", actor="key:other", within=narrow)
+    assert live(history, "ci") == [old.stored.id]
+    with history.store.read() as reader:
+        assert reader.access_keys()[0].expires_at is None, "nor is it made to end"
+    keeper(history).rotate("ci", actor="key:other", within=granted(Role.WRITER, ["keys"]))
+    assert len(keeper(history).revoke("ci", actor="key:other", reason="lost")) == 2, "ending needs no scope of its own"
 
 
 def test_a_key_expires_by_the_clock_of_the_database(history: History) -> None:
@@ -134,12 +164,63 @@ def test_commands_stop_at_the_reach(history: History) -> None:
     beyond = Author(actor="key:ci", reach=Reach(fleets=("api",)), scope="holds")
     with pytest.raises(Forbidden, match="holds is for fleet=api"):
         history.operator.change("w1", cmd.Hold(reason="x"), beyond)
-    with pytest.raises(Forbidden):
-        history.operator.register("w1", WEB, beyond)
-    with pytest.raises(Forbidden):  # into somebody else's fleet
-        history.operator.register("w2", WEB, beyond)
+    with pytest.raises(Forbidden, match="register is for fleet=api"):
+        history.operator.register("w1", WEB, replace(beyond, scope="register"))
+    with pytest.raises(Forbidden, match="register is for fleet=api"):  # into somebody else's fleet
+        history.operator.register("w2", WEB, replace(beyond, scope="register"))
     with pytest.raises(Forbidden):
         history.operator.change("unheard-of", cmd.Hold(reason="x"), beyond)
+
+
+def test_a_command_is_carried_out_with_its_own_scope_alone(history: History) -> None:
+    history.operator.register("w1", WEB, Author())
+    history.write("a", workspace="w1")
+    history.operator.request_restart("w1", ASKED, Author())
+    queued = history.queued("w1")
+    with history.store.read() as reader:
+        record = reader.restart(queued)
+    assert record is not None
+    acts: dict[Scope, list[Callable[[Author], object]]] = {
+        Scope.REGISTER: [
+            lambda by: history.operator.register("w1", structs.replace(WEB, labels={"a": by.scope}), by),
+            lambda by: history.operator.change("w1", cmd.Remove(reason="x"), by),
+        ],
+        Scope.RESTARTS: [lambda by: history.operator.request_restart("w1", ASKED, by)],
+        Scope.PROBES: [
+            lambda by: history.operator.report_probe("w1", cmd.ReportProbe(healthy=False, detail=""), by),
+            lambda by: history.operator.report_probe("w1", cmd.ReportProbe(healthy=True, detail=""), by),
+        ],
+        Scope.HOLDS: [
+            lambda by: history.operator.change("w1", cmd.Hold(reason="x"), by),
+            lambda by: history.operator.change("w1", cmd.Release(reason="x"), by),
+        ],
+        Scope.CANCEL: [lambda by: history.operator.cancel(record, "x", by)],
+    }
+    before = history.state("w1")
+    for right, each in acts.items():
+        for scope in set(Scope) - {right}:
+            for act in each:
+                with pytest.raises(Forbidden, match=f"scope {right}, not {scope}$") as raised:
+                    act(Author(actor="key:ci", scope=scope))
+                assert raised.value.needs == right
+    assert history.state("w1") == before
+    for right in (Scope.PROBES, Scope.HOLDS, Scope.CANCEL, Scope.RESTARTS, Scope.REGISTER):
+        for act in acts[right]:
+            act(Author(actor="key:ci", scope=right))
+    with pytest.raises(Forbidden, match=r"scope register-code, not register$"):
+        history.operator.register("w1", WEB, Author(scope="register"), code=Author(scope="register"))
+
+
+def test_code_goes_where_both_scopes_reach(history: History) -> None:
+    history.operator.register("w1", structs.replace(WEB, fleet="db"), Author())
+    code = Author(actor="key:ci", reach=Reach(fleets=("web",)), scope="register-code")
+    with pytest.raises(Forbidden, match=r"'w1' is beyond .* register-code is for fleet=web"):
+        history.operator.register("w1", WEB, Author(), code=code)
+    with pytest.raises(Forbidden, match="register-code"):
+        history.operator.register("w2", structs.replace(WEB, fleet="db"), Author(), code=code)
+    with pytest.raises(Forbidden, match="register-code"):  # what changes nothing says nothing either
+        history.operator.register("w1", structs.replace(WEB, fleet="db"), Author(), code=code)
+    assert history.operator.register("new", WEB, Author(), code=replace(code, reach=Reach(workspaces=("new",))))[1]
 
 
 def test_writes_are_counted_to_the_last(history: History) -> None:

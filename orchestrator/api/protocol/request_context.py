@@ -112,9 +112,9 @@ class RequestContext:
         try:
             return self._access.admit(key, forwarded=forwarded)
         except Unauthenticated as error:
-            if error.reason != Refusal.UNKNOWN or not self._access.book.may_look_again:
+            if error.reason != Refusal.UNKNOWN or not self._access.book.take_look():
                 raise
-        await run_in_threadpool(self._access.book.look, again=True)  # it may have been made since, by another process
+        await run_in_threadpool(self._access.book.look, again=True)
         return self._access.admit(key, forwarded=forwarded)
 
     def _note(self, scope: Scope) -> None:

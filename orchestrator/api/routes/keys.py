@@ -60,7 +60,10 @@ def list_keys(desk: Wired, permit: Keeping) -> JSONResponse:
     openapi_extra=accepts({JSON: "KeyBody"}),
 )
 def create_key(desk: Wired, permit: Keeping, body: Annotated[KeyBody, Depends(json_body(KeyBody))]) -> JSONResponse:
-    """Make a key. Whoever asks again gets another one, or a conflict of names: a key is not shown twice."""
+    """Make a key that may do no more than the caller.
+
+    Whoever asks again gets another one, or a conflict of names: a key is not shown twice.
+    """
     wanted = WantedKey(
         name=body.name,
         role=body.role,
@@ -69,7 +72,7 @@ def create_key(desk: Wired, permit: Keeping, body: Annotated[KeyBody, Depends(js
         writes_per_minute=check_limit(body.writes_per_minute, "writes_per_minute"),
         reads_per_minute=check_limit(body.reads_per_minute, "reads_per_minute"),
     )
-    made = desk.keys(permit).create(wanted, actor=permit.principal.actor)
+    made = desk.keys(permit).create(wanted, actor=permit.principal.actor, within=permit.principal.grants)
     return JSONResponse({"key": made.key, **key_view(made.stored, made.stored.created_at)}, 201)
 
 
@@ -82,7 +85,7 @@ def create_key(desk: Wired, permit: Keeping, body: Annotated[KeyBody, Depends(js
 )
 def rotate_key(desk: Wired, key: str, permit: Keeping) -> JSONResponse:
     """Make a key of the same name and scopes as the live one of that name."""
-    made = desk.keys(permit).rotate(key, actor=permit.principal.actor)
+    made = desk.keys(permit).rotate(key, actor=permit.principal.actor, within=permit.principal.grants)
     return JSONResponse({"key": made.key, **key_view(made.stored, made.stored.created_at)}, 201)
 
 

@@ -105,15 +105,18 @@ def put_workspace(
     body: Annotated[WorkspaceBody, Depends(json_body(WorkspaceBody))],
 ) -> JSONResponse:
     """Register a workspace, or replace its registration. A removed one comes back with its history."""
-    registration = registration_of(desk, workspace, body, permit)
-    stored, is_new = desk.operator(permit).register(workspace, registration, permit.author)
+    registration, code = registration_of(desk, workspace, body, permit)
+    by = None if code is None else code.author
+    stored, is_new = desk.operator(permit).register(workspace, registration, permit.author, code=by)
     with desk.read(permit) as reader:
         view = workspace_view(reader, stored)
     return JSONResponse(view, 201 if is_new else 200)
 
 
-def registration_of(desk: Desk, workspace: str, body: WorkspaceBody, permit: Permit) -> Registration:
-    """Return the registration with its target as the executor wants it.
+def registration_of(
+    desk: Desk, workspace: str, body: WorkspaceBody, permit: Permit
+) -> tuple[Registration, Permit | None]:
+    """Return the registration, its target as the executor wants it, and what permits that it names code, if it does.
 
     Raises ``InvalidInput`` and its kin, and ``Unauthenticated`` or ``Forbidden`` where the target needs another key.
     """
@@ -122,8 +125,9 @@ def registration_of(desk: Desk, workspace: str, body: WorkspaceBody, permit: Per
         raise _unknown(body.executor, desk)
     given = dict(body.target)
     named_pool = given.pop("pool", None)
+    code = None
     if names_code(executor, {}):  # whatever the target is: nobody else learns even whether there is such a program
-        _require_code(permit, executor)
+        code = _with_code(permit, executor, workspace, body.fleet)
     pool = _pool_of(desk, permit, workspace, body.executor, named_pool)
     try:
         target = executor.normalise(given)
@@ -134,18 +138,19 @@ def registration_of(desk: Desk, workspace: str, body: WorkspaceBody, permit: Per
     except TypeError as error:
         raise InvalidTarget(f"target: {error}", field="target") from error
     if names_code(executor, target):
-        _require_code(permit, executor)
+        code = _with_code(permit, executor, workspace, body.fleet)
     policy = parse_policy(body.policy)
     check_lease(policy.lease_ms, tick_ms=desk.settings.tick_ms)
     if body.executor == SUPERVISED and "reload_signal" not in target:
         _refuse_reload(policy)
-    return Registration(
+    registration = Registration(
         fleet=body.fleet,
         labels=check_labels(body.labels),
         executor=body.executor,
         target=target if pool is None else {**target, "pool": pool},
         policy=policy,
     )
+    return registration, code
 
 
 def _unknown(executor: str, desk: Desk) -> UnknownExecutor:
@@ -158,8 +163,9 @@ def _unknown(executor: str, desk: Desk) -> UnknownExecutor:
     )
 
 
-def _require_code(permit: Permit, executor: Executor) -> None:
-    permit.with_code(f"this target of executor {executor.name} names what is run, read or called")
+def _with_code(permit: Permit, executor: Executor, workspace: str, fleet: str) -> Permit:
+    why = f"this target of executor {executor.name} names what is run, read or called"
+    return permit.with_code(why, workspace, fleet)
 
 
 def _refuse_reload(policy: PolicyPatch) -> None:

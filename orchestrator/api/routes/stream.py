@@ -21,6 +21,7 @@ from orchestrator.api.protocol.problems import Problem, RequestRefused, refused,
 from orchestrator.api.routes.history import MOST_POSITION, Name, Position, QueryFields, event_types
 from orchestrator.api.services import Desk, Reading, Wired
 from orchestrator.api.tail import LogTail
+from orchestrator.domain.scopes import Scope as Scopes
 from orchestrator.errors import OrchestratorError, Unauthenticated
 from orchestrator.ports.store import EventFilter
 from orchestrator.service.access import Permit
@@ -80,7 +81,8 @@ class EventStream(CountedStream):
     media_type = "text/event-stream"
 
     def __init__(self, app: FastAPI, permit: Permit, wanted: EventFilter, *, newest: int) -> None:
-        """``newest`` is the log's last position at some time since the request."""
+        """``newest`` is the log's last position at some time since the request. Raises ``Forbidden``."""
+        permit.need(Scopes.READ)
         self._desk: Desk = app.state.desk
         self._held: HeldAnswers = app.state.held
         self._permit = permit

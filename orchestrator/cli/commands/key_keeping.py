@@ -12,7 +12,7 @@ from orchestrator.api.protocol.names import MAX_REASON_CHARACTERS, check_text
 from orchestrator.cli.client import Client, segment
 from orchestrator.cli.reading.choose import chosen_url
 from orchestrator.cli.reading.database import reading
-from orchestrator.domain.scopes import Role
+from orchestrator.domain.scopes import EVERYTHING, Role
 from orchestrator.errors import Unavailable
 from orchestrator.history.views import View, key_view
 from orchestrator.owner_key import new_key
@@ -113,11 +113,11 @@ class KeepingInDatabase:
             writes_per_minute=wanted["writes_per_minute"],
             reads_per_minute=wanted["reads_per_minute"],
         )
-        return _shown(self._keeper.create(key, actor=self._actor))
+        return _shown(self._keeper.create(key, actor=self._actor, within=EVERYTHING))
 
     def rotate(self, name: str) -> View:
         """Make another one of that name."""
-        return _shown(self._keeper.rotate(name, actor=self._actor))
+        return _shown(self._keeper.rotate(name, actor=self._actor, within=EVERYTHING))
 
     def revoke(self, key: str, reason: str) -> list[View]:
         """End it."""
