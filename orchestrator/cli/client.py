@@ -169,7 +169,7 @@ def for_the_terminal(detail: str) -> str:
     """Return what the API says to do as what is to be typed here."""
     return _REGISTER_FIRST.sub(
         r"`orchestrator workspaces` lists those that are, `orchestrator register \1 --executor E` makes it", detail
-    )
+    ).replace("GET /v1/restarts lists", "`orchestrator restarts` lists")
 
 
 def _problem(answer: httpx2.Response) -> dict[str, Any]:

@@ -309,3 +309,15 @@ def test_reader_that_goes_away_ends_the_command_quietly(run: Run, server: Server
         act(run, server, "write", "gone", "x")
         assert process.wait(10) == 0
         assert process.stderr.read() == ""
+
+
+def test_commands_say_which_names_are_near(run: Run, server: Server) -> None:
+    register(run, server, "storehouse")
+    for words in (("hold", "--reason", "x"), ("release",), ("restart", "--reason", "x"), ("remove",)):
+        ran = run(words[0], "storehous", *words[1:], "--url", server.url)
+        assert (ran.code, ran.err.count("\n")) == (2, 1)
+        assert "near that name: storehouse" in ran.err
+        assert "`orchestrator workspaces` lists those that are" in ran.err
+    ran = run("cancel", "storehous", "--reason", "x", "--url", server.url)
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "`orchestrator restarts` lists those that do; near that name: storehouse" in ran.err
