@@ -21,13 +21,17 @@ _NEAR = 0.7
 def near_names(reader: Reader, reach: Reach, workspace: str) -> list[str]:
     """Return the ids of up to three workspaces within reach that are spelled much like this one, the nearest first.
 
-    ``reader`` shows everything: what is beyond the reach is left out here, at the cost of a page and not of all.
+    None of one that is there and within reach: it was meant. ``reader`` shows everything: what is beyond the reach is
+    left out here, at the cost of a page and not of all.
     """
+    named = reader.workspace(workspace)
+    if named is not None and named.state.registered and reach.holds(workspace, fleet_of(named.state)):
+        return []
     wanted = narrowed(WorkspaceFilter(limit=LOOKED_AT), reach)
     page = reader.workspaces(wanted)
     if len(page) == LOOKED_AT:
         page += reader.workspaces(replace(wanted, after=workspace[: max(1, len(workspace) // 2)]))
     states = [stored.state for stored in page]
-    theirs = {state.workspace for state in states if reach.holds(state.workspace, fleet_of(state))} - {workspace}
+    theirs = {state.workspace for state in states if reach.holds(state.workspace, fleet_of(state))}
     by_folded = {name.casefold(): name for name in sorted(theirs, reverse=True)}
     return [by_folded[one] for one in get_close_matches(workspace.casefold(), by_folded, n=_MOST, cutoff=_NEAR)]

@@ -34,7 +34,7 @@ def ring(sqlite_url: str, tmp_path: Path) -> Iterator[Keyring]:
 
 def told(ring: Keyring, act: str, name: str, header: Header) -> dict[str, Any]:
     method, path, body = ACTS[act]
-    answer = ring.api.http.request(method, path.format(name), headers=header, **({"json": body} if body else {}))
+    answer = ring.api.http.request(method, path.format(name), headers=header, json=body)
     problem: dict[str, Any] = answer.json()
     return problem
 
@@ -68,6 +68,12 @@ def test_who_may_act_on_more_than_they_may_read_learns_what_they_may_read(ring: 
     header = ring.header("blind", "operator", *scopes)
     assert "near" not in told(ring, act, "storefrnt", header)
     assert told(ring, act, "biling", header)["near"] == ["billing"]
+
+
+def test_one_that_is_there_was_meant(ring: Keyring) -> None:
+    header = ring.header("reader", "operator", "holds@workspace=billing")
+    problem = told(ring, "hold", "storefront", header)
+    assert (problem["status"], "near" in problem) == (403, False)
 
 
 def test_cancel_says_which_restart_a_named_workspace_has(ring: Keyring) -> None:
