@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from orchestrator.cli import key_at_hand
-from orchestrator.cli.key_at_hand import found_key
+from orchestrator.cli.key_at_hand import FoundKey, found_key
 from tests.cli.conftest import Run, Server, act, read, register, running
 from tests.servers.process import free_port
 from tests.system.fork_server import ForkServer
@@ -74,12 +74,14 @@ def test_what_names_code_is_registered_with_the_key_of_that_up(
 def test_the_key_goes_to_nobody_else(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_DATA", str(server.data))
     port = urlsplit(server.url).port
-    assert (
-        found_key("127.0.0.1", port) == found_key("localhost", port) == (server.data / "owner.key").read_text().strip()
-    )
+    key = FoundKey((server.data / "owner.key").read_text().strip(), os.geteuid(), port or 0)
+    assert found_key("127.0.0.1", port) == found_key("localhost", port) == key
+    assert key.key not in repr(key)
     assert found_key("10.0.0.5", port) is None
     assert found_key("127.0.0.1", free_port()) is None
     monkeypatch.setattr(key_at_hand, "_listeners", lambda port: {4711})  # somebody else has the port by now
+    assert found_key("127.0.0.1", port) is None
+    monkeypatch.setattr(key_at_hand, "_listeners", lambda port: set())  # or may take it at any moment
     assert found_key("127.0.0.1", port) is None
 
 
