@@ -37,6 +37,8 @@ An error's text is a sentence a person can act on: what is wrong, with which
 thing, what to do. Decisions are return values, never exceptions.
 """
 
+from collections.abc import Sequence
+
 
 class OrchestratorError(Exception):
     """Base of all errors raised on purpose."""
@@ -70,11 +72,11 @@ class Unauthenticated(OrchestratorError):
 
 
 class Forbidden(OrchestratorError):
-    """Who asks is known, and may not do this. ``needs`` is the scope that is missing."""
+    """Who asks is known, and may not do this. ``needs`` is the scope that is missing; ``near``: as of ``NotFound``."""
 
-    def __init__(self, message: str, *, needs: str = "") -> None:
+    def __init__(self, message: str, *, needs: str = "", near: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.needs = needs
+        self.needs, self.near = needs, near
 
 
 class RateExceeded(OrchestratorError):
@@ -86,7 +88,11 @@ class RateExceeded(OrchestratorError):
 
 
 class NotFound(OrchestratorError):
-    """The named thing does not exist."""
+    """The named thing does not exist. ``near``: names that may have been meant, of what the caller may read."""
+
+    def __init__(self, message: str, *, near: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.near = near
 
 
 class Conflict(OrchestratorError):

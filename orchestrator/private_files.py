@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -38,17 +39,39 @@ def private_folder(folder: Path, *, named_by: str) -> None:
 def open_private(path: Path) -> IO[str]:
     """Open a text file to be written from its beginning, closed to others (0600). Raises ``OSError``.
 
-    What is no file (a terminal, a pipe) stays as it is.
+    That is ``PermissionError`` for a file or a link that is somebody else's: they would read it, or choose where it is
+    written to. What is no file (a terminal, a pipe) stays as it is.
     """
-    opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    opened = _opened_if_ours(path)
     file = open(opened, "w", encoding="utf-8", newline="")  # noqa: SIM115 (the caller closes it)
     try:
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        found = os.fstat(file.fileno())
+        if stat.S_ISREG(found.st_mode):
+            if found.st_uid != os.geteuid():
+                raise _of_another_user(path)
             os.fchmod(file.fileno(), 0o600)
+            os.ftruncate(file.fileno(), 0)  # not before: it may be somebody's that is not to be lost
     except OSError:
         file.close()
         raise
     return file
+
+
+def _opened_if_ours(path: Path) -> int:
+    """Open a file to be written, through a link only where that is ours or root's."""
+    flags = os.O_WRONLY | os.O_CREAT
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+    if path.lstat().st_uid not in (0, os.geteuid()):
+        raise _of_another_user(path)
+    return os.open(path, flags, 0o600)
+
+
+def _of_another_user(path: Path) -> PermissionError:
+    return PermissionError(errno.EPERM, "it belongs to another user; name a file that is not there yet", str(path))
 
 
 def close_database_file(path: Path) -> None:

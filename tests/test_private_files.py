@@ -118,3 +118,46 @@ def test_the_data_folder_is_closed_whoever_makes_it_first(tmp_path: Path, monkey
     note_where(named, "http://127.0.0.1:8321")
     assert default_data_folder().is_relative_to(tmp_path)
     assert mode(default_data_folder()) == 0o700
+
+
+NOBODY = 65534
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what is somebody else's")
+
+
+@AS_ROOT
+def test_a_file_or_link_that_somebody_else_has_put_there_is_not_written_to(tmp_path: Path) -> None:
+    """They would read what is written, or it would be written where they want."""
+    mine, theirs, link = tmp_path / "mine", tmp_path / "theirs", tmp_path / "link"
+    mine.write_text("as it was")
+    theirs.write_text("as it was")
+    link.symlink_to(mine)
+    os.chown(theirs, NOBODY, NOBODY)
+    os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
+    for path in (theirs, link):
+        with pytest.raises(PermissionError, match="belongs to another user"):
+            open_private(path)
+    assert [path.read_text() for path in (mine, theirs)] == ["as it was"] * 2
+    own = tmp_path / "own"
+    own.symlink_to(mine)
+    with open_private(own) as file:
+        file.write("new")
+    assert mine.read_text() == "new"
+
+
+@AS_ROOT
+def test_what_is_to_become_a_file_is_in_nobody_elses_hands(tmp_path: Path) -> None:
+    """Its name while it is written can be foretold: whoever has made such a file keeps it, or has it open."""
+    planted = tmp_path / f".key.{os.getpid()}.tmp"
+    planted.touch()
+    os.chown(planted, NOBODY, NOBODY)
+    planted.chmod(0o666)
+    with planted.open("rb") as kept:
+        replace_file(tmp_path / "key", b"secret")
+        assert kept.read() == b""
+    found = (tmp_path / "key").stat()
+    assert (found.st_uid, found.st_mode & 0o777, (tmp_path / "key").read_bytes()) == (0, 0o600, b"secret")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("as it was")
+    planted.symlink_to(elsewhere)
+    replace_file(tmp_path / "key", b"again")
+    assert (elsewhere.read_text(), (tmp_path / "key").read_bytes()) == ("as it was", b"again")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Path, Request
@@ -17,7 +17,7 @@ from orchestrator.bootstrap import Services
 from orchestrator.domain.encoding import to_plain
 from orchestrator.domain.policy import PolicyLayer, PolicyPatch
 from orchestrator.domain.scopes import Scope
-from orchestrator.errors import Forbidden
+from orchestrator.errors import Forbidden, NotFound
 from orchestrator.history.export import Export, Subject, exported
 from orchestrator.ports.store import EventStore, Reader
 from orchestrator.ports.unit import Unit
@@ -26,6 +26,7 @@ from orchestrator.service.access_record import AccessRecord
 from orchestrator.service.change_policy import change_policy
 from orchestrator.service.idempotency import RequestKey
 from orchestrator.service.keys import KeyKeeper
+from orchestrator.service.near_names import near_names
 from orchestrator.service.operate import SCOPES_OF_COMMANDS, Operator
 from orchestrator.service.record import Recording, Write, record_unit
 from orchestrator.service.restricted_reader import RestrictedReader, restricted
@@ -100,6 +101,22 @@ class Desk:
         """
         permit.need(*SCOPES_OF_COMMANDS.values())
         return self._services.operator
+
+    @contextmanager
+    def naming_near(self, permit: Permit, workspace: str) -> Iterator[None]:
+        """Let the refusal of a workspace that is not there, or is beyond the permit, say which names are near.
+
+        Names are those that the caller may read: they learn no others, nor whether there is such a workspace.
+        """
+        try:
+            yield
+        except (NotFound, Forbidden) as error:
+            reach = permit.principal.grants.reach(Scope.READ)
+            with self._services.store.read() as reader:
+                error.near = near_names(reader, reach, workspace)
+            if error.near:
+                error.args = (f"{error}; near that name: {', '.join(error.near)}",)
+            raise
 
     def change_policy(
         self, permit: Permit, *, scope: str, fleet: str | None, patch: PolicyPatch, expected_version: int | None

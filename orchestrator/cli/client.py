@@ -26,6 +26,7 @@ _PAUSES_S = (0.2, 0.5, 1.0)
 
 _BUSY = frozenset({429, 503})
 _NO_KEY_OF_MINE = 401
+_BEFORE_HEAD = "http11.send_request_headers.started"
 
 _REGISTER_FIRST = re.compile(r"PUT /v1/workspaces/(\S+) first")
 
@@ -52,11 +53,12 @@ class Client:
         timeout = httpx2.Timeout(_TIMEOUT_S, connect=_CONNECT_S)
         # The default loads all certificates of the system, which takes 60 ms (measured) and is of no use without TLS.
         verify: bool | ssl.SSLContext = True if parsed.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        named = named_key()
-        key = found_key(parsed.host, parsed.port) if named is None else named
-        headers = {"Accept": "application/json", **({} if key is None else {"Authorization": f"Bearer {key}"})}
-        self._http = httpx2.Client(base_url=parsed, timeout=timeout, headers=headers, verify=verify)
-        self._key_may_be_old = named is None and key is not None
+        self._named, self._server = named_key(), parsed
+        self._found = None if self._named else found_key(parsed.host, parsed.port)
+        self._found_is_old = False
+        self._http = httpx2.Client(
+            base_url=parsed, timeout=timeout, headers={"Accept": "application/json"}, verify=verify
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -96,11 +98,8 @@ class Client:
                 if pause_s is None or isinstance(error, httpx2.ConnectError):
                     raise Unavailable(self._unreachable(error)) from None
             else:
-                if answer.status_code == _NO_KEY_OF_MINE and self._key_may_be_old:
-                    del self._http.headers[
-                        "Authorization"
-                    ]  # nobody named it: asked for without, as by whoever has none
-                    self._key_may_be_old = False
+                if answer.status_code == _NO_KEY_OF_MINE and self._found is not None:
+                    self._found_is_old = True  # nobody named it: asked for without, as by whoever has none
                     answer = self._once(method, path, body, headers)
                 if answer.status_code not in _BUSY or pause_s is None:
                     return _checked(answer, self._url)
@@ -108,13 +107,33 @@ class Client:
         raise AssertionError("the last try returns or raises")
 
     def _once(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> httpx2.Response:
+        sent, extensions = self._with_key(headers)
         if body is None:
-            return self._http.request(method, path, headers=headers)
+            return self._http.request(method, path, headers=sent, extensions=extensions)
         # ASCII, because a name that is not UTF-8 can only be sent as an escape.
         content = json.dumps(body, ensure_ascii=True, separators=(",", ":")).encode()
-        return self._http.request(
-            method, path, content=content, headers={**headers, "Content-Type": "application/json"}
-        )
+        sent["Content-Type"] = "application/json"
+        return self._http.request(method, path, content=content, headers=sent, extensions=extensions)
+
+    def _with_key(self, headers: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Any]]:
+        """Return the headers with the key to be sent now, and what sees to it that no other user gets a found one.
+
+        An ``up`` may end, and another user's program take its port, between any two requests.
+        """
+        if self._named is not None:
+            return {**headers, "Authorization": f"Bearer {self._named}"}, {}
+        if self._found_is_old:
+            self._found = None
+        elif self._found is None or not self._found.is_for_who_listens():
+            self._found = found_key(self._server.host, self._server.port)
+        if self._found is None:
+            return dict(headers), {}
+        return {**headers, "Authorization": f"Bearer {self._found.key}"}, {"trace": self._check_who_listens}
+
+    def _check_who_listens(self, event: str, _: Mapping[str, Any]) -> None:
+        """Raise ``Unavailable`` before a found key is sent, the connection being there, to another user's program."""
+        if event == _BEFORE_HEAD and self._found is not None and not self._found.is_for_who_listens():
+            raise Unavailable(f"another user's program listens at {self._url} now: no key is sent there; name another")
 
     def _unreachable(self, error: httpx2.RequestError) -> str:
         return (
@@ -169,7 +188,7 @@ def for_the_terminal(detail: str) -> str:
     """Return what the API says to do as what is to be typed here."""
     return _REGISTER_FIRST.sub(
         r"`orchestrator workspaces` lists those that are, `orchestrator register \1 --executor E` makes it", detail
-    )
+    ).replace("GET /v1/restarts lists", "`orchestrator restarts` lists")
 
 
 def _problem(answer: httpx2.Response) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 The owner's is that of ORCHESTRATOR_OWNER_KEY, else of the ``up`` that they speak to.
 ``up`` notes beside its key where it listens, and in its user's own folder, by the port, where its key is: so the
 commands of the same user find it whatever its data folder. A key goes nowhere else, and not there either when somebody
-else's program has taken the port since: it is worth its owner's account.
+else's program has taken the port since: it is worth its owner's account. As long as nobody listens somebody else may
+at any moment, so that is looked at once a connection is there.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,6 +33,19 @@ _WHERE = "url"
 _BY_PORT = "ports"
 _LISTENS = "0A"
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+
+
+@dataclass(frozen=True)
+class FoundKey:
+    """The key of an ``up``, whose ``owner`` (a user's number) listens on a port."""
+
+    key: str = field(repr=False)
+    owner: int
+    port: int
+
+    def is_for_who_listens(self) -> bool:
+        """Return whether nobody but its owner listens there now."""
+        return _listeners(self.port) == {self.owner}
 
 
 def note_where(data: Path, url: str) -> None:
@@ -54,8 +69,8 @@ def named_key() -> str | None:
     return None if file is None else read_owner_key(file)
 
 
-def found_key(host: str, port: int | None) -> str | None:
-    """Return the key of the ``up`` that noted to listen there, None for none.
+def found_key(host: str, port: int | None) -> FoundKey | None:
+    """Return the key of the ``up`` that noted to listen there, and does; None for none.
 
     It may have ended, and another API of the same user listen there by now, which knows nothing of that key. Raises
     ``InvalidInput`` for one that cannot be used.
@@ -63,9 +78,9 @@ def found_key(host: str, port: int | None) -> str | None:
     if port is None or not _is_loopback(host):
         return None
     for data in (load_settings().data, *_noted_by(port)):
-        key = _key_of(data, port)
-        if key is not None:
-            return key
+        found = _key_of(data, port)
+        if found is not None:
+            return found
     return None
 
 
@@ -91,7 +106,7 @@ def _noted_by(port: int) -> Iterator[Path]:
         return
 
 
-def _key_of(data: Path, port: int) -> str | None:
+def _key_of(data: Path, port: int) -> FoundKey | None:
     """Return the key of the ``up`` of a data folder if that is who listens on a port."""
     file = data / OWNER_KEY
     try:
@@ -99,7 +114,7 @@ def _key_of(data: Path, port: int) -> str | None:
         owner = file.stat().st_uid
     except (OSError, ValueError):  # no `up` has run here, or not ours to read
         return None
-    return read_owner_key(file) if noted == port and _listeners(port) <= {owner} else None
+    return FoundKey(read_owner_key(file), owner, port) if noted == port and _listeners(port) == {owner} else None
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from orchestrator.domain.canonical_line import StoredEvent
 from orchestrator.domain.events import Recorded
@@ -22,6 +22,8 @@ from orchestrator.errors import Forbidden, NotFound
 from orchestrator.ports.inquiries import FILE_COUNTS, FileWrites, PastEvent, Place, Scope
 from orchestrator.ports.store import EventFilter, Reader, RestartFilter, Waived
 from orchestrator.ports.workspaces import StoredWorkspace, WorkspaceFilter
+
+FilterT = TypeVar("FilterT", WorkspaceFilter, RestartFilter)
 
 _AT_ONCE = 500
 _PLAIN = re.compile(r"[^*?]*")
@@ -58,6 +60,13 @@ def unregistered(workspace: str) -> NotFound:
 def fleet_of(state: WorkspaceState) -> str:
     """Return the fleet by which a workspace is judged: that of one which is not registered is the default."""
     return state.registration.fleet if state.registration else DEFAULT_FLEET
+
+
+def narrowed(wanted: FilterT, reach: Reach) -> FilterT:
+    """Return a filter that leaves out at once what a reach does, where that is one whole fleet."""
+    fleets = reach.fleets
+    alone = len(fleets) == 1 and not reach.workspaces and _PLAIN.fullmatch(fleets[0])
+    return replace(wanted, fleet=fleets[0]) if alone and wanted.fleet is None else wanted
 
 
 class RestrictedReader:
@@ -97,7 +106,7 @@ class RestrictedReader:
         return self._paged(
             wanted.limit,
             lambda after: self._reader.workspaces(
-                replace(self._narrowed(wanted), limit=_AT_ONCE, **({} if after is None else {"after": after}))
+                replace(narrowed(wanted, self._reach), limit=_AT_ONCE, **({} if after is None else {"after": after}))
             ),
             shows=self._shows_row,
             place=lambda stored: stored.state.workspace,
@@ -109,7 +118,7 @@ class RestrictedReader:
         return self._paged(
             wanted.limit,
             lambda place: self._reader.restarts(
-                replace(self._narrowed(wanted), limit=_AT_ONCE, **({} if place is None else {side: place}))
+                replace(narrowed(wanted, self._reach), limit=_AT_ONCE, **({} if place is None else {side: place}))
             ),
             shows=lambda record: self._shows(record.workspace),
             place=lambda record: record.queued_position,
@@ -238,12 +247,6 @@ class RestrictedReader:
     def _shows_row(self, stored: StoredWorkspace) -> bool:
         shown = self._seen[stored.state.workspace] = self._reach.holds(stored.state.workspace, fleet_of(stored.state))
         return shown
-
-    def _narrowed(self, wanted: Any) -> Any:
-        """Return a filter that leaves out at once what the reach does, where that is one whole fleet."""
-        fleets = self._reach.fleets
-        alone = len(fleets) == 1 and not self._reach.workspaces and _PLAIN.fullmatch(fleets[0])
-        return replace(wanted, fleet=fleets[0]) if alone and wanted.fleet is None else wanted
 
     def _paged(
         self, limit: int, read: Callable[[Any], list[Any]], *, shows: Callable[[Any], bool], place: Callable[[Any], Any]

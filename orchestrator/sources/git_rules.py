@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -149,9 +150,18 @@ def _rule_for_root(outer: tuple[Outer, ...], parts: list[bytes]) -> str | None:
 
 
 def _top_of_repository(root: str) -> str | None:
+    """Return the top of the repository around a folder; one that is another user's is none, as for git.
+
+    Who may write above the folder, as all may in /tmp, could hide its writes else.
+    """
+    trusted = {0, os.geteuid()}
+    with suppress(OSError):  # it is gone for a moment: a link that is swapped, say
+        trusted.add(os.stat(root).st_uid)
     for folder in (Path(root), *Path(root).parents):
         if _git_folder(folder) is not None:
-            return str(folder)
+            if (folder / ".git").lstat().st_uid in trusted:
+                return str(folder)
+            warn_once("watch_repository_of_another_user", str(folder), "its rules are not taken")
     return None
 
 

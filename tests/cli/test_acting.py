@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from orchestrator.cli import key_at_hand
-from orchestrator.cli.key_at_hand import found_key
+from orchestrator.cli.key_at_hand import FoundKey, found_key
 from tests.cli.conftest import Run, Server, act, read, register, running
 from tests.servers.process import free_port
 from tests.system.fork_server import ForkServer
@@ -74,12 +74,14 @@ def test_what_names_code_is_registered_with_the_key_of_that_up(
 def test_the_key_goes_to_nobody_else(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_DATA", str(server.data))
     port = urlsplit(server.url).port
-    assert (
-        found_key("127.0.0.1", port) == found_key("localhost", port) == (server.data / "owner.key").read_text().strip()
-    )
+    key = FoundKey((server.data / "owner.key").read_text().strip(), os.geteuid(), port or 0)
+    assert found_key("127.0.0.1", port) == found_key("localhost", port) == key
+    assert key.key not in repr(key)
     assert found_key("10.0.0.5", port) is None
     assert found_key("127.0.0.1", free_port()) is None
     monkeypatch.setattr(key_at_hand, "_listeners", lambda port: {4711})  # somebody else has the port by now
+    assert found_key("127.0.0.1", port) is None
+    monkeypatch.setattr(key_at_hand, "_listeners", lambda port: set())  # or may take it at any moment
     assert found_key("127.0.0.1", port) is None
 
 
@@ -309,3 +311,15 @@ def test_reader_that_goes_away_ends_the_command_quietly(run: Run, server: Server
         act(run, server, "write", "gone", "x")
         assert process.wait(10) == 0
         assert process.stderr.read() == ""
+
+
+def test_commands_say_which_names_are_near(run: Run, server: Server) -> None:
+    register(run, server, "storehouse")
+    for words in (("hold", "--reason", "x"), ("release",), ("restart", "--reason", "x"), ("remove",)):
+        ran = run(words[0], "storehous", *words[1:], "--url", server.url)
+        assert (ran.code, ran.err.count("\n")) == (2, 1)
+        assert "near that name: storehouse" in ran.err
+        assert "`orchestrator workspaces` lists those that are" in ran.err
+    ran = run("cancel", "storehous", "--reason", "x", "--url", server.url)
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "`orchestrator restarts` lists those that do; near that name: storehouse" in ran.err

@@ -192,3 +192,21 @@ def test_what_decides_is_explained(tmp_path: Path) -> None:
     assert "leads out" in told("away")
     with pytest.raises(InvalidInput, match="not below"):
         told("../x")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what is somebody else's")
+def test_a_repository_that_somebody_else_has_put_above_hides_nothing(tmp_path: Path) -> None:
+    """As git refuses it (safe.directory): in /tmp, say, anybody could hide another's writes."""
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / ".gitignore").write_text("*.py\n")
+    (tmp_path / ".git/info/exclude").write_text("*.js\n")
+    hidden = [explain(watched, name).watched for name in ("a.py", "a.js")]
+    os.chown(tmp_path / ".git", 65534, 65534)
+    asked = subprocess.run(["git", "-C", watched, "check-ignore", "a.py"], check=False, capture_output=True)
+    assert b"dubious ownership" in asked.stderr
+    shown = [explain(watched, name).watched for name in ("a.py", "a.js")]
+    assert (hidden, shown) == ([False, False], [True, True])
+    os.chown(watched, 65534, 65534)  # it is of who owns the folder: a bind mount of a container, say
+    assert not explain(watched, "a.py").watched

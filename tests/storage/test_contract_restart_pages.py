@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from bench.statements import recorded
-from orchestrator.domain.events import ProbeSuppressed, Suppression
+from orchestrator.domain.events import Cause, ProbeSuppressed, Suppression
 from orchestrator.domain.restart_projection import RestartProjection, RestartState
 from orchestrator.domain.state import WorkspaceState
 from orchestrator.ports.store import CoreStore, EventFilter, RestartFilter
@@ -93,7 +93,19 @@ def test_paths_are_found_in_pages(store: CoreStore, monkeypatch: pytest.MonkeyPa
     assert walk(store, RestartFilter(path="rare", limit=1)) == rare
 
 
-def test_paths_go_with_every_other_filter(store: CoreStore) -> None:
+SIDES = {
+    "as they are": {},
+    "the writes": {"FEW_WRITES": 1, "FEW_RESTARTS": 1, "MANY_WRITES": 1_024, "MANY_RESTARTS": 2_048},
+    "the restarts": {"FEW_WRITES": 1, "FEW_RESTARTS": 1, "MANY_WRITES": 1},
+    "both common": {"FEW_WRITES": 1, "FEW_RESTARTS": 1, "MANY_WRITES": 1, "MANY_RESTARTS": 1},
+}
+"""What is few and many, so that each side leads once."""
+
+
+@pytest.mark.parametrize("sides", SIDES)
+def test_paths_go_with_every_other_filter(store: CoreStore, monkeypatch: pytest.MonkeyPatch, sides: str) -> None:
+    for name, bound in SIDES[sides].items():
+        monkeypatch.setattr(restarts_of_path, name, bound)
     held = lived(store)
     every = walk(store, RestartFilter())
     since, until = at(20), at(45)
@@ -103,6 +115,9 @@ def test_paths_go_with_every_other_filter(store: CoreStore) -> None:
         given_up = [one for one in holding if one.state is RestartState.GAVE_UP]
         assert given_up
         assert walk(store, replace(wanted, state=RestartState.GAVE_UP)) == given_up
+        assert walk(store, replace(wanted, state=RestartState.GAVE_UP, limit=1_000)) == given_up
+        quiet = [one for one in holding if one.cause is Cause.QUIET]
+        assert walk(store, replace(wanted, cause=Cause.QUIET)) == quiet
         blue = [one for one in holding if one.fleet == "blue"]
         assert walk(store, replace(wanted, fleet="blue")) == blue
         between = [one for one in holding if since <= one.queued_at < until]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,7 @@ from orchestrator.ports.workspaces import WorkspaceFilter
 from orchestrator.storage.opening import open_store
 from orchestrator.storage.sql import answers
 from orchestrator.storage.sql.schema import registrations, restarts, workspaces
-from tests.storage.plans import plan_of, scans
+from tests.storage.plans import kept_plan_of, plan_of, scans
 from tests.storage.samples import at, file_written, log, put, record, state
 
 WORKSPACES = 110
@@ -75,11 +76,11 @@ def full(url: str) -> str:
     return url
 
 
-def copies(table: sa.Table, **changed: str) -> str:
-    """Return the statement that puts ``COPIES`` more of each row into a table."""
+def copies(table: sa.Table, most: int = COPIES, /, **changed: str) -> str:
+    """Return the statement that puts so many more of each row into a table."""
     names = [column.name for column in table.columns]
     chosen = ", ".join(changed.get(name, name) for name in names)
-    numbers = f"WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < {COPIES})"
+    numbers = f"WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < {most})"
     return f"{numbers} INSERT INTO {table.name} ({', '.join(names)}) SELECT {chosen} FROM {table.name}, number"
 
 
@@ -124,6 +125,24 @@ def test_no_filter_costs_many_statements_or_scans(full: str) -> None:
             plan = plan_of(full, statement)
             for table in ("restarts", "events", "workspaces", "registrations", "workspace_labels"):
                 assert not scans(plan, table), f"{name} scans {table}:\n{statement.sql}\n{plan}"
+
+
+def test_a_kept_plan_reads_a_page_of_a_large_workspace_and_of_a_small_fleet(postgres_url: str) -> None:
+    """It expects as much of each as of an average one: it sorted all of the one, and sought the other among all."""
+    later = {name: f"{name} + 1000 * n" for name in ("queued_position", "from_position", "to_position")}
+    others = {"workspace": "id || '-' || n", "fleet": "'green'", "id": "'other-' || id || '-' || n"}
+    with closing(open_store(postgres_url)) as store:
+        fill(store)
+        more = [copies(restarts, 120, **later, **others), copies(restarts, 20, **later, id="id || '-' || n")]
+        change(postgres_url, [*more, "ANALYZE"])
+        pages = (RestartFilter(limit=50), RestartFilter(before=10**9, until=at(900), limit=50), RestartFilter(after=0))
+        for page, column in product(pages, ("workspace", "fleet")):
+            of = ("ws-0", None) if column == "workspace" else (None, "blue")
+            wanted = dataclasses.replace(page, workspace=of[0], fleet=of[1], limit=50)
+            [statement] = asked(store, partial(lambda wanted, reader: reader.restarts(wanted), wanted))
+            plan = kept_plan_of(postgres_url, statement)
+            assert re.search(rf"Index Scan (Backward )?using ix_restarts_{column}_queued_position ", plan), plan
+            assert "Sort Key: restarts.queued" not in plan, plan
 
 
 def test_labels_follow_every_registration(store: EventStore) -> None:

@@ -155,6 +155,7 @@ def _problem() -> dict[str, Any]:
             "instance": {"type": "string", "description": "The path that was asked for"},
             "request_id": {"type": "string", "description": "The same as the header X-Request-Id"},
             "errors": {"type": "array", "items": {"type": "object", "required": ["detail"], "properties": place}},
+            "near": {"type": "array", "items": text, "description": "Workspaces that may have been meant"},
             "accepted": {"type": "integer", "description": "Of a batch: 0"},
             "replayed": {"type": "integer", "description": "Of a batch: 0"},
             "results": {"type": "array", "maxItems": 0},

@@ -128,7 +128,8 @@ def problem_of(error: errors.OrchestratorError) -> Problem:
     if isinstance(error, errors.RateExceeded):
         return _rate_exceeded(error)
     headers = _ASKS_FOR_KEY if name == "unauthenticated" else _retry_after(name)
-    return Problem(name=name, detail=str(error), headers=headers)
+    near = error.near if isinstance(error, errors.NotFound | errors.Forbidden) else ()
+    return Problem(name=name, detail=str(error), headers=headers, more={"near": list(near)} if near else {})
 
 
 def _rate_exceeded(error: errors.RateExceeded) -> Problem:

@@ -215,7 +215,8 @@ def remove_workspace(
     check_text(reason, "reason", most=MAX_REASON_CHARACTERS)
     with desk.read(permit) as reader:
         before = reader.last_position()
-    desk.operator(permit).change(workspace, cmd.Remove(reason=reason), permit.author)
+    with desk.naming_near(permit, workspace):
+        desk.operator(permit).change(workspace, cmd.Remove(reason=reason), permit.author)
     types = (WorkspaceRemoved.type_name(), WritesWaived.type_name())
     with desk.read(permit) as reader:
         events = reader.events(EventFilter(after=before, workspace=workspace, types=types))
@@ -248,7 +249,8 @@ def request_restart(
 ) -> JSONResponse:
     """Record a request: manual (a person wants it), or mutation (a change that must be picked up)."""
     command = cmd.RequestRestart(trigger=Trigger(body.trigger), reason=_reason(body.reason))
-    answer, replayed = desk.operator(permit).request_restart(workspace, command, permit.author, key)
+    with desk.naming_near(permit, workspace):
+        answer, replayed = desk.operator(permit).request_restart(workspace, command, permit.author, key)
     return JSONResponse(to_plain(answer) | {"replayed": replayed}, 202, headers={"Location": f"/v1/writes/{answer.id}"})
 
 
@@ -270,7 +272,8 @@ def report_probe(
 ) -> JSONResponse:
     """Record what a probe leads to: an unhealthy one asks for a restart, unless a rule suppresses it."""
     command = cmd.ReportProbe(healthy=body.healthy, detail=body.detail)
-    answer, replayed = desk.operator(permit).report_probe(workspace, command, permit.author, key)
+    with desk.naming_near(permit, workspace):
+        answer, replayed = desk.operator(permit).report_probe(workspace, command, permit.author, key)
     plain = {name: value for name, value in to_plain(answer).items() if value is not None}
     return JSONResponse(plain | {"replayed": replayed}, 202)
 
@@ -336,17 +339,29 @@ def cancel_restart(
     with desk.read(permit) as reader:
         record = reader.restart(restart)
     if record is None:
-        raise NotFound(f"restart {restart!r} does not exist; GET /v1/restarts lists those that do")
+        with desk.naming_near(permit, restart):
+            raise NotFound(f"restart {restart!r} does not exist; {_what_it_is(desk, permit, restart)}")
     answer, replayed = desk.operator(permit).cancel(record, _reason(body.reason), permit.author, key)
     return JSONResponse(
         {"restart": restart, "workspace": record.workspace, "changed": answer.changed, "replayed": replayed}
     )
 
 
+def _what_it_is(desk: Desk, permit: Permit, named: str) -> str:
+    """Return how to go on for somebody who names what is no restart: a workspace, may be."""
+    with desk.read(permit) as reader:
+        stored = reader.workspace(named)
+    unsettled = None if stored is None else stored.state.restart
+    if unsettled is None:
+        return "GET /v1/restarts lists those that do"
+    return f"{named} is a workspace, and its restart is {unsettled.id}"
+
+
 def _change(
     desk: Desk, permit: Permit, workspace: str, command: cmd.Hold | cmd.Release, key: Key
 ) -> tuple[Done, dict[str, Any]]:
-    answer, replayed = desk.operator(permit).change(workspace, command, permit.author, key)
+    with desk.naming_near(permit, workspace):
+        answer, replayed = desk.operator(permit).change(workspace, command, permit.author, key)
     with desk.read(permit) as reader:
         stored = reader.workspace(workspace)
     state = stored.state.phase.value if stored else None

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -64,28 +65,31 @@ def values_of(wanted: RestartFilter) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _page(shape: RestartFilter, dialect: str) -> Page:
-    order = _order(shape, restarts.c.queued_position)
     chosen = sa.select(*lookups.restart_columns(dialect))
     if shape.state is None and shape.cause is None:
-        return chosen.where(*filtered(shape)).order_by(order).limit(limit_of(shape.limit))
-    first = first_wanted(shape, shape.limit)
-    return chosen.join(first, first.c.id == restarts.c.id).order_by(order)
+        return _in_order(chosen, shape, dialect).limit(limit_of(shape.limit))
+    first = first_wanted(shape, dialect, shape.limit)
+    return chosen.join(first, first.c.id == restarts.c.id).order_by(_order(shape, restarts.c.queued_position))
 
 
-def first_wanted(shape: RestartFilter, most: int) -> sa.Subquery:
+def first_wanted(shape: RestartFilter, dialect: str, most: int, *also: sa.ColumnElement[bool]) -> sa.Subquery:
     """Return ``id`` and ``queued_position`` of the first ``most`` restarts of the filter, or a few more.
+
+    ``also``: what must hold of them too.
 
     Of an index by state, cause and position one range each: of the given ones, or of all that there are.
     """
     columns = (restarts.c.id, restarts.c.queued_position)
     limit = limit_of(most)
-    chosen = sa.select(*columns).where(*filtered(shape)).order_by(_order(shape, columns[1])).limit(limit)
-    every = merged([chosen.where(*kind) for kind in _kinds(shape)])
+    every = merged(
+        [_in_order(sa.select(*columns).where(*kind, *also), shape, dialect).limit(limit) for kind in kinds(shape)]
+    )
     first = sa.select(every.c.id, every.c.queued_position)
     return first.order_by(_order(shape, every.c.queued_position)).limit(limit).subquery("first")
 
 
-def _kinds(shape: RestartFilter) -> list[tuple[sa.ColumnElement[bool], ...]]:
+def kinds(shape: RestartFilter) -> list[tuple[sa.ColumnElement[bool], ...]]:
+    """Return the conditions of each range of an index by state and cause that the filter wants."""
     if shape.state is None and shape.cause is None:
         return [()]
     states = list(RestartState) if shape.state is None else [shape.state]
@@ -93,45 +97,73 @@ def _kinds(shape: RestartFilter) -> list[tuple[sa.ColumnElement[bool], ...]]:
     return [(is_state(state), is_cause(cause)) for state in states for cause in causes]
 
 
-def is_state(state: RestartState) -> sa.ColumnElement[bool]:
+def is_state(state: RestartState, among: sa.FromClause = restarts) -> sa.ColumnElement[bool]:
     """Return the condition that a restart is in that state, which is written into the statement."""
-    return restarts.c.state == sa.literal_column(f"'{state.value}'", sa.Text())
+    return among.c.state == sa.literal_column(f"'{state.value}'", sa.Text())
 
 
-def is_cause(cause: Cause) -> sa.ColumnElement[bool]:
+def is_cause(cause: Cause, among: sa.FromClause = restarts) -> sa.ColumnElement[bool]:
     """Return the condition that a restart has that cause, which is written into the statement."""
-    return restarts.c.cause == sa.literal_column(f"'{cause.value}'", sa.Text())
+    return among.c.cause == sa.literal_column(f"'{cause.value}'", sa.Text())
 
 
-def _order(shape: RestartFilter, position: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
-    return position.asc() if shape.after is not None else position.desc()
+def _order(shape: RestartFilter, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return column.asc() if shape.after is not None else column.desc()
 
 
-def filtered(shape: RestartFilter) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions of a filter of that shape, but for its state, cause and path."""
+def _in_order(chosen: Page, shape: RestartFilter, dialect: str) -> Page:
+    """Add the conditions of a filter, but for its state, cause and path, and the order by ``queued_position``.
+
+    In a kept plan PostgreSQL expects as much of any workspace or fleet as of an average one: it would read all restarts
+    of a large workspace to sort them, and all there are in search of a small fleet's.
+    """
+    position = restarts.c.queued_position
+    if dialect == "postgresql" and shape.state is None and shape.cause is None:
+        if shape.workspace is not None:
+            chosen = chosen.where(position.between(sa.bindparam("least", 0), sa.bindparam("most", _BEYOND)))
+        elif shape.fleet is not None:
+            return _range_of_fleet(chosen, shape)
+    return chosen.where(*filtered(shape)).order_by(_order(shape, position))
+
+
+def _range_of_fleet(chosen: Page, shape: RestartFilter) -> Page:
+    """Add the same as a range of the index by fleet and in its whole order, which no other index has."""
+    position, named = restarts.c.queued_position, sa.bindparam("fleet", type_=sa.Text())
+    place = sa.tuple_(restarts.c.fleet, position)
+    before = sa.literal_column(str(_BEYOND)) if shape.before is None else sa.bindparam("before", type_=sa.BigInteger())
+    first = restarts.c.fleet >= named
+    if shape.after is not None:
+        first = place > sa.tuple_(named, sa.bindparam("after", type_=sa.BigInteger()))
+    rest = filtered(replace(shape, fleet=None, before=None, after=None))
+    order = (_order(shape, restarts.c.fleet), _order(shape, position))
+    return chosen.where(first, place < sa.tuple_(named, before), *rest).order_by(*order)
+
+
+def filtered(shape: RestartFilter, among: sa.FromClause = restarts) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions on restarts of a filter of that shape, but for its state, cause and path."""
     since, until = (
         None if at is None else sa.bindparam(name, type_=Instant())
         for name, at in (("since", shape.since), ("until", shape.until))
     )
-    conditions = queued_between(since, until)
+    conditions = queued_between(since, until, among)
     if shape.workspace is not None:
-        conditions.append(restarts.c.workspace == sa.bindparam("workspace"))
+        conditions.append(among.c.workspace == sa.bindparam("workspace"))
     if shape.fleet is not None:
-        conditions.append(restarts.c.fleet == sa.bindparam("fleet"))
+        conditions.append(among.c.fleet == sa.bindparam("fleet"))
     if shape.before is not None:
-        conditions.append(restarts.c.queued_position < sa.bindparam("before"))
+        conditions.append(among.c.queued_position < sa.bindparam("before"))
     if shape.after is not None:
-        conditions.append(restarts.c.queued_position > sa.bindparam("after"))
+        conditions.append(among.c.queued_position > sa.bindparam("after"))
     return conditions
 
 
-def queued_between(since: At | None, until: At | None) -> list[sa.ColumnElement[bool]]:
+def queued_between(since: At | None, until: At | None, among: sa.FromClause = restarts) -> list[sa.ColumnElement[bool]]:
     """Return the conditions on ``queued_position`` that say: queued then or later, and before."""
     conditions: list[sa.ColumnElement[bool]] = []
     if since is not None:
-        conditions.append(restarts.c.queued_position >= first_queued_from(since))
+        conditions.append(among.c.queued_position >= first_queued_from(since))
     if until is not None:
-        conditions.append(restarts.c.queued_position < sa.func.coalesce(first_queued_from(until), _BEYOND))
+        conditions.append(among.c.queued_position < sa.func.coalesce(first_queued_from(until), _BEYOND))
     return conditions
 
 

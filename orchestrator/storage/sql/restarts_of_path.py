@@ -1,8 +1,10 @@
 """Restarts whose ranges hold a write of a path, newest first: at most five statements a page, however long the history.
 
-Looked for from both sides. From the other filters, if there are any: where few restarts pass them, or nearly all hold
-the path, their newest ones are all that is needed. Else from the writes: a path's newest write names the range that
-holds it, and the next one looked for lies before that range, so each range costs a few index probes; all within one
+Looked for from both sides. From the path's writes where those are few: each names the range that holds it. From the
+other filters, if there are any: where few restarts pass them, or nearly all hold the path, their newest ones are all
+that is needed; else whichever side is the rarer one is gone through, at a probe or two each. Where both sides are
+common, or nothing else is asked for, from the writes in their order: a path's newest write names the range that holds
+it, and the next one looked for lies before that range, so each range costs a few index probes; all within one
 statement, which goes some ranges deep, and if that does not fill the page, deeper.
 """
 
@@ -21,7 +23,7 @@ from orchestrator.domain.restart_projection import RestartProjection
 from orchestrator.ports.store import RestartFilter
 from orchestrator.storage.sql import shared_reads as lookups
 from orchestrator.storage.sql.column_types import Instant
-from orchestrator.storage.sql.index_ranges import limit_of, rounded
+from orchestrator.storage.sql.index_ranges import limit_of, merged, rounded
 from orchestrator.storage.sql.restart_pages import (
     Page,
     filtered,
@@ -29,6 +31,7 @@ from orchestrator.storage.sql.restart_pages import (
     first_wanted,
     is_cause,
     is_state,
+    kinds,
     shape_of,
     values_of,
 )
@@ -39,11 +42,22 @@ FEW_WORKSPACES = 50
 """A path in more workspaces than that is common: restarts are then looked through newest first, one probe each."""
 
 FEW_RESTARTS = 128
-"""So many restarts that pass the other filters are looked at before the writes are."""
+"""So many restarts that pass the other filters are looked at before what there is of either side is counted."""
 
-_DEEPER = 16
-_kept = lru_cache(maxsize=256)
+FEW_WRITES = 256
+"""Of fewer writes each is followed at once."""
+
+MANY_WRITES, MANY_RESTARTS = 1_024, 8_192
+"""From so many on a side is common. To follow a write costs about twice what it costs to probe a restart."""
+
 _ALL = 2**31 - 1
+_DEPTHS = (1, 16, _ALL)
+"""How deep the ranges are gone into, as multiples of what mostly fills a page."""
+
+_ALONG_INDEX = (events.c.workspace, events.c.position)
+"""The order of the index over paths: without it PostgreSQL collects all writes of a path before it takes the first."""
+
+_kept = lru_cache(maxsize=256)
 _NONE: sa.ColumnElement[int] = sa.literal_column("0", sa.Integer())
 _ZERO = sa.cast(sa.literal_column("0"), sa.BigInteger())
 
@@ -51,20 +65,135 @@ _ZERO = sa.cast(sa.literal_column("0"), sa.BigInteger())
 def restarts_of_path(sql: Statements, wanted: RestartFilter) -> list[RestartProjection]:
     """Return a page of the restarts that the filter wants and whose ranges hold a write of its path."""
     if wanted.after is not None:
-        return _one_by_one(sql, wanted)
+        return _page_of(sql, wanted, _probing(shape_of(wanted), sql.dialect))
     if replace(wanted, workspace=None, before=None, path=None, limit=1) != RestartFilter(limit=1):
-        found, are_all = _among_first(sql, wanted)
-        if are_all or len(found) >= wanted.limit:
-            return found[: wanted.limit]
-    holders = [wanted.workspace] if wanted.workspace is not None else _workspaces_with(sql, wanted)
+        return _among_others(sql, wanted)
+    if wanted.workspace is not None:
+        return _among_ranges(sql, wanted, [wanted.workspace], _DEPTHS)
+    if _count(sql, wanted, _writes_up_to(shape_of(wanted), FEW_WRITES)) < FEW_WRITES:
+        return _page_of(sql, wanted, _of_writes(shape_of(wanted), sql.dialect))
+    holders = _workspaces_with(sql, wanted)
     if len(holders) > FEW_WORKSPACES:
-        return _one_by_one(sql, wanted)
-    return _among_ranges(sql, wanted, holders) if holders else []
+        return _page_of(sql, wanted, _probing(shape_of(wanted), sql.dialect))
+    return _among_ranges(sql, wanted, holders, _DEPTHS) if holders else []
 
 
-def _one_by_one(sql: Statements, wanted: RestartFilter) -> list[RestartProjection]:
-    rows = sql.fetch(_probing(shape_of(wanted), sql.dialect), values_of(wanted))
+def _among_others(sql: Statements, wanted: RestartFilter) -> list[RestartProjection]:
+    """Return the page where there are other filters: whichever side is the rarer one leads."""
+    shape = shape_of(wanted)
+    if _count(sql, wanted, _writes_up_to(shape, FEW_WRITES)) < FEW_WRITES:
+        return _page_of(sql, wanted, _of_writes(shape, sql.dialect))
+    found, are_all = _among_first(sql, wanted)
+    if are_all or len(found) >= wanted.limit:
+        return found[: wanted.limit]
+    writes, others = _how_many(sql, wanted)
+    expected = min(others, wanted.limit * FEW_RESTARTS // len(found)) if found else others
+    if writes < MANY_WRITES and 2 * writes < expected:
+        return _page_of(sql, wanted, _of_writes(shape, sql.dialect))
+    if others < MANY_RESTARTS:
+        return _page_of(sql, wanted, _of_restarts(shape, sql.dialect))
+    if wanted.workspace is not None:
+        return _among_ranges(sql, wanted, [wanted.workspace], _DEPTHS[1:])
+    return _page_of(sql, wanted, _probing(shape, sql.dialect))
+
+
+def _count(sql: Statements, wanted: RestartFilter, counting: Page) -> int:
+    [(count,)] = sql.fetch(counting, values_of(wanted))
+    return int(count)
+
+
+@_kept
+def _writes_up_to(shape: RestartFilter, most: int) -> Page:
+    """Return the statement for the number of writes of the path, or ``most`` where there are more."""
+    writes = sa.select(events.c.position).where(*_written(shape)).order_by(*_ALONG_INDEX).limit(limit_of(most))
+    return sa.select(sa.func.count()).select_from(writes.subquery())
+
+
+def _how_many(sql: Statements, wanted: RestartFilter) -> tuple[int, int]:
+    """Return how many writes of the path there are, and restarts that pass the other filters; of many, not all."""
+    [(writes, others)] = sql.fetch(_counting(shape_of(wanted), MANY_WRITES, MANY_RESTARTS), values_of(wanted))
+    return writes, others
+
+
+@_kept
+def _counting(shape: RestartFilter, many_writes: int, many_restarts: int) -> Page:
+    chosen = sa.select(restarts.c.queued_position).where(*filtered(shape))
+    others = sa.select(merged([chosen.where(*kind) for kind in kinds(shape)])).limit(limit_of(many_restarts))
+    counted = sa.select(sa.func.count()).select_from(others.subquery())
+    return sa.select(_writes_up_to(shape, many_writes).scalar_subquery(), counted.scalar_subquery())
+
+
+def _among_first(sql: Statements, wanted: RestartFilter) -> tuple[list[RestartProjection], bool]:
+    """Return those of the first restarts of the other filters that hold the path, and whether there are no more."""
+    rows = sql.fetch(_looking_at_first(shape_of(wanted), sql.dialect, FEW_RESTARTS), values_of(wanted))
+    return [lookups.restart_of(sql, row) for holds, *row in rows if holds], len(rows) < FEW_RESTARTS
+
+
+@_kept
+def _looking_at_first(shape: RestartFilter, dialect: str, few: int) -> Page:
+    first = first_wanted(shape, dialect, few)
+    looked_at = sa.select(_holds(shape), *lookups.restart_columns(dialect)).join(first, first.c.id == restarts.c.id)
+    return looked_at.order_by(restarts.c.queued_position.desc())
+
+
+def _page_of(sql: Statements, wanted: RestartFilter, statement: Page) -> list[RestartProjection]:
+    rows = sql.fetch(statement, values_of(wanted))
     return [lookups.restart_of(sql, row) for row in rows[: wanted.limit]]
+
+
+@_kept
+def _of_restarts(shape: RestartFilter, dialect: str) -> Page:
+    """Return the statement for the restarts of the other filters that hold the path: one probe each."""
+    return _chosen(shape, dialect, first_wanted(shape, dialect, shape.limit, _holds(shape)))
+
+
+@_kept
+def _of_writes(shape: RestartFilter, dialect: str) -> Page:
+    """Return the statement for the restarts that hold the writes of the path, each of which names a range.
+
+    Restarts that hold the same write begin at the same position, and the first one to end after it is one of them.
+    """
+    first_ending = (
+        sa.select(restarts.c.from_position)
+        .where(restarts.c.workspace == events.c.workspace, restarts.c.to_position >= events.c.position)
+        .order_by(restarts.c.to_position)
+        .limit(ONE)
+        .correlate(events)
+        .scalar_subquery()
+    )
+    named = sa.select(events.c.workspace, events.c.position, first_ending.label("first")).where(*_written(shape))
+    each = (
+        named.order_by(*_ALONG_INDEX).offset(_NONE).subquery("named")
+    )  # OFFSET 0 here: SQLite would look each one up three times
+    least = sa.func.min(each.c.position).label("position")
+    ranges = sa.select(each.c.workspace, each.c.first, least).where(each.c.first <= each.c.position)
+    held = _held_in(dialect, ranges.group_by(each.c.workspace, each.c.first).subquery("ranges"))
+    first = sa.select(held.c.id, held.c.queued_position).where(*filtered(shape, held), *_of_kind(shape, held))
+    first = first.order_by(held.c.queued_position.desc()).limit(limit_of(shape.limit))
+    return _chosen(shape, dialect, first.subquery("first"))
+
+
+def _held_in(dialect: str, ranges: sa.Subquery) -> sa.Subquery:
+    """Return what filters ask for of the restarts that begin where a range does and reach its ``position``.
+
+    OFFSET 0 keeps it a look-up for each range: both databases would rather begin with the restarts.
+    """
+    columns = [restarts.c[name] for name in ("id", "workspace", "fleet", "state", "cause", "queued_position")]
+    same = sa.and_(restarts.c.workspace == ranges.c.workspace, restarts.c.from_position == ranges.c.first)
+    holding = sa.and_(same, restarts.c.to_position >= ranges.c.position)
+    if dialect == "sqlite":
+        return sa.select(*columns).select_from(ranges.join(restarts, holding)).offset(_NONE).subquery("held")
+    each = sa.select(*columns).where(holding).offset(_NONE).correlate(ranges).lateral("each")
+    return sa.select(*each.c).select_from(ranges.join(each, sa.true())).subquery("held")
+
+
+def _chosen(shape: RestartFilter, dialect: str, first: sa.Subquery) -> Page:
+    """Return the statement for the restarts of those ids: only what is on the page is read whole."""
+    chosen = sa.select(*lookups.restart_columns(dialect))
+    if dialect == "sqlite":
+        return chosen.join(first, first.c.id == restarts.c.id).order_by(first.c.queued_position.desc())
+    whole = chosen.where(restarts.c.id == first.c.id).offset(_NONE).correlate(first).lateral("whole")
+    return sa.select(*whole.c).select_from(first.join(whole, sa.true())).order_by(first.c.queued_position.desc())
 
 
 @_kept
@@ -76,19 +205,6 @@ def _probing(shape: RestartFilter, dialect: str) -> Page:
     return chosen.order_by(order).limit(limit_of(shape.limit))
 
 
-def _among_first(sql: Statements, wanted: RestartFilter) -> tuple[list[RestartProjection], bool]:
-    """Return those of the first restarts of the other filters that hold the path, and whether there are no more."""
-    rows = sql.fetch(_looking_at_first(shape_of(wanted), sql.dialect), values_of(wanted))
-    return [lookups.restart_of(sql, row) for holds, *row in rows if holds], len(rows) < FEW_RESTARTS
-
-
-@_kept
-def _looking_at_first(shape: RestartFilter, dialect: str) -> Page:
-    first = first_wanted(shape, FEW_RESTARTS)
-    looked_at = sa.select(_holds(shape), *lookups.restart_columns(dialect)).join(first, first.c.id == restarts.c.id)
-    return looked_at.order_by(restarts.c.queued_position.desc())
-
-
 @dataclass
 class _Reached:
     """How far a workspace's ranges were gone through. ``queued``: by then, what is unread was queued before it."""
@@ -98,11 +214,13 @@ class _Reached:
     found: dict[str, RestartProjection] = field(default_factory=dict)
 
 
-def _among_ranges(sql: Statements, wanted: RestartFilter, holders: Sequence[str]) -> list[RestartProjection]:
+def _among_ranges(
+    sql: Statements, wanted: RestartFilter, holders: Sequence[str], depths: Sequence[int]
+) -> list[RestartProjection]:
     """Go through the ranges that hold the path in each of the workspaces, until the page is full or there are none."""
     shape, given = shape_of(wanted), {**values_of(wanted), "holders": canonical_json(list(holders))}
     deep = rounded(2 + max(shape.limit, FEW_RESTARTS) // len(holders))
-    for most in (deep, deep * _DEEPER, _ALL):
+    for most in (min(deep * depth, _ALL) for depth in depths):
         reached = _reached(sql, _in_ranges(shape, sql.dialect, most), given)
         records = (record for one in reached for record in one.found.values())
         found = sorted(records, key=lambda record: -record.queued_position)
@@ -141,9 +259,9 @@ def _in_ranges(shape: RestartFilter, dialect: str, most: int) -> Page:
     return sa.select(*reached, *each.c).select_from(ranges.outerjoin(each, sa.true())).where(ranges.c.count > 0)
 
 
-def _of_kind(shape: RestartFilter) -> list[sa.ColumnElement[bool]]:
-    state = [] if shape.state is None else [is_state(shape.state)]
-    return state if shape.cause is None else [*state, is_cause(shape.cause)]
+def _of_kind(shape: RestartFilter, among: sa.FromClause = restarts) -> list[sa.ColumnElement[bool]]:
+    state = [] if shape.state is None else [is_state(shape.state, among)]
+    return state if shape.cause is None else [*state, is_cause(shape.cause, among)]
 
 
 def _ranges(shape: RestartFilter, dialect: str, most: int) -> sa.CTE:
@@ -218,6 +336,12 @@ def _floor(shape: RestartFilter, workspace: sa.ColumnElement[str]) -> sa.ColumnE
     oldest = sa.select(restarts.c.from_position).where(restarts.c.workspace == workspace, since)
     oldest = oldest.select_from(restarts).order_by(restarts.c.queued_position).limit(ONE)
     return oldest.correlate_except(restarts).scalar_subquery()
+
+
+def _written(shape: RestartFilter) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions that an event is a write of the path, in the workspace if one is wanted."""
+    of = [] if shape.workspace is None else [events.c.workspace == sa.bindparam("workspace")]
+    return [_writes(shape), *of]
 
 
 def _writes(shape: RestartFilter) -> sa.ColumnElement[bool]:
