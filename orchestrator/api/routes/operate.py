@@ -129,6 +129,7 @@ def registration_of(desk: Desk, workspace: str, body: WorkspaceBody, permit: Per
         _require_code(permit, executor)
     pool = _pool_of(desk, permit, workspace, body.executor, named_pool)
     try:
+        refuse_secrets(given)  # before an executor sees it: a refusal of a plug-in's may repeat what it was given
         target = executor.normalise(given)
         to_plain(target)
         refuse_secrets(target)
