@@ -183,10 +183,10 @@ class Canary:
         return [path.format(write=write, fleet="default")]
 
     def _told(self, *words: str) -> str:
-        command = [ORCHESTRATOR, *words, "--database-url", self.database_url]
+        command = [str(ORCHESTRATOR), *words, "--database-url", self.database_url]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
         assert ran.returncode == 0, ran.stderr
-        return ran.stdout + ran.stderr
+        return f"{ran.stdout}{ran.stderr}"
 
     def files(self) -> dict[str, str]:
         """Return every file that the processes have, but for the one that the secret was put into."""
@@ -235,8 +235,8 @@ class ProductionCanary(Production):
 
     SLOTS = 16
 
-    def __init__(self, folder: Path, given: Mapping[str, str], **servers: str) -> None:
-        super().__init__(folder, **servers)
+    def __init__(self, folder: Path, given: Mapping[str, str], *, database_url: str, broker_url: str) -> None:
+        super().__init__(folder, database_url=database_url, broker_url=broker_url)
         self._given = given
 
     def settings(self) -> dict[str, str]:
@@ -288,8 +288,8 @@ def test_it_is_nowhere_in_separate_processes(
     database = postgres_server.create_database(postgres_template)
     url = postgres_server.url(database)
     with leaky_installed(tmp_path) as given:
-        servers = {"database_url": url, "broker_url": shared_redis.url}
-        with running(ProductionCanary(tmp_path, given, **servers)) as deployment:
+        production = ProductionCanary(tmp_path, given, database_url=url, broker_url=shared_redis.url)
+        with running(production) as deployment:
             canary = Canary(deployment, tmp_path, as_login(url, READER))
             judged(canary)
     assert where(canary.files() | rows_of(postgres_server, database)) == []
