@@ -39,6 +39,7 @@ from workers.app import check_broker, create_celery
 from workers.doorbell import CeleryDoorbell
 from workers.executors import available
 from workers.executors.bounded_run import RecordedUnder
+from workers.executors.secret_references import values_behind
 from workers.supervision.supervisor import ProcessSupervisor
 from workers.supervision.worker_name import new_token, worker_name
 
@@ -166,6 +167,7 @@ def build_drainer(services: Services, *, embedded: bool = False) -> Drainer:
         running_most=settings.max_concurrent,
         serving=services.serving,
     )
+    drainer.secrets = values_behind
     # First of all: told so only afterwards, a cycle could start a child that the supervisor has just been rid of.
     services.operator.tell_first(drainer.leases.stop)
     return drainer

@@ -7,7 +7,7 @@ acts; a plain value that looks like one is refused where it comes in, and masked
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 MASK = "***"
@@ -39,6 +39,9 @@ _IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#:@]*:(?!\$)[^\s/?#@]+@")
 _HEADER = re.compile(r"(?i)\b(?:bearer|basic|token)\s+(?![$<{\"'])[A-Za-z0-9+/_.~=-]{8,}")
 _ASSIGNED = re.compile(r"(?<![A-Za-z0-9])([A-Za-z][A-Za-z0-9_-]*)\s*[=:]\s*(?=([^\s&;,]+))")
 _OPTION = re.compile(r"--?([A-Za-z][A-Za-z0-9_-]*)")
+_SHORTEST_SECRET = 4
+"""What is shorter is found everywhere, and is no secret."""
+
 _NO_VALUE = re.compile(r"[\"'{]*(?:\$|\*\*\*|<|$)|(?i:true|false|yes|no|on|off|none|null|[0-9]{1,3})[\"']?$")
 """What stands for a value or says nothing: a shell's variable, a placeholder, a switch."""
 
@@ -49,6 +52,25 @@ def is_reference(value: object) -> bool:
         return False
     [(kind, name)] = value.items()
     return kind in _REFERENCES and isinstance(name, str) and bool(name)
+
+
+def references_in(target: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return every reference of a target, wherever it stands: (``env`` or ``file``, the name)."""
+    return list(_references(target, ""))
+
+
+def words_to_hide(values: Iterable[str]) -> Sequence[str]:
+    """Return what ``hide`` looks for: the values and each of their lines, as they are and as Python escapes them."""
+    whole = [line.strip() for value in values for line in (value, *value.splitlines())]
+    spelled = [form for line in whole for form in (line, repr(line)[1:-1], ascii(line)[1:-1])]
+    return sorted({form for form in spelled if len(form) >= _SHORTEST_SECRET}, key=lambda form: (-len(form), form))
+
+
+def hide(text: str, words: Iterable[str]) -> str:
+    """Return text with ``***`` in place of each of ``words_to_hide``."""
+    for word in words:
+        text = text.replace(word, MASK)
+    return text
 
 
 def looks_secret(name: str, value: str) -> bool:
@@ -98,6 +120,18 @@ def _texts(value: object, path: str = "", before: str = "") -> Iterator[tuple[st
         for index, inner in enumerate(value):
             earlier = value[index - 1] if index else ""
             yield from _texts(inner, f"{path}[{index}]", earlier if isinstance(earlier, str) else "")
+
+
+def _references(value: object, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        if is_reference(value) and path != "env":
+            yield next(iter(value.items()))
+            return
+        for name, inner in value.items():
+            yield from _references(inner, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _references(inner, f"{path}[]")
 
 
 def _masked(value: Any, path: str, hidden: frozenset[str]) -> Any:

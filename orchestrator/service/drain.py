@@ -23,7 +23,7 @@ from orchestrator.service.announce import announce
 from orchestrator.service.claim import Claim, Claimer
 from orchestrator.service.cycle_end import CycleEnd, Result, end_held
 from orchestrator.service.earlier_cycles import earlier_cycles
-from orchestrator.service.execute import Cancelled, execute
+from orchestrator.service.execute import Cancelled, Secrets, execute
 from orchestrator.service.lease import HeldLease, LeaseBook
 from orchestrator.service.shared_claims import SharedClaims
 
@@ -90,6 +90,8 @@ class Drainer:
         self.slots = Slots(slots)
         self.after_cycles: Callable[[], None] = lambda: None
         """Called by a slot that ran cycles, once it is free: what came meanwhile may be due before the next tick."""
+        self.secrets: Secrets = lambda target: ()
+        """What nobody may learn of what an executor says."""
         self._stopping, self._closed = False, threading.Event()
         self._idle = threading.Condition()
         self._busy = 0
@@ -257,7 +259,7 @@ class Drainer:
             to_position=claim.started.to_position,
             earlier=earlier_cycles(self._store, claim),
         )
-        return execute(executor, order, self._jitter)
+        return execute(executor, order, self._jitter, self.secrets)
 
     def _record(self, end: CycleEnd, failed: BaseException | None = None) -> None:
         """Record the end of a cycle; while the database is away, try again until it is back or we are closed.

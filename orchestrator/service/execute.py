@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -12,6 +13,7 @@ from orchestrator.crash_points import crash_point
 from orchestrator.domain.commands import Failure, Success
 from orchestrator.domain.durations import parse_duration
 from orchestrator.domain.events import ErrorKind
+from orchestrator.domain.secret_values import hide, words_to_hide
 from orchestrator.errors import (
     ExecutionCancelled,
     InvalidTarget,
@@ -20,7 +22,7 @@ from orchestrator.errors import (
     TransientError,
     UnknownOutcome,
 )
-from orchestrator.ports.executor import Executor, Order, Readiness, Receipt
+from orchestrator.ports.executor import Executor, Order, Readiness, Receipt, Target
 
 _log = structlog.get_logger("orchestrator")
 
@@ -36,34 +38,56 @@ class Cancelled:
     """The cycle was told to stop before it ended."""
 
 
-def execute(executor: Executor, order: Order, jitter: Callable[[], float]) -> Success | Failure | Cancelled:
+Secrets = Callable[[Target], Sequence[str]]
+"""Returns what stands behind the references of a target now, in this worker; never raises."""
+
+
+def execute(
+    executor: Executor, order: Order, jitter: Callable[[], float], secrets: Secrets
+) -> Success | Failure | Cancelled:
     """Return how the cycle ended. An executor that raises anything at all has failed the cycle, no more.
 
     The order's target is completed by this executor: it may know more fields than the version that stored it.
+    Of ``secrets`` nothing is in what is returned or logged, whatever the executor says.
     """
+    said = _Said(secrets, order.target)
     try:
         order = replace(order, target=executor.normalise(order.target))
         before = executor.inspect(order)
-        receipt = _act(executor, order)
+        receipt = _act(executor, order, said)
         _await_ready(executor, order, receipt)
         after = executor.inspect(order)
         return Success(
-            generation_before=_generation(before),
-            generation_after=_generation(after),
-            output=_storable(_both_ends(receipt.output, _OUTPUT_MOST), _OUTPUT_MOST),
+            generation_before=_generation(before, said),
+            generation_after=_generation(after, said),
+            output=_storable(_both_ends(said.without_secrets(receipt.output), _OUTPUT_MOST), _OUTPUT_MOST),
         )
     except ExecutionCancelled:
         return Cancelled()
     except Exception as error:  # noqa: BLE001 (a plug-in may raise anything; the workspace must not be locked out)
         kind = _kind_of(error)
         if kind is ErrorKind.UNKNOWN and not isinstance(error, UnknownOutcome):
-            _log.exception("executor.raised", workspace=order.workspace, cycle=order.cycle)
-        message = _storable(_both_ends(str(error), _MESSAGE_MOST), _MESSAGE_MOST) or type(error).__name__
+            stack = said.without_secrets(traceback.format_exc())
+            _log.error("executor.raised", workspace=order.workspace, cycle=order.cycle, exception=stack)
+        told = said.without_secrets(str(error))
+        message = _storable(_both_ends(told, _MESSAGE_MOST), _MESSAGE_MOST) or type(error).__name__
         return Failure(error_kind=kind, message=message, jitter=jitter())
 
 
-def _generation(token: object) -> str | None:
-    return None if token is None else _storable(token, _MESSAGE_MOST)
+class _Said:
+    """What an executor says, without the secrets that its target refers to: those of before it acted and of now."""
+
+    def __init__(self, secrets: Secrets, target: Target) -> None:
+        self._secrets, self._target = secrets, target
+        self._before = secrets(target)
+
+    def without_secrets(self, text: str) -> str:
+        """Return the text with each of them masked."""
+        return hide(text, words_to_hide([*self._before, *self._secrets(self._target)]))
+
+
+def _generation(token: object, said: _Said) -> str | None:
+    return None if token is None else _storable(said.without_secrets(str(token)), _MESSAGE_MOST)
 
 
 def _both_ends(said: str, most: int) -> str:
@@ -80,7 +104,7 @@ def _storable(said: object, most: int) -> str:
     return str(said)[:most].replace("\x00", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()
 
 
-def _act(executor: Executor, order: Order) -> Receipt:
+def _act(executor: Executor, order: Order, said: _Said) -> Receipt:
     for tried in range(1, TRANSIENT_TRIES + 1):
         if order.stop.is_set():  # an act that is not begun needs no undoing, and a lost lease forbids it
             raise ExecutionCancelled(f"cycle {order.cycle} was told to stop")
@@ -93,8 +117,8 @@ def _act(executor: Executor, order: Order) -> Receipt:
             wait_s = min(_TRANSIENT_WAIT_S * tried, order.deadline_s - time.monotonic())
             if tried == TRANSIENT_TRIES or wait_s <= 0:
                 raise
-            said = str(error).partition("\n")[0]  # what a command printed is no matter for the log
-            _log.info("executor.tried_again", workspace=order.workspace, cycle=order.cycle, tried=tried, error=said)
+            told = said.without_secrets(str(error)).partition("\n")[0]  # what a command printed is nothing for the log
+            _log.info("executor.tried_again", workspace=order.workspace, cycle=order.cycle, tried=tried, error=told)
             _wait(order, wait_s)
     raise AssertionError("unreachable: the last try returns or raises")
 

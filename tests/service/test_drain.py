@@ -204,6 +204,31 @@ def test_a_raising_executor_fails_the_cycle(history: History, error: Exception, 
     assert (worker.slots.free, worker.leases.held()) == (1, [])
 
 
+GOOD = Receipt(output="in with the new secret")
+
+
+def test_what_an_executor_says_of_its_secrets_is_nowhere(history: History, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of the value of before it acted, and of the one that took its place meanwhile."""
+    values = ["the old secret", "the new secret"]
+
+    def act(order: Order) -> Receipt:
+        try:
+            raise KeyError(values[0])
+        except KeyError as error:
+            raise RuntimeError(f"a defect with {values[1]}") from error
+
+    queue(history, "bad", "good")
+    told = [values[0], *[values[1]] * 9]
+    worker = drainer(history.store, Scripted(act=lambda order: act(order) if order.workspace == "bad" else GOOD))
+    worker.secrets = lambda target: (told.pop(0) if told else values[1],)
+    worker.drain()
+    [failure], [end] = events(history.store, ev.CycleFailed), events(history.store, ev.CycleSucceeded)
+    assert (failure.message, end.output) == ("a defect with ***", "in with ***")
+    lines = capfd.readouterr().out
+    assert ("executor.raised" in lines, "Traceback" in lines) == (True, True)
+    assert [value for value in values if value in lines] == []
+
+
 def test_a_long_failure_and_a_long_output_keep_their_ends(history: History) -> None:
     long = "the beginning" + "noise\n" * 5_000 + "THE REAL ERROR"
     queue(history, "bad", "good")

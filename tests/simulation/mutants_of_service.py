@@ -167,12 +167,12 @@ def time_may_fall(planting: Planting) -> None:
 def retry_skips_act(planting: Planting) -> None:
     done: WeakKeyDictionary[Executor, set[str]] = WeakKeyDictionary()
 
-    def act(executor: Executor, order: Order) -> Receipt:
+    def act(executor: Executor, order: Order, said: execute._Said) -> Receipt:
         known = done.setdefault(executor, set())
         if order.restart in known:
             return Receipt(output="done before")
         known.add(order.restart)
-        return _act(executor, order)
+        return _act(executor, order, said)
 
     planting.name(execute, "_act", act)
 
@@ -279,8 +279,8 @@ class _Unseen:
 
 
 def no_check_before_act(planting: Planting) -> None:
-    def act(executor: Executor, order: Order) -> Receipt:
-        return _act(executor, dataclasses.replace(order, stop=cast("threading.Event", _Unseen(order.stop))))
+    def act(executor: Executor, order: Order, said: execute._Said) -> Receipt:
+        return _act(executor, dataclasses.replace(order, stop=cast("threading.Event", _Unseen(order.stop))), said)
 
     planting.name(execute, "_act", act)
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.domain.secret_values import MASK
+from orchestrator.domain.secret_values import hide, words_to_hide
 
 LIMIT = 8 * 1024
 """Most bytes (UTF-8) of text that is kept; it goes into an event."""
 
 _MARK_ROOM = 80
-_SHORTEST_SECRET = 4
-"""What is shorter is found everywhere, and is no secret."""
 
 
 class BoundedOutput:
     """Takes any number of bytes and gives at most ``LIMIT`` bytes of text, without the secrets ``hidden``."""
 
     def __init__(self, hidden: Sequence[str] = ()) -> None:
-        lines = [line.strip() for secret in hidden for line in (secret, *secret.splitlines())]
-        self._hidden = sorted({line for line in lines if len(line) >= _SHORTEST_SECRET}, key=len, reverse=True)
+        self._hidden = words_to_hide(hidden)
         self._head = bytearray()
         self._tail = bytearray()
         self._total = 0
@@ -46,7 +43,4 @@ class BoundedOutput:
 
     def _shown(self, raw: bytes) -> str:
         """Decode and mask. Called with all that is kept of one end: a secret on the later cut is whole here."""
-        text = raw.decode(errors="replace").replace("\0", "\\x00")
-        for secret in self._hidden:
-            text = text.replace(secret, MASK)
-        return text
+        return hide(raw.decode(errors="replace").replace("\0", "\\x00"), self._hidden)

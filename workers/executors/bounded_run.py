@@ -164,7 +164,7 @@ def _rest_of(child: SupervisedChild, pump: _Pump) -> list[str]:
     until_s = time.monotonic() + _STRAGGLERS_S
     while (rest := live_members(child.pid)) and time.monotonic() < until_s:
         pump.pause(_LOOK_S)
-    return [named_process(pid) for pid in rest]
+    return [named_process(pid, child.launch.hidden) for pid in rest]
 
 
 def _end_rest(child: SupervisedChild, pump: _Pump, ended: Ended, stopped: Callable[[], bool]) -> list[int]:

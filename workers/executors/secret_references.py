@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from orchestrator.domain.secret_values import HOW_TO_WRITE
-from orchestrator.errors import InvalidTarget, PermanentError, TransientError
+from orchestrator.domain.secret_values import HOW_TO_WRITE, references_in
+from orchestrator.errors import ExecutionError, InvalidTarget, PermanentError, TransientError
 from workers.executors import target_fields as fields
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -54,6 +55,16 @@ def values_of(target: Mapping[str, Any], environment: Mapping[str, str]) -> tupl
     """Return the values behind the references of a target's ``env``: what a program prints must not show them."""
     given = target.get("env", {})
     return tuple(environment[name] for name, value in given.items() if isinstance(value, Mapping))
+
+
+def values_behind(target: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the values behind all references of a target, of whatever executor; those that cannot be read left out."""
+    return tuple(value for kind, name in references_in(target) for value in _readable(kind, name))
+
+
+def _readable(kind: str, name: str) -> Iterator[str]:
+    with suppress(ExecutionError):  # whoever needs it says so
+        yield resolve({kind: name}, name)
 
 
 def _variable(name: object, field: str) -> str:

@@ -59,7 +59,7 @@ class SupervisedChild:
         """
         lived_s = time.monotonic() - self.started_s
         until_s = time.monotonic() + grace_s
-        escaped = Escaped(self.token, self.pid)
+        escaped = Escaped(self.token, self.pid, self.launch.hidden)
         escaped.signal(self.launch.stop_signal)
         left = end_group(self.pid, grace_s=grace_s, hurried=hurried, stop_signal=self.launch.stop_signal)
         left += escaped.end(until_s, hurried)

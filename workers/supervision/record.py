@@ -124,7 +124,7 @@ def _end_all(records: Sequence[ProcessRecord], said: str) -> list[int]:
             if waited_s >= record.grace_ms / 1000:
                 _signal_all(record, pids, signal.SIGKILL)
             elif new := set(pids) - told:
-                named = [named_process(pid) for pid in sorted(new)]
+                named = [named_process(pid, None) for pid in sorted(new)]
                 _log.warning(said, workspace=record.workspace, cycle=record.cycle, processes=named)
                 _signal_all(record, sorted(new), record.stop_signal)
                 told |= new

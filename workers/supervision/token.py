@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from orchestrator.domain.secret_values import hide, words_to_hide
 from workers.supervision.group import all_pids, process_stat
 
 TOKEN_VARIABLE = "ORCHESTRATOR_CHILD"  # noqa: S105 (a name, no password)
@@ -28,23 +29,28 @@ def carriers(token: str, *, outside: int | None = None) -> list[int]:
     return [pid for pid in all_pids() if carries(pid, token) and _runs(pid, outside)]
 
 
-def named_process(pid: int) -> str:
-    """Return ``pid PID (COMMAND)`` for a person who looks for it."""
+def named_process(pid: int, hidden: Sequence[str] | None) -> str:
+    """Return ``pid PID (COMMAND)`` for a person who looks for it, without the secrets ``hidden``.
+
+    None: nobody knows what is secret there, so of the command its program alone.
+    """
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
     except OSError:
         return f"pid {pid}"
-    shown = ascii(b" ".join(words).decode(errors="replace"))[1:-1]
+    told = words[:1] if hidden is None else words
+    said = hide(b" ".join(told).decode(errors="replace"), words_to_hide(hidden or ()))
+    shown = ascii(said)[1:-1]
     return f"pid {pid} ({shown if len(shown) <= _SHOWN_MOST else shown[:_SHOWN_MOST] + '...'})"
 
 
 class Escaped:
     """The processes of a child that left its group, for a session of their own: a KILL to the group misses them."""
 
-    def __init__(self, token: str, group: int) -> None:
+    def __init__(self, token: str, group: int, hidden: Sequence[str]) -> None:
         self._token, self._group = token, group
         self._pids = carriers(token, outside=group)
-        self.names = [named_process(pid) for pid in self._pids]
+        self.names = [named_process(pid, hidden) for pid in self._pids]
 
     def signal(self, signum: int) -> None:
         """Send it to each of them."""

@@ -130,6 +130,7 @@ def registration_of(
         code = _with_code(permit, executor, workspace, body.fleet)
     pool = _pool_of(desk, permit, workspace, body.executor, named_pool)
     try:
+        refuse_secrets(given)  # before an executor sees it: a refusal of a plug-in's may repeat what it was given
         target = executor.normalise(given)
         to_plain(target)
         refuse_secrets(target)
