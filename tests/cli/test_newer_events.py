@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.audit.verify import log_pass
+from orchestrator.domain import access_events
+from orchestrator.domain.event_types import EVENT_TYPES
 from tests.cli.conftest import Recorded, Run
 from tests.cli.test_reading import one_error
 
@@ -129,3 +132,14 @@ def test_every_reading_command_passes_over_an_unknown_event_of_no_workspace(
     assert ran.code == 0
     assert "passed over, of types that a newer version added: 1 MoonRisen\n" in ran.out
     assert json.loads(run("audit", "verify", str(log), "--json").out)["passed_over"] == {"MoonRisen": 1}
+
+
+def test_what_is_recorded_of_callers_is_not_of_a_newer_version(
+    run: Run, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types = {name for name, kind in EVENT_TYPES.items() if kind.__module__ == access_events.__name__}
+    assert {"KeyCreated", "DataExported"} < types == log_pass._OF_CALLERS
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", sqlite_url)
+    assert run("keys", "create", "--name", "ci", "--role", "writer").code == 0
+    verified = run("audit", "verify", "--json")
+    assert (verified.code, json.loads(verified.out)["passed_over"]) == (0, {})
