@@ -33,6 +33,7 @@ SITES: tuple[tuple[str, str], ...] = (
     ("dead_worker._cycles_of", "read"),
     ("drain.Drainer._finish", "commit"),
     ("drain.Drainer._is_recorded", "read"),
+    ("earlier_cycles.earlier_cycles", "read"),
     ("execute._act", "restart"),
     ("execute._await_ready", "probe"),
     ("execute.execute", "inspect"),
