@@ -19,6 +19,7 @@ from orchestrator.service import (
     claim,
     dead_worker,
     drain,
+    earlier_cycles,
     execute,
     lease,
     passed_over,
@@ -31,7 +32,7 @@ from tests.simulation.hub import SECOND, Hub, Thread
 
 SIMULATED = (claim, drain, execute, lease, passed_over, shared_claims, tick, workers.tasks, workers.lease_renewer)
 """Every module of the product that waits."""
-REPLACED = (*SIMULATED, announce, change_policy, dead_worker, recompute, rule_matching)
+REPLACED = (*SIMULATED, announce, change_policy, dead_worker, earlier_cycles, recompute, rule_matching)
 
 
 _WINDOWS_A_PAGE = 1
