@@ -143,6 +143,10 @@ def test_a_kept_plan_reads_a_page_of_a_large_workspace_and_of_a_small_fleet(post
             plan = kept_plan_of(postgres_url, statement)
             assert re.search(rf"Index Scan (Backward )?using ix_restarts_{column}_queued_position ", plan), plan
             assert "Sort Key: restarts.queued" not in plan, plan
+        of_kind = RestartFilter(fleet="blue", state=RestartState.SUCCEEDED)
+        [statement] = asked(store, lambda reader: reader.restarts(of_kind))
+    plan = kept_plan_of(postgres_url, statement)
+    assert plan.count("using ix_restarts_fleet_state_cause_queued_position ") == len(ev.Cause), plan
 
 
 def test_labels_follow_every_registration(store: EventStore) -> None:

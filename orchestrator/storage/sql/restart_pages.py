@@ -81,20 +81,26 @@ def first_wanted(shape: RestartFilter, dialect: str, most: int, *also: sa.Column
     """
     columns = (restarts.c.id, restarts.c.queued_position)
     limit = limit_of(most)
-    every = merged(
-        [_in_order(sa.select(*columns).where(*kind, *also), shape, dialect).limit(limit) for kind in kinds(shape)]
-    )
+    every = merged([chosen.limit(limit) for chosen in each_kind(sa.select(*columns).where(*also), shape, dialect)])
     first = sa.select(every.c.id, every.c.queued_position)
     return first.order_by(_order(shape, every.c.queued_position)).limit(limit).subquery("first")
 
 
-def kinds(shape: RestartFilter) -> list[tuple[sa.ColumnElement[bool], ...]]:
-    """Return the conditions of each range of an index by state and cause that the filter wants."""
+def each_kind(chosen: Page, shape: RestartFilter, dialect: str) -> list[Page]:
+    """Return the selection once for each range of an index by state and cause that the filter wants, in order."""
     if shape.state is None and shape.cause is None:
-        return [()]
+        return [_in_order(chosen, shape, dialect)]
     states = list(RestartState) if shape.state is None else [shape.state]
     causes = list(Cause) if shape.cause is None else [shape.cause]
-    return [(is_state(state), is_cause(cause)) for state in states for cause in causes]
+    return [
+        _in_order(chosen, replace(shape, state=state, cause=cause), dialect) for state in states for cause in causes
+    ]
+
+
+def of_kind(shape: RestartFilter, among: sa.FromClause = restarts) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions on restarts that a filter's state and cause say."""
+    state = [] if shape.state is None else [is_state(shape.state, among)]
+    return state if shape.cause is None else [*state, is_cause(shape.cause, among)]
 
 
 def is_state(state: RestartState, among: sa.FromClause = restarts) -> sa.ColumnElement[bool]:
@@ -112,31 +118,37 @@ def _order(shape: RestartFilter, column: sa.ColumnElement[Any]) -> sa.ColumnElem
 
 
 def _in_order(chosen: Page, shape: RestartFilter, dialect: str) -> Page:
-    """Add the conditions of a filter, but for its state, cause and path, and the order by ``queued_position``.
+    """Add the conditions of a filter of one range, but for its path, and the order by ``queued_position``.
 
     In a kept plan PostgreSQL expects as much of any workspace or fleet as of an average one: it would read all restarts
     of a large workspace to sort them, and all there are in search of a small fleet's.
     """
     position = restarts.c.queued_position
-    if dialect == "postgresql" and shape.state is None and shape.cause is None:
-        if shape.workspace is not None:
-            chosen = chosen.where(position.between(sa.bindparam("least", 0), sa.bindparam("most", _BEYOND)))
-        elif shape.fleet is not None:
-            return _range_of_fleet(chosen, shape)
-    return chosen.where(*filtered(shape)).order_by(_order(shape, position))
+    if dialect == "postgresql" and shape.workspace is not None:
+        chosen = chosen.where(position.between(sa.bindparam("least", 0), sa.bindparam("most", _BEYOND)))
+    elif dialect == "postgresql" and shape.fleet is not None:
+        return _range_of_fleet(chosen, shape)
+    return chosen.where(*filtered(shape), *of_kind(shape)).order_by(_order(shape, position))
 
 
 def _range_of_fleet(chosen: Page, shape: RestartFilter) -> Page:
-    """Add the same as a range of the index by fleet and in its whole order, which no other index has."""
-    position, named = restarts.c.queued_position, sa.bindparam("fleet", type_=sa.Text())
-    place = sa.tuple_(restarts.c.fleet, position)
-    before = sa.literal_column(str(_BEYOND)) if shape.before is None else sa.bindparam("before", type_=sa.BigInteger())
-    first = restarts.c.fleet >= named
-    if shape.after is not None:
-        first = place > sa.tuple_(named, sa.bindparam("after", type_=sa.BigInteger()))
+    """Add the same as a range of an index by fleet and in its whole order, which no other index has."""
+    kind = [
+        (restarts.c[name], sa.literal_column(f"'{value.value}'", sa.Text()))
+        for name, value in (("state", shape.state), ("cause", shape.cause))
+        if value is not None
+    ]
+    columns = (restarts.c.fleet, *(column for column, _ in kind), restarts.c.queued_position)
+    named = (sa.bindparam("fleet", type_=sa.Text()), *(value for _, value in kind))
+
+    def place(bound: str, otherwise: int, is_given: bool) -> sa.Tuple:
+        at = sa.bindparam(bound, type_=sa.BigInteger()) if is_given else sa.literal_column(str(otherwise))
+        return sa.tuple_(*named, at)
+
+    first = sa.tuple_(*columns) > place("after", -1, shape.after is not None)
+    last = sa.tuple_(*columns) < place("before", _BEYOND, shape.before is not None)
     rest = filtered(replace(shape, fleet=None, before=None, after=None))
-    order = (_order(shape, restarts.c.fleet), _order(shape, position))
-    return chosen.where(first, place < sa.tuple_(named, before), *rest).order_by(*order)
+    return chosen.where(first, last, *rest).order_by(*(_order(shape, column) for column in columns))
 
 
 def filtered(shape: RestartFilter, among: sa.FromClause = restarts) -> list[sa.ColumnElement[bool]]:

@@ -26,12 +26,11 @@ from orchestrator.storage.sql.column_types import Instant
 from orchestrator.storage.sql.index_ranges import limit_of, merged, rounded
 from orchestrator.storage.sql.restart_pages import (
     Page,
+    each_kind,
     filtered,
     first_queued_from,
     first_wanted,
-    is_cause,
-    is_state,
-    kinds,
+    of_kind,
     shape_of,
     values_of,
 )
@@ -93,7 +92,7 @@ def _among_others(sql: Statements, wanted: RestartFilter) -> list[RestartProject
     if others < MANY_RESTARTS:
         return _page_of(sql, wanted, _of_restarts(shape, sql.dialect))
     if wanted.workspace is not None:
-        return _among_ranges(sql, wanted, [wanted.workspace], _DEPTHS[1:])
+        return _among_ranges(sql, wanted, [wanted.workspace], (2, _ALL))
     return _page_of(sql, wanted, _probing(shape, sql.dialect))
 
 
@@ -111,14 +110,17 @@ def _writes_up_to(shape: RestartFilter, most: int) -> Page:
 
 def _how_many(sql: Statements, wanted: RestartFilter) -> tuple[int, int]:
     """Return how many writes of the path there are, and restarts that pass the other filters; of many, not all."""
-    [(writes, others)] = sql.fetch(_counting(shape_of(wanted), MANY_WRITES, MANY_RESTARTS), values_of(wanted))
+    [(writes, others)] = sql.fetch(
+        _counting(shape_of(wanted), sql.dialect, MANY_WRITES, MANY_RESTARTS), values_of(wanted)
+    )
     return writes, others
 
 
 @_kept
-def _counting(shape: RestartFilter, many_writes: int, many_restarts: int) -> Page:
-    chosen = sa.select(restarts.c.queued_position).where(*filtered(shape))
-    others = sa.select(merged([chosen.where(*kind) for kind in kinds(shape)])).limit(limit_of(many_restarts))
+def _counting(shape: RestartFilter, dialect: str, many_writes: int, many_restarts: int) -> Page:
+    ranges = each_kind(sa.select(restarts.c.queued_position), shape, dialect)
+    limit = limit_of(many_restarts)
+    others = sa.select(merged([chosen.limit(limit) for chosen in ranges])).limit(limit)
     counted = sa.select(sa.func.count()).select_from(others.subquery())
     return sa.select(_writes_up_to(shape, many_writes).scalar_subquery(), counted.scalar_subquery())
 
@@ -168,7 +170,7 @@ def _of_writes(shape: RestartFilter, dialect: str) -> Page:
     least = sa.func.min(each.c.position).label("position")
     ranges = sa.select(each.c.workspace, each.c.first, least).where(each.c.first <= each.c.position)
     held = _held_in(dialect, ranges.group_by(each.c.workspace, each.c.first).subquery("ranges"))
-    first = sa.select(held.c.id, held.c.queued_position).where(*filtered(shape, held), *_of_kind(shape, held))
+    first = sa.select(held.c.id, held.c.queued_position).where(*filtered(shape, held), *of_kind(shape, held))
     first = first.order_by(held.c.queued_position.desc()).limit(limit_of(shape.limit))
     return _chosen(shape, dialect, first.subquery("first"))
 
@@ -200,7 +202,7 @@ def _chosen(shape: RestartFilter, dialect: str, first: sa.Subquery) -> Page:
 def _probing(shape: RestartFilter, dialect: str) -> Page:
     """Return the statement for the restarts of the other filters, one probe each for the path."""
     position = restarts.c.queued_position
-    chosen = sa.select(*lookups.restart_columns(dialect)).where(*filtered(shape), *_of_kind(shape), _holds(shape))
+    chosen = sa.select(*lookups.restart_columns(dialect)).where(*filtered(shape), *of_kind(shape), _holds(shape))
     order = position.desc() if shape.after is None else position.asc()
     return chosen.order_by(order).limit(limit_of(shape.limit))
 
@@ -249,7 +251,7 @@ def _in_ranges(shape: RestartFilter, dialect: str, most: int) -> Page:
     """
     ranges = _ranges(shape, dialect, most)
     same = sa.and_(restarts.c.workspace == ranges.c.workspace, restarts.c.from_position == ranges.c.first)
-    mine = sa.and_(same, _holds(shape), *filtered(shape), *_of_kind(shape))
+    mine = sa.and_(same, _holds(shape), *filtered(shape), *of_kind(shape))
     reached = (ranges.c.workspace, ranges.c.count, ranges.c.queued)
     told = (restarts.c.id.label("restart"), *lookups.restart_columns(dialect))
     if dialect == "sqlite":
@@ -257,11 +259,6 @@ def _in_ranges(shape: RestartFilter, dialect: str, most: int) -> Page:
     # OFFSET 0 keeps it a look-up for each range: PostgreSQL would hash all restarts there are.
     each = sa.select(*told).where(mine).offset(_NONE).correlate(ranges).lateral("each")
     return sa.select(*reached, *each.c).select_from(ranges.outerjoin(each, sa.true())).where(ranges.c.count > 0)
-
-
-def _of_kind(shape: RestartFilter, among: sa.FromClause = restarts) -> list[sa.ColumnElement[bool]]:
-    state = [] if shape.state is None else [is_state(shape.state, among)]
-    return state if shape.cause is None else [*state, is_cause(shape.cause, among)]
 
 
 def _ranges(shape: RestartFilter, dialect: str, most: int) -> sa.CTE:
