@@ -36,7 +36,7 @@ from orchestrator.storage.sql.schema import (
     workspaces,
 )
 
-VERSION = 8
+VERSION = 9
 """Raise it when the generator or the schema changes: databases kept under another version are made anew."""
 
 GENERATED = (events, workspaces, registrations, leases, restarts, policies, workspace_snapshots)
