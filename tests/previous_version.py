@@ -27,10 +27,12 @@ def newest_migration() -> Path:
 @cache
 def previous_commit() -> str:
     """Return the commit before the one that added the newest migration. Raises ``NoHistory``."""
-    added = _git("log", "--diff-filter=A", "--format=%H", "-1", "--", str(newest_migration())).decode().strip()
-    if not added:
+    from_merges_too = ("-m", "--first-parent")  # a migration may be written while branches are merged
+    added = _git("log", *from_merges_too, "--diff-filter=A", "--format=%H", "-1", "--", str(newest_migration()))
+    commit = added.decode().strip()
+    if not commit:
         raise NoHistory(f"git knows no commit that added {newest_migration()}")
-    return _git("rev-parse", "--verify", "--quiet", f"{added}^").decode().strip()
+    return _git("rev-parse", "--verify", "--quiet", f"{commit}^").decode().strip()
 
 
 def check_out_previous(folder: Path) -> Path:

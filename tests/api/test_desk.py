@@ -97,7 +97,9 @@ def test_the_log_is_streamed_with_the_scope_for_it(ring: Keyring) -> None:
 
 
 def test_every_way_is_here() -> None:
-    assert {name for name, _ in inspect.getmembers(Desk, inspect.isfunction) if not name.startswith("_")} == set(WAYS)
+    """``naming_near`` reads names by the caller's own scope ``read``, whatever is asked for: see test_near_names."""
+    ways = {name for name, _ in inspect.getmembers(Desk, inspect.isfunction) if not name.startswith("_")}
+    assert ways - {"naming_near"} == set(WAYS)
 
 
 def test_an_act_asks_for_its_own_scope(ring: Keyring) -> None:

@@ -47,7 +47,7 @@ def order_for(
     )
 
 
-def eventually(condition: Callable[[], bool], *, within_s: float = 5.0) -> None:
+def eventually(condition: Callable[[], bool], *, within_s: float = 30.0) -> None:
     """Wait until the condition holds; fail if it does not in time."""
     until_s = time.monotonic() + within_s
     pause = threading.Event()

@@ -77,12 +77,12 @@ def newer_than(log: Log, kind: str, workspace: str | None = None, **data: object
 
 def test_a_newer_type_of_no_workspace_is_passed_over_and_told(log: Log) -> None:
     whole = verify(log.encode())
-    log.events.append(newer_than(log, "KeyCreated", key="k1", share=0.5))
-    log.events.append(newer_than(log, "KeyCreated", key="k2"))
+    log.events.append(newer_than(log, "SessionOpened", key="k1", share=0.5))
+    log.events.append(newer_than(log, "SessionOpened", key="k2"))
 
     report = verify(log.encode())
     assert report.good
-    assert report.passed_over == {"KeyCreated": 2}
+    assert report.passed_over == {"SessionOpened": 2}
     assert whole.passed_over == {}
     assert report.sums.accepted == whole.sums.accepted
     assert report.sums.events == whole.sums.events + 2
