@@ -150,6 +150,7 @@ class KeyKeeper:
             replaces=replaces,
             writes_per_minute=stored.writes_per_minute,
             reads_per_minute=stored.reads_per_minute,
+            digest=stored.digest,
         )
         recorded = append_all(tx, [self._event(created, actor)], self._ids)
         tx.save_key(stored)
