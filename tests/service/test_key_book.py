@@ -65,8 +65,8 @@ class Desk:
         self.book = KeyBook(self.store, self.seconds.now)
         self.keeper = KeyKeeper(self.store, CountedIds(), new_key=new_key, on_change=self.book.forget)
 
-    def made(self, name: str = "ci", expires_after: timedelta | None = None) -> MadeKey:
-        wanted = WantedKey(name=name, role=Role.WRITER, expires_after=expires_after)
+    def made(self, name: str = "ci", *, expires_after: timedelta | None = None, **limits: int) -> MadeKey:
+        wanted = WantedKey(name=name, role=Role.WRITER, expires_after=expires_after, **limits)
         return self.keeper.create(wanted, actor="me", within=EVERYTHING)
 
     def is_old(self) -> bool:
