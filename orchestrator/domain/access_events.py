@@ -13,6 +13,9 @@ from orchestrator.domain.events import EventData
 class KeyCreated(EventData, frozen=True, kw_only=True):
     """A caller's key was made. The key itself is nowhere; ``scopes`` is all that it may do."""
 
+    SCHEMA = 2
+    OMITTED = frozenset({"digest"})
+
     key: str
     name: str
     role: str
@@ -22,6 +25,12 @@ class KeyCreated(EventData, frozen=True, kw_only=True):
     """The key that it takes the place of, which goes on until it is revoked or expires."""
     writes_per_minute: int | None = None
     reads_per_minute: int | None = None
+    digest: str | None = None
+    """SHA-256 of the key, in hexadecimal digits, so that a stored one that was exchanged for another is seen.
+
+    It may be shown to whoever reads the log: of 160 random bits nobody guesses back, and it opens nothing itself.
+    None: made by a version that did not write it down (schema 1).
+    """
 
 
 class KeyRevoked(EventData, frozen=True, kw_only=True):

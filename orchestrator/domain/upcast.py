@@ -26,9 +26,15 @@ def _restart_gave_up_1(data: Plain) -> Plain:
     return {**data, "to_position": None}
 
 
+def _key_created_1(data: Plain) -> Plain:
+    """Say nothing of what the key was: nobody wrote that down then."""
+    return {**data, "digest": None}
+
+
 STEPS: Mapping[tuple[str, int], Callable[[Plain], Plain]] = {
     ("CycleStarted", 1): _cycle_started_1,
     ("RestartGaveUp", 1): _restart_gave_up_1,
+    ("KeyCreated", 1): _key_created_1,
 }
 """(type, schema) -> the data in the next schema."""
 

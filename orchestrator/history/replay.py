@@ -278,7 +278,7 @@ def _compared(replayed: Replayed, reader: CoreReader) -> list[Difference]:
         *_differences("policies", stored, layers),
         *(
             Difference(table="access_keys", id=key, stored=kept, replayed=said)
-            for key, kept, said in replayed.keys.differences(reader.access_keys(), reader.clock())
+            for key, kept, said in replayed.keys.differences(reader.access_keys(digests=True), reader.clock())
         ),
     ]
 

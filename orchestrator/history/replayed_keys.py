@@ -13,7 +13,10 @@ from orchestrator.ports.keys import StoredKey
 
 
 class ReplayedKeys:
-    """Takes the events of keys. What the log does not hold of a key is not compared: its digest, its last use."""
+    """Takes the events of keys. What the log does not hold of a key is not compared: its last use.
+
+    Nor its digest, where a version made it that did not write that down.
+    """
 
     def __init__(self) -> None:
         self._created: dict[str, KeyCreated] = {}
@@ -36,7 +39,7 @@ class ReplayedKeys:
                 continue
             created = self._created.get(key.id)
             said = None if created is None or key.id in self._revoked else _said(created)
-            if said != _said(key) or (created is not None and _lasts_longer(key, created)):
+            if said != _said(key) or (created is not None and _is_another(key, created)):
                 yield key.id, _spelled(key), None if created is None or said is None else _spelled(created)
 
 
@@ -44,9 +47,13 @@ def _said(key: StoredKey | KeyCreated) -> tuple[Any, ...]:
     return key.name, key.role, sorted(key.scopes), key.writes_per_minute, key.reads_per_minute
 
 
+def _is_another(key: StoredKey, created: KeyCreated) -> bool:
+    return _lasts_longer(key, created) or created.digest not in (None, key.digest)
+
+
 def _lasts_longer(key: StoredKey, created: KeyCreated) -> bool:
     return created.expires_at is not None and (key.expires_at is None or key.expires_at > created.expires_at)
 
 
 def _spelled(key: StoredKey | KeyCreated) -> str:
-    return canonical_json([*_said(key), key.expires_at])
+    return canonical_json([*_said(key), key.expires_at, key.digest])

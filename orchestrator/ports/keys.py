@@ -38,10 +38,7 @@ class KeyReader(Protocol):
     """What a reader knows of keys."""
 
     def access_keys(self, *, digests: bool = False) -> list[StoredKey]:
-        """Return all keys, by name and age, those that are over too; with ``digests`` those, else they are empty.
-
-        An auditor's login may not read digests.
-        """
+        """Return all keys, by name and age, those that are over too; with ``digests`` those, else they are empty."""
         ...
 
 

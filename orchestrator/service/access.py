@@ -119,14 +119,15 @@ def permit(principal: Principal, scope: Scope, why: str, *, traceparent: str | N
     return Permit(principal=principal, scope=scope, reach=reach, traceparent=traceparent)
 
 
-def _principal(found: KnownKey) -> Principal:
+def _principal(found: KnownKey, of_name: tuple[str, ...]) -> Principal:
+    """Return whom a key speaks for; ``of_name``: the live keys of its name, which share their limits."""
     key = found.key
     limit = key.writes_per_minute
     return Principal(
         actor=f"key:{key.name}",
         grants=found.grants,
         key=key.id,
-        budget=None if limit is None else WriteBudget(key=key.id, per_minute=limit),
+        budget=None if limit is None else WriteBudget(keys=of_name, per_minute=limit),
         reads_per_minute=key.reads_per_minute,
     )
 
@@ -204,7 +205,7 @@ class Access:
             found = self.book.find(digest)
             if found is None:
                 return None, None
-            admitted[digest] = found.key, _principal(found)
+            admitted[digest] = found.key, _principal(found, self.book.live_of(found.key.name))
         return admitted[digest]
 
     def is_live(self, principal: Principal) -> bool:

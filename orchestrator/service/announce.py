@@ -52,8 +52,9 @@ _LOUD = (
     ev.ExecutorAway,
     ev.ClockRegressed,
 )
-_QUIET_FIELDS = frozenset({"labels", "target", "policy", "output"})
-"""Left out of the lines: targets may hold secrets, output may be long. The log's events hold them."""
+_QUIET_FIELDS = frozenset({"labels", "target", "policy", "output", "digest"})
+"""Left out of the lines: targets may hold secrets, output may be long, a digest says nobody anything. The log's events
+hold them."""
 
 
 def announce(recorded: Iterable[ev.Recorded]) -> None:

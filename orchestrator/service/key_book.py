@@ -39,6 +39,8 @@ class _Page:
 
     by_digest: Mapping[str, KnownKey]
     by_id: Mapping[str, StoredKey]
+    live_by_name: Mapping[str, tuple[str, ...]]
+    """The ids of those that were live at the look, the oldest first."""
     now: datetime
     """The database's clock at the look."""
     looked_s: float
@@ -47,7 +49,7 @@ class _Page:
     """The last change here that was over when the look began."""
 
 
-_EMPTY = _Page(by_digest={}, by_id={}, now=datetime.min.replace(tzinfo=UTC), looked_s=float("-inf"))
+_EMPTY = _Page(by_digest={}, by_id={}, live_by_name={}, now=datetime.min.replace(tzinfo=UTC), looked_s=float("-inf"))
 
 
 class KeyBook:
@@ -112,6 +114,10 @@ class KeyBook:
         """Return the key of that digest, live or not."""
         return self._page.by_digest.get(digest)
 
+    def live_of(self, name: str) -> tuple[str, ...]:
+        """Return the ids of the keys of a name that were live at the last look, the oldest first."""
+        return self._page.live_by_name.get(name, ())
+
     def is_live(self, key: str) -> bool:
         """Return whether a key, by its id, still opens something."""
         found = self._page.by_id.get(key)
@@ -152,7 +158,11 @@ def _page(keys: list[StoredKey], now: datetime, looked_s: float) -> _Page:
         except InvalidInput as error:  # of a newer version: it opens nothing here
             _log.error("keys.not_understood", key=key.name, error=str(error))
     by_id = {key.id: key for key in keys if key.digest in known}
-    return _Page(by_digest=known, by_id=by_id, now=now, looked_s=looked_s)
+    live: dict[str, tuple[str, ...]] = {}
+    for key in keys:
+        if key.is_live(now):
+            live[key.name] = (*live.get(key.name, ()), key.id)
+    return _Page(by_digest=known, by_id=by_id, live_by_name=live, now=now, looked_s=looked_s)
 
 
 @lru_cache(maxsize=1_000)

@@ -103,7 +103,11 @@ class KeyKeeper:
                 writes_per_minute=old.writes_per_minute,
                 reads_per_minute=old.reads_per_minute,
             )
-            return self._add(tx, key, wanted, list(old.scopes), actor, replaces=old.id)
+            made = self._add(tx, key, wanted, list(old.scopes), actor, replaces=old.id)
+            used_until = tx.write_budget(old.id)
+            if used_until is not None:  # the limit is of the name: it does not begin anew
+                tx.save_write_budget(made[0].id, used_until)
+            return made
 
         return self._committed(step, "key", key)
 
@@ -150,6 +154,7 @@ class KeyKeeper:
             replaces=replaces,
             writes_per_minute=stored.writes_per_minute,
             reads_per_minute=stored.reads_per_minute,
+            digest=stored.digest,
         )
         recorded = append_all(tx, [self._event(created, actor)], self._ids)
         tx.save_key(stored)

@@ -12,19 +12,19 @@ MINUTE_S = 60.0
 
 
 class ReadBudgets:
-    """What keys have used. A key may ask for its minute's worth at once, and then as it comes back."""
+    """What callers have used. One may ask for its minute's worth at once, and then as it comes back."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._full_at: dict[str, float] = {}
 
-    def take(self, key: str, per_minute: int) -> None:
-        """Take one read of a key. Raises ``RateExceeded``."""
+    def take(self, caller: str, per_minute: int) -> None:
+        """Take one read of a caller, by the name that its keys share. Raises ``RateExceeded``."""
         now, each_s = self._monotonic(), MINUTE_S / per_minute
-        full_at = max(self._full_at.get(key, now), now) + each_s
+        full_at = max(self._full_at.get(caller, now), now) + each_s
         if full_at - now > MINUTE_S + 1e-9:
             raise rate_exceeded("reads", per_minute, after_s=full_at - now - MINUTE_S)
-        self._full_at[key] = full_at
+        self._full_at[caller] = full_at
 
 
 def rate_exceeded(name: str, per_minute: int, *, after_s: float) -> RateExceeded:

@@ -17,20 +17,25 @@ _MINUTE = timedelta(seconds=MINUTE_S)
 
 @dataclass(frozen=True, kw_only=True)
 class WriteBudget:
-    """What a key may write in a minute: writes and commands alike."""
+    """What may be written in a minute with some keys together: writes and commands alike.
 
-    key: str
+    ``keys``: the ids of the live keys of one name, which are two while one takes the other's place. Each has what all
+    have used, so that whoever does not know the newer one yet counts on with the older, and the newer goes on alone.
+    """
+
+    keys: tuple[str, ...]
     per_minute: int
 
 
 def charge(tx: Transaction, budget: WriteBudget | None, count: int) -> None:
-    """Take ``count`` writes of a key's budget. Raises ``RateExceeded``; the unit then stores nothing."""
+    """Take ``count`` writes of a budget. Raises ``RateExceeded``; the unit then stores nothing."""
     if budget is None or count == 0:
         return
-    used_until = tx.write_budget(budget.key)
-    at = tx.now if used_until is None else max(used_until, tx.now)
+    used_until = [used for key in budget.keys if (used := tx.write_budget(key)) is not None]
+    at = max([tx.now, *used_until])
     full_at = at + _MINUTE * count / budget.per_minute
     if full_at - tx.now > _MINUTE and at > tx.now:
         ahead = min(full_at - tx.now - _MINUTE, at - tx.now)
         raise rate_exceeded("writes", budget.per_minute, after_s=ahead.total_seconds())
-    tx.save_write_budget(budget.key, full_at)
+    for key in budget.keys:
+        tx.save_write_budget(key, full_at)

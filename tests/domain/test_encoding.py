@@ -202,6 +202,11 @@ GOLDEN: list[tuple[ev.EventData, str]] = [
         '{"expires_at":"2026-11-23T12:00:00.123456Z","key":"key_1","name":"ci","reads_per_minute":null,'
         '"replaces":null,"role":"writer","scopes":["read"],"writes_per_minute":null}',
     ),
+    (
+        acc.KeyCreated(key="key_1", name="ci", role="writer", scopes=["read"], expires_at=None, digest="d1"),
+        '{"digest":"d1","expires_at":null,"key":"key_1","name":"ci","reads_per_minute":null,'
+        '"replaces":null,"role":"writer","scopes":["read"],"writes_per_minute":null}',
+    ),
     (acc.KeyRevoked(key="key_1", name="ci", reason="lost"), '{"key":"key_1","name":"ci","reason":"lost"}'),
     (
         acc.AccessDenied(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from orchestrator.domain.access_events import KeyCreated
 from orchestrator.domain.encoding import decode_data, encode_data
 from orchestrator.domain.event_types import EVENT_TYPES
 from orchestrator.domain.events import CycleStarted
@@ -29,6 +30,19 @@ def test_a_start_of_schema_1_names_no_policy_and_is_shown_as_it_is_stored() -> N
 def test_a_start_of_schema_2_must_name_its_policy() -> None:
     with pytest.raises(Unreadable, match=r"its data is no CycleStarted of schema 2: .*policy_version"):
         decode_data("CycleStarted", 2, STARTED_1)
+
+
+KEY_1 = (
+    '{"expires_at":null,"key":"key_1","name":"ci","reads_per_minute":null,"replaces":null,"role":"writer",'
+    '"scopes":["read"],"writes_per_minute":null}'
+)
+
+
+def test_a_key_of_schema_1_has_no_digest_and_is_shown_as_it_is_stored() -> None:
+    data = decode_data("KeyCreated", 1, KEY_1, of_nobody=True)
+    assert isinstance(data, KeyCreated)
+    assert (data.digest, data.name) == (None, "ci")
+    assert encode_data(data) == KEY_1
 
 
 def test_upcasting_leaves_the_given_data_alone() -> None:

@@ -8,11 +8,12 @@ from datetime import timedelta
 import pytest
 
 from orchestrator.domain.key_words import digest_of
-from orchestrator.domain.scopes import Scope
+from orchestrator.domain.scopes import EVERYTHING, Scope
 from orchestrator.errors import Unauthenticated
 from orchestrator.owner_key import new_key
 from orchestrator.service.access import Access, Owner, Principal, Refusal
 from orchestrator.service.key_book import LOOK_AGAIN_S
+from orchestrator.service.write_budget import WriteBudget
 from tests.history import START, TestClock
 from tests.service.test_key_book import Desk, Seconds, Troubled
 
@@ -71,6 +72,18 @@ def test_a_key_that_was_admitted_expires_to_the_instant(desk: Desk, access: Acce
     assert reason(access, one.key) == Refusal.EXPIRED
     with pytest.raises(Unauthenticated):
         access.need_live(caller)
+
+
+def test_live_keys_of_one_name_have_one_budget(desk: Desk, access: Access) -> None:
+    old = desk.made("ci", writes_per_minute=6)
+    desk.made("other", writes_per_minute=6)
+    new = desk.keeper.rotate("ci", actor="me", within=EVERYTHING)
+    desk.book.look()
+    budgets = [access.admit(f"Bearer {one.key}").budget for one in (old, new)]
+    assert budgets[0] == budgets[1] == WriteBudget(keys=(old.stored.id, new.stored.id), per_minute=6)
+    desk.revoke(old.stored.id)
+    desk.book.look()
+    assert access.admit(f"Bearer {new.key}").budget == WriteBudget(keys=(new.stored.id,), per_minute=6)
 
 
 def test_each_request_is_a_use(desk: Desk, access: Access) -> None:

@@ -65,8 +65,12 @@ class Desk:
         self.book = KeyBook(self.store, self.seconds.now)
         self.keeper = KeyKeeper(self.store, CountedIds(), new_key=new_key, on_change=self.book.forget)
 
-    def made(self, name: str = "ci", expires_after: timedelta | None = None) -> MadeKey:
-        wanted = WantedKey(name=name, role=Role.WRITER, expires_after=expires_after)
+    def made(
+        self, name: str = "ci", *, expires_after: timedelta | None = None, writes_per_minute: int | None = None
+    ) -> MadeKey:
+        wanted = WantedKey(
+            name=name, role=Role.WRITER, expires_after=expires_after, writes_per_minute=writes_per_minute
+        )
         return self.keeper.create(wanted, actor="me", within=EVERYTHING)
 
     def is_old(self) -> bool:

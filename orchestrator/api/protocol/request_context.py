@@ -95,7 +95,7 @@ class RequestContext:
                 raise _of_other_site(head)
             scope["state"]["principal"] = caller = await self._admitted(head, scope["headers"])
             if caller.key is not None and caller.reads_per_minute is not None and scope["method"] in _READING:
-                self._budgets.take(caller.key, caller.reads_per_minute)
+                self._budgets.take(caller.actor, caller.reads_per_minute)
         except OrchestratorError as error:
             return respond_to(Request(scope), error)
         return self.app

@@ -88,7 +88,7 @@ def _write_beside(sql: Statements, before: Mapping[str, Found], changes: Changes
             sql.run(fleet.values(fleet=fleet_of(state)))
     for done, to in changes.recomputed:
         recomputation.note(sql, done, to)
-    for key, used_until in changes.budgets.items():
+    for key, used_until in sorted(changes.budgets.items()):  # as uses are noted beside: nobody waits crosswise
         access.save_budget(sql, key, used_until)
     for came, went in changes.away:
         presence.save_away(sql, came, went)
