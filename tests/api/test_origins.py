@@ -72,3 +72,13 @@ def test_changes_for_pages_of_other_sites_are_refused(ring: Keyring, sent: Heade
         for path in ("/v1/workspaces", "/v1/events"):
             assert ring.api.http.get(path, headers={**named, **key}).status_code == 200
     assert passes or ring.api.stored() == before
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_no_page_of_another_site_may_read_an_answer(ring: Keyring, method: str) -> None:
+    """No answer carries a CORS field, a preflight's least of all: a browser then shows the page nothing."""
+    asks = {"Origin": "https://evil.example", "Access-Control-Request-Method": "PUT"}
+    for key in ({}, ring.owner):
+        for path in ("/v1/workspaces", "/v1/events", "/v1/keys", "/livez", "/openapi.json"):
+            answer = ring.api.http.request(method, path, headers={**asks, **key})
+            assert [name for name in answer.headers if name.lower().startswith("access-control-")] == []
