@@ -217,6 +217,8 @@ def test_code_goes_where_both_scopes_reach(history: History) -> None:
     code = Author(actor="key:ci", reach=Reach(fleets=("web",)), scope="register-code")
     with pytest.raises(Forbidden, match=r"'w1' is beyond .* register-code is for fleet=web"):
         history.operator.register("w1", WEB, Author(), code=code)
+    with pytest.raises(Forbidden, match=r"'w1' is beyond .* register-code is for fleet=web"):  # under the lock too
+        history.operator.register("w1", WEB, Author(), code=code, create_only=True)
     with pytest.raises(Forbidden, match="register-code"):
         history.operator.register("w2", structs.replace(WEB, fleet="db"), Author(), code=code)
     with pytest.raises(Forbidden, match="register-code"):  # what changes nothing says nothing either
