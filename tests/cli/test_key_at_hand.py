@@ -6,7 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
@@ -120,7 +120,7 @@ def _listen_as_nobody(port: int, tells: Connection) -> None:
     os.setgid(NOBODY)
     os.setuid(NOBODY)
     seen: list[str | None] = []
-    with ThreadingHTTPServer(("127.0.0.1", port), type("There", (Asked,), {"seen": seen})) as server:
+    with HTTPServer(("127.0.0.1", port), type("There", (Asked,), {"seen": seen})) as server:
         tells.send("listening")
         server.handle_request()
     tells.send(seen.pop())
