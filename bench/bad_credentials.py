@@ -2,34 +2,32 @@
 
 By kind of credential: what is wrong with one must not be told by the time that it takes. Exits with 1 where a request
 was answered with anything but 401, where the medians of the kinds are further apart than ``MEDIANS_APART``, a kind's
-99th of 100 takes more than ``TAIL`` medians, or the log has not one line each, none with a key in it.
+99th of 100 takes more than ``TAIL`` medians, or the log has not one line each, none with a key in it. The API is a
+process of its own, as it is run.
 """
 
 from __future__ import annotations
 
 import argparse
 import http.client
-import io
 import json
 import random
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import structlog
-
+from bench.builds import todays_build
+from bench.products import SQLITE, Product
 from orchestrator.api.access_table import operations
 from orchestrator.api.app import create_app
 from orchestrator.api.protocol.request_context import PROBES
-from orchestrator.api.server import create_server
 from orchestrator.bootstrap import open_services
 from orchestrator.owner_key import make_owner_key, new_key
 from orchestrator.settings import load_settings
-from orchestrator.storage.migrate import upgrade
 
 SUMMARY = "refuse wrong, expired, revoked and malformed credentials over all operations, and time it"
 MEDIANS_APART, TAIL = 1.2, 5.0
@@ -41,38 +39,42 @@ def main(args: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="./dev bench refusals", description=SUMMARY)
     parser.add_argument("--requests", type=int, default=10_000)
     wanted = parser.parse_args(args)
-    lines = io.StringIO()
-    structlog.configure(
-        processors=[structlog.processors.JSONRenderer()], logger_factory=structlog.PrintLoggerFactory(lines)
-    )
     with tempfile.TemporaryDirectory() as folder:
-        found = _measured(Path(folder), wanted.requests, lines)
-    structlog.reset_defaults()
+        found = _measured(Path(folder), wanted.requests)
     print(json.dumps(found, indent=1))
     return 0 if found["good"] else 1
 
 
-def _measured(folder: Path, requests: int, lines: io.StringIO) -> dict[str, object]:
-    url, owner = f"sqlite:///{folder}/log.db", make_owner_key(folder / "owner.key")
-    upgrade(url)
-    services = open_services(load_settings({}, database_url=url, owner_key=folder / "owner.key"))
-    app = create_app(services)
-    server = create_server(app)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    wire = http.client.HTTPConnection("127.0.0.1", server.servers[0].sockets[0].getsockname()[1])
+def _measured(folder: Path, requests: int) -> dict[str, object]:
+    owner, url = make_owner_key(folder / "owner.key"), f"sqlite:///{folder}/log.db"
+    settings = {
+        "ORCHESTRATOR_DATABASE_URL": url,
+        "ORCHESTRATOR_OWNER_KEY": str(folder / "owner.key"),
+        "ORCHESTRATOR_BIND": "127.0.0.1:0",
+    }
+    product = Product(build=todays_build(), store=SQLITE, database_url=url, folder=folder, settings=settings)
     try:
+        product.migrate()
+        product.serve("api", "api")
+        wire = http.client.HTTPConnection(urlsplit(product.url).netloc)
         kinds = _kinds(wire, owner)
-        asked = [(each.method, each.path.format(**_FILLED)) for each in operations(app) if each.path not in PROBES]
-        lines.truncate(0)
-        return _judged(_sent(wire, asked, kinds, requests), kinds, lines, requests)
-    finally:
+        before = len(product.processes["api"].output)
+        sent = _sent(wire, _asked(url), kinds, requests)
         wire.close()
-        server.should_exit = True
-        thread.join()
+        product.stop()
+        return _judged(sent, kinds, (folder / "api.log").read_text()[before:])
+    finally:
+        product.kill()
+
+
+def _asked(url: str) -> list[tuple[str, str]]:
+    """Return method and path of every operation, as today's code has them."""
+    services = open_services(load_settings({}, database_url=url))
+    try:
+        listed = operations(create_app(services))
+    finally:
         services.store.close()
+    return [(each.method, each.path.format(**_FILLED)) for each in listed if each.path not in PROBES]
 
 
 def _kinds(wire: http.client.HTTPConnection, owner: str) -> dict[str, str]:
@@ -105,14 +107,11 @@ def _sent(
     return found
 
 
-def _judged(
-    sent: dict[str, list[tuple[float, int]]], kinds: dict[str, str], lines: io.StringIO, requests: int
-) -> dict[str, object]:
+def _judged(sent: dict[str, list[tuple[float, int]]], kinds: dict[str, str], text: str) -> dict[str, object]:
     medians = {kind: statistics.median(took for took, _ in each) for kind, each in sent.items()}
     tails = {kind: sorted(took for took, _ in each)[len(each) * 99 // 100] for kind, each in sent.items()}
     others = sum(status != 401 for each in sent.values() for _, status in each)
-    text = lines.getvalue()
-    denied, leaked = text.count('"event": "access.denied"'), any(key in text for key in kinds.values())
+    denied, leaked = text.count('"event":"access.denied"'), any(key in text for key in kinds.values())
     apart = max(medians.values()) / min(medians.values())
     tail = max(tails[kind] / medians[kind] for kind in kinds)
     count = sum(map(len, sent.values()))

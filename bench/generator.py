@@ -140,15 +140,15 @@ def _endless(requests: Sequence[bytes]) -> Iterator[bytes]:
         yield from requests
 
 
-def post(path: str, host: str, body: bytes) -> bytes:
-    """Return a POST of a JSON body as bytes on the wire."""
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+def post(path: str, host: str, body: bytes, *, key: str = "") -> bytes:
+    """Return a POST of a JSON body, with a key where one is given, as bytes on the wire."""
+    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    if key:
+        head += f"authorization: Bearer {key}\r\n"
+    return f"{head}\r\n".encode() + body
 
 
-def saves(host: str, *, workspaces: int, first: int = 0, files: int = 17) -> list[bytes]:
+def saves(host: str, *, workspaces: int, first: int = 0, files: int = 17, key: str = "") -> list[bytes]:
     """Return one write of each of so many files for each workspace, workspace after workspace."""
     found = []
     for file in range(files):
@@ -156,11 +156,11 @@ def saves(host: str, *, workspaces: int, first: int = 0, files: int = 17) -> lis
             {"path": f"src/app/module_{file:02}/view.py", "op": "modified"}, separators=(",", ":")
         ).encode()
         for number in range(first, first + workspaces):
-            found.append(post(f"/v1/workspaces/ws-{number:06}/writes", host, body))
+            found.append(post(f"/v1/workspaces/ws-{number:06}/writes", host, body, key=key))
     return found
 
 
-def batches(host: str, *, workspaces: int, size: int, first: int = 0) -> list[bytes]:
+def batches(host: str, *, workspaces: int, size: int, first: int = 0, key: str = "") -> list[bytes]:
     """Return the same writes, ``size`` in a request."""
     writes = [
         {"workspace": f"ws-{number:06}", "path": f"src/app/module_{file:02}/view.py", "op": "modified"}
@@ -168,18 +168,18 @@ def batches(host: str, *, workspaces: int, size: int, first: int = 0) -> list[by
         for number in range(first, first + workspaces)
     ]
     whole = [writes[start : start + size] for start in range(0, len(writes) - size + 1, size)]
-    return [post("/v1/writes", host, json.dumps(batch, separators=(",", ":")).encode()) for batch in whole]
+    return [post("/v1/writes", host, json.dumps(batch, separators=(",", ":")).encode(), key=key) for batch in whole]
 
 
 def main() -> int:
     """Carry out the order on stdin."""
     order: dict[str, Any] = json.load(sys.stdin)
     host, ports = order["host"], order["ports"]
-    where, size = f"{host}:{ports[0]}", order["batch"]
+    where, size, key = f"{host}:{ports[0]}", order["batch"], order["key"]
     if size == 1:
-        requests = saves(where, workspaces=order["workspaces"], first=order["first"], files=order["files"])
+        requests = saves(where, workspaces=order["workspaces"], first=order["first"], files=order["files"], key=key)
     else:
-        requests = batches(where, workspaces=order["workspaces"], size=size, first=order["first"])
+        requests = batches(where, workspaces=order["workspaces"], size=size, first=order["first"], key=key)
     gc.disable()
     began, cpu = time.perf_counter(), time.process_time()
     tally = drive(

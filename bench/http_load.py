@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from bench.machine import ROOT, Meter
@@ -16,7 +16,8 @@ from bench.machine import ROOT, Meter
 class Load:
     """What is asked: ``connections`` that each wait for their answer, over ``workspaces``, ``batch`` writes a request.
 
-    ``first`` is the number of the first workspace, ``files`` how many each has that are written in turn.
+    ``first`` is the number of the first workspace, ``files`` how many each has that are written in turn. ``key``: that
+    of the writers; none if empty.
     """
 
     connections: int
@@ -26,6 +27,7 @@ class Load:
     first: int = 0
     files: int = 17
     wanted: int = 202
+    key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,7 @@ def put_load(url: str, load: Load, *, watched: Iterable[int], more_urls: Sequenc
         "first": load.first,
         "files": load.files,
         "wanted": load.wanted,
+        "key": load.key,
     }
     meter = Meter(watched)
     ran = subprocess.run(

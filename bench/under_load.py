@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench import drain, fold, http_writes, ingest, lateness, processes, scale
+from bench import drain, fold, http_writes, ingest, keyed_writes, lateness, processes, scale
 from bench.builds import NoBuild, older_build, todays_build
 from bench.figures import tables
 from bench.http_load import Refused
@@ -22,6 +22,7 @@ PARTS: dict[str, tuple[Callable[[Run], None], str]] = {
     "drain": (drain.measure, drain.SUMMARY),
     "lateness": (lateness.measure, lateness.SUMMARY),
     "ingest": (ingest.measure, ingest.SUMMARY),
+    "keys": (keyed_writes.measure, keyed_writes.SUMMARY),
     "processes": (processes.measure, processes.SUMMARY),
     "scale": (scale.measure, scale.SUMMARY),
     "peers": (comparison.measure, comparison.SUMMARY),
